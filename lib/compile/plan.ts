@@ -1,0 +1,162 @@
+import { NotFiniteError, OutOfMemoryError, ShapeError, VoxgradError } from "../errors.ts";
+import type { Graph } from "../graph/graph.ts";
+import type { State, TypedArray } from "../graph/state.ts";
+import { byteLength, elements, formatType, type TensorType } from "../graph/value.ts";
+import type { Device } from "../runtime/device.ts";
+import type { NativeBuffer, NativePlan, StepSpec } from "../runtime/native.ts";
+import type { PlanLayout } from "./compile.ts";
+import { printPlan } from "./print.ts";
+import { arrayOf } from "./states.ts";
+
+export interface PlannedStep {
+  readonly spec: StepSpec;
+  readonly flops: number;
+}
+
+/** A piece of the arena: who lies where, from which step to which. */
+export interface PlannedTensor {
+  readonly label: string;
+  readonly type: TensorType;
+  readonly bytes: number;
+  readonly offset: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A typed array with its extents; scalars are plain numbers. */
+export interface Tensor<T extends TypedArray = TypedArray> {
+  readonly data: T;
+  readonly shape: readonly number[];
+}
+
+export type Feed = Readonly<Record<string, TypedArray | number>>;
+
+export interface RunOptions {
+  /** Stops between steps, before any state has changed; the Promise then rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** A compiled computation. Each run is one asynchronous call on the device's thread; runs are done in order. */
+export class Plan<Names extends string = string> {
+  readonly graph: Graph;
+  readonly layout: PlanLayout;
+  private readonly device: Device;
+  private native: NativePlan | undefined;
+
+  constructor(graph: Graph, device: Device, layout: PlanLayout) {
+    this.graph = graph;
+    this.device = device;
+    this.layout = layout;
+  }
+
+  /** Floating-point operations of one run. */
+  get flops(): number {
+    return this.layout.steps.reduce((total, step) => total + step.flops, 0);
+  }
+
+  /** Bytes of all states this plan uses. */
+  get stateBytes(): number {
+    return this.layout.states.reduce((total, state) => total + byteLength(state), 0);
+  }
+
+  /** Most bytes of device memory in use at a time: states and arena. */
+  get peakBytes(): number {
+    return this.stateBytes + this.layout.arenaBytes;
+  }
+
+  /** Takes the device memory; called once by `compile`. */
+  async load(memoryOf: (state: State) => Promise<NativeBuffer>): Promise<void> {
+    const available = this.device.availableMemory();
+    if (this.peakBytes > available) throw new OutOfMemoryError(this.explainSize(available));
+    const { layout } = this;
+    const states = await Promise.all(layout.states.map(memoryOf));
+    const { arenaBytes, inputs, outputs, firstUpdate, paranoid } = layout;
+    this.native = new this.device.native.Plan({
+      arenaBytes,
+      states,
+      steps: layout.steps.map(({ spec }) => spec),
+      inputs: [...inputs],
+      outputs: [...outputs],
+      firstUpdate,
+      paranoid,
+    });
+  }
+
+  /**
+   * Runs the plan. `feed` holds every input by name: a typed array of its dtype and size, or a number for a
+   * scalar. Resolves to the outputs by name, scalars being arrays of one element.
+   *
+   * @throws {NotFiniteError} when an output of a plan with updates is not finite; no state has changed then.
+   */
+  async run(feed: Feed = {}, options: RunOptions = {}): Promise<Record<Names, TypedArray>> {
+    if (this.native === undefined) throw new VoxgradError("ERR_DISPOSED", "the plan has been disposed of");
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const inputs = this.collect(feed);
+    const { promise, cancel } = this.native.start(inputs);
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      return this.unpack(await promise);
+    } catch (error) {
+      throw translate(error as Error & { code?: string }, signal);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  /** Gives the arena back; states keep their contents. */
+  dispose(): void {
+    this.native?.dispose();
+    this.native = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Steps, shapes, offsets, peak memory and operations, for people. */
+  toString(): string {
+    return printPlan(this);
+  }
+
+  private collect(feed: Feed): TypedArray[] {
+    for (const name of Object.keys(feed))
+      if (!this.graph.inputs.has(name))
+        throw new ShapeError(`the plan has no input "${name}"; it has ${[...this.graph.inputs.keys()].join(", ")}`);
+    return [...this.graph.inputs].map(([name, type]) => {
+      const given = feed[name];
+      const Array = arrayOf[type.dtype];
+      const data = typeof given === "number" ? Array.of(given) : given;
+      if (!(data instanceof Array) || data.length !== elements(type.shape)) {
+        const found = data === undefined ? "nothing" : `${data.constructor.name} of ${data.length}`;
+        throw new ShapeError(`plan input "${name}": expected ${formatType(type)}, found ${found}`);
+      }
+      return data;
+    });
+  }
+
+  private unpack(buffers: readonly ArrayBuffer[]): Record<Names, TypedArray> {
+    const entries = [...this.graph.outputs].map(
+      ([name, type], index) => [name, new arrayOf[type.dtype](buffers[index])] as const,
+    );
+    return Object.fromEntries(entries) as Record<Names, TypedArray>;
+  }
+
+  private explainSize(available: number): string {
+    const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+    const largest = [...this.layout.arena].sort((a, b) => b.bytes - a.bytes).slice(0, 5);
+    const lines = largest.map(({ bytes, type, label }) => `  ${mebibytes(bytes)}  ${formatType(type)}  ${label}`);
+    return (
+      `the plan needs ${mebibytes(this.peakBytes)} and ${mebibytes(available)} are free; its largest tensors:\n` +
+      `${lines.join("\n")}\nUse a smaller patch, batch or network.`
+    );
+  }
+}
+
+function translate(error: Error & { code?: string }, signal: AbortSignal | undefined): unknown {
+  if (error.code === "ERR_ABORTED" && signal?.aborted === true) return signal.reason;
+  if (error.code === "ERR_NOT_FINITE")
+    return new NotFiniteError(error.message, `a result is not finite; the first bad tensor is ${error.message}`);
+  if (error.code === undefined) return error;
+  return new VoxgradError(error.code, error.message, { cause: error });
+}

@@ -1,0 +1,27 @@
+import { formatType } from "../graph/value.ts";
+import type { Plan } from "./plan.ts";
+
+/** One line a step: kernel, result, operands, where it lies, operations; then the totals. */
+export function printPlan(plan: Plan): string {
+  const { steps, states, firstUpdate, arenaBytes } = plan.layout;
+  const rows = steps.map(({ spec, flops }, index) => {
+    const place = spec.output.state === undefined ? `@${spec.output.offset}` : `-> ${states[spec.output.state].name}`;
+    const scratch = spec.workspaceBytes ? ` +${mebibytes(spec.workspaceBytes)} workspace` : "";
+    const work = flops > 0 ? ` ${giga(flops)}` : "";
+    const update = index === firstUpdate ? "-- updates --\n" : "";
+    return `${update}${String(index).padStart(5)} ${spec.label} ${formatType(spec.output)} ${place}${scratch}${work}`;
+  });
+  const totals = [
+    `${steps.length} steps, ${giga(plan.flops)}`,
+    `peak ${mebibytes(plan.peakBytes)} = states ${mebibytes(plan.stateBytes)} + arena ${mebibytes(arenaBytes)}`,
+  ];
+  return [...rows, ...totals].join("\n");
+}
+
+function giga(flops: number): string {
+  return `${(flops / 1e9).toFixed(flops < 1e7 ? 6 : 3)} GFLOP`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(2)} MiB`;
+}

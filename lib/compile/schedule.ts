@@ -1,0 +1,83 @@
+import type { Assignment, Graph } from "../graph/graph.ts";
+import type { State } from "../graph/state.ts";
+import type { Value } from "../graph/value.ts";
+import { opOf } from "../ops/define.ts";
+
+/** One kernel call in order: what it computes, and the state it writes when it is an update. */
+export interface ScheduledStep {
+  readonly node: Value;
+  /** Written instead of arena memory: in place, or by a copy of `node`. */
+  readonly state?: State;
+  readonly copy: boolean;
+}
+
+export interface Schedule {
+  readonly steps: ScheduledStep[];
+  /** Steps from this index on write states; nothing before does. */
+  readonly firstUpdate: number;
+}
+
+/** Nodes that no kernel computes. */
+export function isLeaf(node: Value): boolean {
+  return node.op === "input" || node.op === "state";
+}
+
+/**
+ * Puts the nodes in an order in which every state is written only after the last read of its old contents:
+ * first all that computes, as traced, then the updates. An update whose op may work in place writes the state
+ * itself; any other is computed in the arena and copied at the very end.
+ */
+export function schedule(graph: Graph): Schedule {
+  const tail = updateNodes(graph);
+  const computed = graph.nodes.filter((node) => !isLeaf(node));
+  const order = [...computed.filter((node) => !tail.has(node)), ...computed.filter((node) => tail.has(node))];
+  const position = new Map(order.map((node, index) => [node, index]));
+  const inPlace = new Map<Value, State>();
+  const copies: Assignment[] = [];
+  for (const assignment of graph.assignments) {
+    const free = tail.has(assignment.value) && !inPlace.has(assignment.value);
+    const fits = free && canWriteInPlace(graph, assignment, position);
+    if (fits) inPlace.set(assignment.value, assignment.state);
+    else copies.push(assignment);
+  }
+  return {
+    steps: [
+      ...order.map((node) => ({ node, state: inPlace.get(node), copy: false })),
+      ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
+    ],
+    firstUpdate: order.length - order.filter((node) => tail.has(node)).length,
+  };
+}
+
+/** Assigned values that would write a state in place, and whatever is computed from them. */
+function updateNodes(graph: Graph): Set<Value> {
+  const outputs = new Set(graph.outputs.values());
+  const tail = new Set<Value>();
+  for (const { value } of graph.assignments)
+    if (opOf(value)?.inPlace !== undefined && !outputs.has(value)) tail.add(value);
+  for (const node of graph.nodes) if (node.inputs.some((input) => tail.has(input))) tail.add(node);
+  for (const value of outputs) removeWithInputs(value, tail);
+  return tail;
+}
+
+/** Outputs are wanted before updates begin, so whatever they need is not an update. */
+function removeWithInputs(value: Value, tail: Set<Value>): void {
+  if (!tail.delete(value)) return;
+  for (const input of value.inputs) removeWithInputs(input, tail);
+}
+
+function canWriteInPlace(
+  graph: Graph,
+  { state, value }: Assignment,
+  position: ReadonlyMap<Value, number>,
+): boolean {
+  const index = opOf(value)?.inPlace;
+  if (index === undefined || graph.stateOf(value.inputs[index]) !== state) return false;
+  if ([...graph.outputs.values()].includes(value)) return false;
+  const read = value.inputs[index];
+  const here = position.get(value) as number;
+  const others = graph.nodes.filter((node) => node !== value && node.inputs.includes(read));
+  const readTwice = value.inputs.filter((input) => input === read).length > 1;
+  const readByOutput = [...graph.outputs.values()].includes(read);
+  return !readTwice && !readByOutput && others.every((node) => (position.get(node) as number) < here);
+}

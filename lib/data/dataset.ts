@@ -1,0 +1,219 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { DataError, UsageError } from "../errors.ts";
+import { readImage, readLabels } from "./nifti.ts";
+import { Random } from "../random.ts";
+import type { Volume } from "./volume.ts";
+
+/** One image on disk; `label` is absent for an unlabelled case. */
+export interface Case {
+  id: string;
+  image: string;
+  label?: string;
+}
+
+/** Cases sorted by id; `test` comes from imagesTs/labelsTs and is empty without them. */
+export interface Dataset {
+  dir: string;
+  cases: Case[];
+  test: Case[];
+}
+
+const layouts =
+  "images/ with labels/, or imagesTr/ with labelsTr/ (nnU-Net, Decathlon), and optionally imagesTs/ with labelsTs/; " +
+  "a label has the name of its image (.nii or .nii.gz), an image without a label is unlabelled";
+
+/** Name without its ending -> path. */
+type Stems = Map<string, string>;
+
+async function niftiFiles(folder: string): Promise<Stems> {
+  const names = (await readdir(folder)).filter((name) => /^[^.].*\.nii(\.gz)?$/.test(name)).sort();
+  const stems: Stems = new Map();
+  for (const name of names) {
+    const stem = name.replace(/\.nii(\.gz)?$/, "");
+    const other = stems.get(stem);
+    if (other) throw new DataError(other, `and ${name} beside it: expected one file per case, found two`);
+    stems.set(stem, join(folder, name));
+  }
+  return stems;
+}
+
+/** True when images are numbered with four digits and labels bear the same full names: then digits are no channel. */
+function numberedNames(images: Stems, labels: Stems): boolean {
+  return [...images.keys()].some((stem) => /_\d{4}$/.test(stem) && labels.has(stem));
+}
+
+function pair(images: Stems, labels: Stems, numbered: boolean): Case[] {
+  const cases = new Map<string, Case>();
+  for (const [stem, image] of images) {
+    const [, base, channel] = /^(.+)_(\d{4})$/.exec(stem) ?? [];
+    let id = stem;
+    if (channel !== undefined && !labels.has(stem) && (labels.has(base) || !numbered)) {
+      if (channel !== "0000") {
+        throw new DataError(
+          image,
+          `expected one channel per case (_0000), found channel _${channel}: several channels per case are not supported yet. ` +
+            "If these are separate cases, number them without an underscore before four digits",
+        );
+      }
+      id = base;
+    }
+    const other = cases.get(id);
+    if (other) throw new DataError(image, `expected one image for case ${id}, found ${other.image} too`);
+    const label = labels.get(id);
+    cases.set(id, label === undefined ? { id, image } : { id, image, label });
+  }
+  for (const [stem, path] of labels) {
+    if (!cases.has(stem)) throw new DataError(path, `expected an image for this label, found none`);
+  }
+  return [...cases.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/**
+ * Finds the cases of a folder laid out as `images/` + `labels/` or `imagesTr/` + `labelsTr/`, with optional test cases in
+ * `imagesTs/` + `labelsTs/`. nnU-Net's channel suffix `_0000` is no part of a case's id. Nothing but folder listings is read.
+ *
+ * Throws DataError when a folder is missing or empty, a label has no image, two files claim one case, or a case has
+ * several channels.
+ */
+export async function openDataset(dir: string): Promise<Dataset> {
+  let entries: Set<string>;
+  try {
+    entries = new Set(await readdir(dir));
+  } catch (error) {
+    throw new DataError(dir, `expected a data folder (${layouts}), found no readable folder`, {
+      cause: error,
+    });
+  }
+  const suffixes = ["", "Tr"].filter((suffix) => entries.has(`images${suffix}`));
+  if (suffixes.length !== 1) {
+    const found = suffixes.length === 2 ? "both images/ and imagesTr/" : [...entries].slice(0, 8).join(", ");
+    throw new DataError(dir, `expected ${layouts}; found ${found || "an empty folder"}`);
+  }
+  const [suffix] = suffixes;
+  if (!entries.has(`labels${suffix}`)) {
+    throw new DataError(dir, `expected labels${suffix}/ beside images${suffix}/ (${layouts}), found none`);
+  }
+  const images = await niftiFiles(join(dir, `images${suffix}`));
+  if (images.size === 0) {
+    throw new DataError(
+      join(dir, `images${suffix}`),
+      "expected .nii or .nii.gz files, found none in this folder",
+    );
+  }
+  const labels = await niftiFiles(join(dir, `labels${suffix}`));
+  const numbered = numberedNames(images, labels);
+  const testImages = entries.has("imagesTs")
+    ? await niftiFiles(join(dir, "imagesTs"))
+    : new Map<string, string>();
+  const testLabels = entries.has("labelsTs")
+    ? await niftiFiles(join(dir, "labelsTs"))
+    : new Map<string, string>();
+  return {
+    dir,
+    cases: pair(images, labels, numbered),
+    test: pair(testImages, testLabels, numbered || numberedNames(testImages, testLabels)),
+  };
+}
+
+function labelled(cases: readonly Case[]): Case[] {
+  return cases.filter(({ label }) => label !== undefined);
+}
+
+function checkCount(what: string, count: number, most: number): void {
+  if (!Number.isInteger(count) || count < 0 || count > most) {
+    throw new UsageError(
+      `${what} must be a whole number from 0 to ${most}, the labelled cases at hand; found ${count}`,
+    );
+  }
+}
+
+/**
+ * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation seeded by `seed`, so a
+ * larger `keep` contains the smaller ones. Throws UsageError when fewer are labelled.
+ */
+export function hideLabels(cases: readonly Case[], keep: number, seed: number): Case[] {
+  const known = labelled(cases);
+  checkCount("the number of labels to keep", keep, known.length);
+  const order = new Random(seed, 1).permutation(known.length);
+  const kept = new Set(Array.from(order.subarray(0, keep), (i) => known[i].id));
+  return cases.map((c) => (kept.has(c.id) ? c : { id: c.id, image: c.image }));
+}
+
+/** Splits `count` labelled cases, chosen by `seed`, off as test cases. Throws UsageError when fewer are labelled. */
+export function holdOut(
+  cases: readonly Case[],
+  count: number,
+  seed: number,
+): { train: Case[]; test: Case[] } {
+  const known = labelled(cases);
+  checkCount("the number of test cases to hold out", count, known.length);
+  const order = new Random(seed, 2).permutation(known.length);
+  const held = new Set(Array.from(order.subarray(0, count), (i) => known[i].id));
+  return { train: cases.filter(({ id }) => !held.has(id)), test: cases.filter(({ id }) => held.has(id)) };
+}
+
+export interface LoadedCase {
+  id: string;
+  image: Volume<Float32Array>;
+  label?: Volume<Uint8Array>;
+  /** Differences between image and label that do not stop training, one sentence each. */
+  warnings: string[];
+}
+
+/**
+ * Reads a case's image and label; `classes` counts the background. Throws DataError when either cannot be read, the image holds
+ * values that are not finite, or the two differ in size or by more than 0.1 % in voxel spacing. A label that claims another place or
+ * direction than its image is reported in `warnings`: voxels are paired by index.
+ */
+export async function loadCase(
+  { id, image: imagePath, label: labelPath }: Case,
+  classes?: number,
+): Promise<LoadedCase> {
+  const image = await readImage(imagePath);
+  const notFinite = image.data.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
+  if (notFinite > 0) {
+    throw new DataError(
+      imagePath,
+      `expected finite intensities, found ${notFinite} voxels that are NaN or infinite`,
+    );
+  }
+  if (labelPath === undefined) return { id, image, warnings: [] };
+  const label = await readLabels(labelPath, classes);
+  if (image.size.some((extent, axis) => extent !== label.size[axis])) {
+    throw new DataError(
+      labelPath,
+      `expected the size of its image ${imagePath}, ${image.size.join(" x ")}; found ${label.size.join(" x ")}`,
+    );
+  }
+  const wanted = image.geometry.spacing;
+  const found = label.geometry.spacing;
+  if (wanted.some((step, axis) => Math.abs(found[axis] - step) > 1e-3 * step)) {
+    const mm = (spacing: readonly number[]) => spacing.map((step) => +step.toPrecision(6)).join(" x ");
+    throw new DataError(
+      labelPath,
+      `expected the voxel spacing of its image ${imagePath}, ${mm(wanted)} mm; found ${mm(found)} mm`,
+    );
+  }
+  return { id, image, label, warnings: placementWarnings(id, image, label) };
+}
+
+function placementWarnings(id: string, image: Volume, label: Volume<Uint8Array>): string[] {
+  const a = image.geometry.affine;
+  const b = label.geometry.affine;
+  const direction = [0, 1, 2, 4, 5, 6, 8, 9, 10].reduce(
+    (most, i) => Math.max(most, Math.abs(a[i] - b[i]) / image.geometry.spacing[i % 4]),
+    0,
+  );
+  const shift = Math.hypot(a[3] - b[3], a[7] - b[7], a[11] - b[11]);
+  const warnings: string[] = [];
+  if (direction > 1e-2) {
+    warnings.push(
+      `case ${id}: the label's axes point elsewhere than the image's; voxels are paired by index`,
+    );
+  }
+  if (shift > 0.1 * Math.min(...image.geometry.spacing)) {
+    warnings.push(`case ${id}: the label's origin lies ${shift.toFixed(2)} mm from the image's`);
+  }
+  return warnings;
+}

@@ -1,0 +1,341 @@
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
+import { endianness } from "node:os";
+import { createGunzip } from "node:zlib";
+import { DataError, UsageError } from "../errors.ts";
+import { writeAtomically } from "./atomic.ts";
+import {
+  bytesPerVoxel,
+  encodeHeader,
+  HEADER_BYTES,
+  type NiftiHeader,
+  type NiftiType,
+  parseHeader,
+} from "./nifti_header.ts";
+import { type Volume, type VolumeData, voxelCount } from "./volume.ts";
+
+const CHUNK = 1 << 18;
+const hostLittleEndian = endianness() === "LE";
+
+type Numbers = ArrayLike<number>;
+
+/** Takes stored values (before scaling), the first of which is voxel `start`. */
+type Consume = (values: Numbers, count: number, start: number) => void;
+
+interface Opened {
+  chunks: AsyncIterable<Buffer>;
+  /** No more than this many bytes can come out of `chunks`: deflate expands at most 1032 times. */
+  atMost: number;
+  gzip: boolean;
+}
+
+async function openStream(path: string): Promise<Opened> {
+  try {
+    const file = await open(path);
+    try {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(2), 0, 2, 0);
+      const { size } = await file.stat();
+      const gzip = bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b;
+      const raw = createReadStream(path, { highWaterMark: CHUNK });
+      if (!gzip) return { chunks: raw, atMost: size, gzip };
+      const gunzip = createGunzip({ chunkSize: CHUNK });
+      raw.on("error", (error) => gunzip.destroy(error));
+      gunzip.on("close", () => raw.destroy());
+      return { chunks: raw.pipe(gunzip), atMost: size * 1032, gzip };
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw readError(path, error);
+  }
+}
+
+function readError(path: string, error: unknown): DataError {
+  if (error instanceof DataError) return error;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === "ENOENT") return new DataError(path, "expected a NIfTI file, found none", { cause: error });
+  if (code?.startsWith("Z_")) {
+    return new DataError(path, `expected whole gzip data, found it damaged or cut short (${message})`, {
+      cause: error,
+    });
+  }
+  return new DataError(path, `could not be read: ${message}`, { cause: error });
+}
+
+function parse(path: string, bytes: Uint8Array, gzip: boolean): NiftiHeader {
+  try {
+    return parseHeader(path, bytes);
+  } catch (error) {
+    if (!gzip && path.endsWith(".gz") && error instanceof DataError) {
+      throw new DataError(
+        path,
+        `expected gzip data (its name ends in .gz), found neither gzip nor NIfTI. ${error.message}`,
+      );
+    }
+    throw error;
+  }
+}
+
+/** Turns bytes that come in pieces of any length into numbers of the file's type. */
+class Decoder {
+  readonly header: NiftiHeader;
+  readonly #scratch = new Uint8Array(CHUNK);
+  readonly #numbers: (count: number) => Numbers;
+  readonly #step: number;
+  readonly #swap: boolean;
+  readonly #voxels: number;
+  readonly #consume: Consume;
+  #filled = 0;
+  #done = 0;
+
+  constructor(header: NiftiHeader, consume: Consume) {
+    this.header = header;
+    this.#step = bytesPerVoxel[header.type];
+    this.#swap = header.littleEndian !== hostLittleEndian && this.#step > 1;
+    this.#voxels = voxelCount(header.size);
+    this.#consume = consume;
+    this.#numbers = viewOf(header.type, this.#scratch.buffer);
+  }
+
+  get voxelsRead(): number {
+    return this.#done;
+  }
+
+  push(bytes: Uint8Array): void {
+    let at = 0;
+    while (at < bytes.length && this.#done < this.#voxels) {
+      const room = Math.min(CHUNK - this.#filled, bytes.length - at);
+      this.#scratch.set(bytes.subarray(at, at + room), this.#filled);
+      at += room;
+      this.#filled += room;
+      this.#flush();
+    }
+  }
+
+  #flush(): void {
+    const count = Math.min(Math.floor(this.#filled / this.#step), this.#voxels - this.#done);
+    const used = count * this.#step;
+    if (this.#swap) {
+      const whole = Buffer.from(this.#scratch.buffer, 0, used);
+      if (this.#step === 2) whole.swap16();
+      else if (this.#step === 4) whole.swap32();
+      else whole.swap64();
+    }
+    this.#consume(this.#numbers(count), count, this.#done);
+    this.#scratch.copyWithin(0, used, this.#filled);
+    this.#filled -= used;
+    this.#done += count;
+  }
+}
+
+function viewOf(type: NiftiType, buffer: ArrayBuffer): (count: number) => Numbers {
+  const fixed = (view: Numbers) => () => view;
+  switch (type) {
+    case "uint8":
+      return fixed(new Uint8Array(buffer));
+    case "int8":
+      return fixed(new Int8Array(buffer));
+    case "uint16":
+      return fixed(new Uint16Array(buffer));
+    case "int16":
+      return fixed(new Int16Array(buffer));
+    case "uint32":
+      return fixed(new Uint32Array(buffer));
+    case "int32":
+      return fixed(new Int32Array(buffer));
+    case "float32":
+      return fixed(new Float32Array(buffer));
+    case "float64":
+      return fixed(new Float64Array(buffer));
+    case "uint64":
+    case "int64": {
+      const low = new Uint32Array(buffer);
+      const high = type === "int64" ? new Int32Array(buffer) : low;
+      const [lowAt, highAt] = hostLittleEndian ? [0, 1] : [1, 0];
+      const values = new Float64Array(CHUNK / 8);
+      return (count) => {
+        for (let i = 0; i < count; i++) values[i] = high[2 * i + highAt] * 2 ** 32 + low[2 * i + lowAt];
+        return values;
+      };
+    }
+  }
+}
+
+/** Reads header and voxels in one pass over the file; memory beyond the result is a few chunks. Bytes after the voxels are ignored. */
+async function readVoxels(path: string, receiver: (header: NiftiHeader) => Consume): Promise<NiftiHeader> {
+  const { chunks, atMost, gzip } = await openStream(path);
+  const start = (front: Uint8Array): Decoder => {
+    const header = parse(path, front, gzip);
+    const { size, type, offset } = header;
+    const needed = offset + voxelCount(size) * bytesPerVoxel[type];
+    if (needed > atMost) {
+      throw new DataError(
+        path,
+        `its header promises ${size.join(" x ")} voxels of ${type} from byte ${offset} to byte ${needed}; expected a file ` +
+          `that holds them, found ${gzip ? "too little compressed data" : `${atMost} bytes`}`,
+      );
+    }
+    return new Decoder(header, receiver(header));
+  };
+  let front = Buffer.alloc(0);
+  let decoder: Decoder | undefined;
+  let end = 0;
+  try {
+    for await (const chunk of chunks) {
+      const begin = end;
+      end += chunk.length;
+      if (decoder) {
+        decoder.push(chunk.subarray(Math.max(0, decoder.header.offset - begin)));
+        continue;
+      }
+      front = Buffer.concat([front, chunk]);
+      if (front.length < HEADER_BYTES) continue;
+      decoder = start(front);
+      decoder.push(front.subarray(decoder.header.offset));
+    }
+    if (!decoder) {
+      decoder = start(front);
+      decoder.push(front.subarray(decoder.header.offset));
+    }
+  } catch (error) {
+    throw readError(path, error);
+  }
+  const { size, type } = decoder.header;
+  if (decoder.voxelsRead < voxelCount(size)) {
+    throw new DataError(
+      path,
+      `expected ${size.join(" x ")} = ${voxelCount(size)} voxels of ${type}, found ${decoder.voxelsRead}: the file is cut short`,
+    );
+  }
+  return decoder.header;
+}
+
+/** The header of a .nii or .nii.gz file, either version and byte order. Throws DataError when it contradicts itself. */
+export async function readHeader(path: string): Promise<NiftiHeader> {
+  const { chunks, gzip } = await openStream(path);
+  let front = Buffer.alloc(0);
+  try {
+    for await (const chunk of chunks) {
+      front = Buffer.concat([front, chunk]);
+      if (front.length >= HEADER_BYTES) break;
+    }
+  } catch (error) {
+    throw readError(path, error);
+  }
+  return parse(path, front, gzip);
+}
+
+/**
+ * Reads intensities, scaled by scl_slope and scl_inter, from a single-file NIfTI-1 or NIfTI-2 image; whether it is gzipped is seen
+ * from its bytes. Throws DataError when the file is missing, cut short, damaged, contradictory, of more than three dimensions, or holds more
+ * than one number per voxel (complex, RGB).
+ */
+export async function readImage(path: string): Promise<Volume<Float32Array>> {
+  let data = new Float32Array(0);
+  const header = await readVoxels(path, ({ size, slope, intercept }) => {
+    const image = new Float32Array(voxelCount(size));
+    data = image;
+    return (values, count, start) => {
+      for (let i = 0; i < count; i++) image[start + i] = values[i] * slope + intercept;
+    };
+  });
+  return { size: header.size, data, geometry: header.geometry };
+}
+
+/**
+ * Reads a label map; `classes` counts the background. Values within 1e-3 of a whole number are rounded to it.
+ * Throws DataError as `readImage` does, and when a value is not whole or lies outside 0 … classes - 1 (0 … 255 without
+ * `classes`): the message lists such values and how many voxels have them.
+ */
+export async function readLabels(path: string, classes = 256): Promise<Volume<Uint8Array>> {
+  let data = new Uint8Array(0);
+  const strange = new Map<number, number>();
+  let strangeVoxels = 0;
+  const header = await readVoxels(path, ({ size, slope, intercept }) => {
+    const labels = new Uint8Array(voxelCount(size));
+    data = labels;
+    return (values, count, start) => {
+      for (let i = 0; i < count; i++) {
+        const value = values[i] * slope + intercept;
+        const whole = Math.round(value);
+        if (Math.abs(value - whole) <= 1e-3 && whole >= 0 && whole < classes) {
+          labels[start + i] = whole;
+          continue;
+        }
+        strangeVoxels++;
+        const seen = strange.get(value);
+        if (seen !== undefined) strange.set(value, seen + 1);
+        else if (strange.size < 8) strange.set(value, 1);
+      }
+    };
+  });
+  if (strangeVoxels > 0) {
+    const list = [...strange].sort(([a], [b]) => a - b).map(([value, n]) => `${value} (${n} voxels)`);
+    const listed = [...strange.values()].reduce((sum, n) => sum + n, 0);
+    throw new DataError(
+      path,
+      `expected whole labels 0 to ${classes - 1}, found ${strangeVoxels} voxels with others: ${list.join(", ")}` +
+        (listed < strangeVoxels ? `, and ${strangeVoxels - listed} voxels with further values` : ""),
+    );
+  }
+  return { size: header.size, data, geometry: header.geometry };
+}
+
+function* encodeVoxels(data: VolumeData, type: NiftiType): Generator<Uint8Array> {
+  const step = CHUNK / bytesPerVoxel[type];
+  for (let start = 0; start < data.length; start += step) {
+    const values = data.subarray(start, start + step);
+    const stored = type === "int16" ? Int16Array.from(values) : values.slice();
+    const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+    if (!hostLittleEndian && stored.BYTES_PER_ELEMENT === 2) bytes.swap16();
+    if (!hostLittleEndian && stored.BYTES_PER_ELEMENT === 4) bytes.swap32();
+    yield bytes;
+  }
+}
+
+async function write(path: string, volume: Volume<VolumeData>, type: NiftiType): Promise<void> {
+  const { size, data, geometry } = volume;
+  if (!/\.nii(\.gz)?$/.test(path)) {
+    throw new UsageError(`${path}: a NIfTI file to write must be named .nii or .nii.gz`);
+  }
+  if (data.length !== voxelCount(size)) {
+    throw new DataError(
+      path,
+      `cannot be written: size ${size.join(" x ")} holds ${voxelCount(size)} voxels, found ${data.length}`,
+    );
+  }
+  function* chunks() {
+    yield encodeHeader(size, type, geometry);
+    yield* encodeVoxels(data, type);
+  }
+  await writeAtomically(path, chunks(), { gzip: path.endsWith(".gz") });
+}
+
+/**
+ * Writes a volume as .nii or .nii.gz (by its name), all at once or not at all. The type is that of the array, or int16 when `dtype`
+ * says so, which every value must then fit. A geometry that came from a file is written back as it was.
+ * Throws UsageError for another ending and DataError when the disk refuses or the values do not fit.
+ */
+export async function writeImage(
+  path: string,
+  volume: Volume<VolumeData>,
+  options: { dtype?: "int16" } = {},
+): Promise<void> {
+  const { data } = volume;
+  if (options.dtype === "int16") {
+    const bad = data.findIndex(
+      (value: number) => !(Number.isInteger(value) && value >= -32768 && value <= 32767),
+    );
+    if (bad >= 0) {
+      throw new DataError(path, `int16 needs whole numbers from -32768 to 32767, found ${data[bad]}`);
+    }
+    return write(path, volume, "int16");
+  }
+  if (data instanceof Float32Array) return write(path, volume, "float32");
+  return write(path, volume, data instanceof Uint8Array ? "uint8" : "int32");
+}
+
+/** Writes a label map of one byte per voxel; otherwise as `writeImage`. */
+export async function writeLabels(path: string, volume: Volume<Uint8Array>): Promise<void> {
+  return write(path, volume, "uint8");
+}

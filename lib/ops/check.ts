@@ -1,0 +1,24 @@
+import { ShapeError } from "../errors.ts";
+import { type DType, formatType, sameShape, type TensorType } from "../graph/value.ts";
+
+/** Shape and dtype checks that op rules share; each throws a `ShapeError` that names the op and what it found. */
+
+export function expectRank(op: string, what: string, value: TensorType, rank: number): void {
+  if (value.shape.length !== rank)
+    throw new ShapeError(`${op}: ${what} must have ${rank} axes, found ${formatType(value)}`);
+}
+
+export function expectDType(op: string, what: string, value: TensorType, ...allowed: DType[]): void {
+  if (!allowed.includes(value.dtype))
+    throw new ShapeError(`${op}: ${what} must be ${allowed.join(" or ")}, found ${formatType(value)}`);
+}
+
+export function expectSameShape(op: string, a: TensorType, b: TensorType): void {
+  if (!sameShape(a.shape, b.shape))
+    throw new ShapeError(`${op}: shapes must be equal, found ${formatType(a)} and ${formatType(b)}`);
+}
+
+export function expectShape(op: string, what: string, value: TensorType, shape: readonly number[]): void {
+  if (!sameShape(value.shape, shape))
+    throw new ShapeError(`${op}: ${what} must have shape [${shape.join(",")}], found ${formatType(value)}`);
+}

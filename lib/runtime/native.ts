@@ -1,0 +1,102 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { DeviceError } from "../errors.ts";
+
+/** The addon's surface. Typed arrays are copied at the call; every Promise settles on the thread that made it. */
+export interface Native {
+  readonly Buffer: new (bytes: number) => NativeBuffer;
+  readonly Plan: new (spec: PlanSpec) => NativePlan;
+  /** Names of the CPU kernels. */
+  kernels(): string[];
+  /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
+  workspace(step: StepSpec): number;
+  /** Blocks of device memory alive in the process, and their bytes. */
+  memory(): { blocks: number; bytes: number };
+  /** Threads that kernels run on. */
+  threads(): number;
+  /** Instruction set in use: `avx512`, `avx2` or `portable`. */
+  isa(): string;
+}
+
+export interface NativeBuffer {
+  read(): Promise<ArrayBuffer>;
+  write(data: NodeJS.TypedArray): Promise<void>;
+  dispose(): void;
+}
+
+export interface NativePlan {
+  start(inputs: readonly NodeJS.TypedArray[]): { promise: Promise<ArrayBuffer[]>; cancel(): void };
+  dispose(): void;
+}
+
+/** A tensor of a plan: in the arena, or in the plan's state number `state`. */
+export interface TensorSpec {
+  dtype: "f32" | "u8" | "i32";
+  shape: readonly number[];
+  offset: number;
+  state?: number;
+}
+
+export interface StepSpec {
+  kernel: string;
+  /** What messages call this step. */
+  label: string;
+  inputs: TensorSpec[];
+  output: TensorSpec;
+  attributes: Readonly<Record<string, unknown>>;
+  workspaceOffset?: number;
+  workspaceBytes?: number;
+}
+
+export interface PlanSpec {
+  arenaBytes: number;
+  states: NativeBuffer[];
+  steps: StepSpec[];
+  inputs: TensorSpec[];
+  outputs: TensorSpec[];
+  /** Steps from here on write states. */
+  firstUpdate: number;
+  paranoid: boolean;
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded once. Throws `DeviceError` that says how to build it where it is missing. */
+export function native(): Native {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Native {
+  const root = packageRoot();
+  const platform = `${process.platform}-${process.arch}`;
+  const candidates = [
+    process.env.VOXGRAD_ADDON,
+    join(root, "build", "Release", "voxgrad.node"),
+    join(root, "prebuilds", platform, "voxgrad.node"),
+  ].filter((path): path is string => path !== undefined);
+  const require = createRequire(import.meta.url);
+  const reasons: string[] = [];
+  for (const path of candidates) {
+    if (!existsSync(path)) {
+      reasons.push(`  ${path}: not there`);
+      continue;
+    }
+    try {
+      return require(path) as Native;
+    } catch (error) {
+      reasons.push(`  ${path}: ${(error as Error).message}`);
+    }
+  }
+  throw new DeviceError(
+    `the native addon could not be loaded for ${platform}:\n${reasons.join("\n")}\n` +
+      `Build it with a C++17 compiler: npm explore voxgrad -- npx node-gyp rebuild`,
+  );
+}
+
+/** The folder that holds package.json: two levels up from here, in the sources and in the build alike. */
+function packageRoot(): string {
+  return join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+}

@@ -1,0 +1,73 @@
+// The addon's exports; lib/runtime/native.ts describes them in TypeScript.
+#include <napi.h>
+
+#include <cstring>
+
+#include "../core/registry.h"
+#include "../core/thread_pool.h"
+#include "../cpu/isa.h"
+#include "buffer.h"
+#include "decode.h"
+#include "instance.h"
+#include "plan.h"
+
+namespace voxgrad::binding {
+
+std::vector<uint8_t> copyOf(Napi::Env env, const Napi::Value& value) {
+  if (!value.IsTypedArray()) throw toJs(env, "ERR_SHAPE", "expected a typed array");
+  const Napi::TypedArray array = value.As<Napi::TypedArray>();
+  const auto* data = static_cast<const uint8_t*>(array.ArrayBuffer().Data());
+  if (array.ByteLength() == 0) return {};
+  return {data + array.ByteOffset(), data + array.ByteOffset() + array.ByteLength()};
+}
+
+Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes) {
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, bytes.size());
+  if (!bytes.empty()) std::memcpy(buffer.Data(), bytes.data(), bytes.size());
+  return buffer;
+}
+
+static Napi::Value listKernels(const Napi::CallbackInfo& info) {
+  const std::vector<std::string> names = kernelNames();
+  Napi::Array list = Napi::Array::New(info.Env(), names.size());
+  for (uint32_t i = 0; i < names.size(); i++) list.Set(i, names[i]);
+  return list;
+}
+
+static Napi::Value workspace(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "workspace: expected a step");
+  try {
+    return Napi::Number::New(info.Env(), static_cast<double>(workspaceBytes(decodeStep(info[0].As<Napi::Object>()))));
+  } catch (const Error& error) {
+    throw toJs(info.Env(), error.code(), error.what());
+  }
+}
+
+static Napi::Value memory(const Napi::CallbackInfo& info) {
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("blocks", static_cast<double>(Block::liveCount()));
+  result.Set("bytes", static_cast<double>(Block::liveBytes()));
+  return result;
+}
+
+static Napi::Value threads(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), ThreadPool::shared().size());
+}
+
+static Napi::Value isa(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), cpu::isaName()); }
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new Instance(env));
+  exports.Set("Buffer", Buffer::define(env));
+  exports.Set("Plan", PlanObject::define(env));
+  exports.Set("kernels", Napi::Function::New(env, listKernels));
+  exports.Set("workspace", Napi::Function::New(env, workspace));
+  exports.Set("memory", Napi::Function::New(env, memory));
+  exports.Set("threads", Napi::Function::New(env, threads));
+  exports.Set("isa", Napi::Function::New(env, isa));
+  return exports;
+}
+
+NODE_API_MODULE(voxgrad, init)
+
+}  // namespace voxgrad::binding

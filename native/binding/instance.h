@@ -1,0 +1,23 @@
+// What one environment owns, and the conversions between typed arrays and bytes.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "queue.h"
+
+namespace voxgrad::binding {
+
+struct Instance {
+  explicit Instance(Napi::Env env) : queue(env) {}
+  static Instance& of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
+
+  Queue queue;
+};
+
+// The bytes behind a typed array; throws a JavaScript error for anything else.
+std::vector<uint8_t> copyOf(Napi::Env env, const Napi::Value& value);
+Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes);
+
+}  // namespace voxgrad::binding

@@ -1,0 +1,50 @@
+#include "plan.h"
+
+#include "decode.h"
+#include "instance.h"
+
+namespace voxgrad::binding {
+
+Napi::Function PlanObject::define(Napi::Env env) {
+  return DefineClass(env, "Plan",
+                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("dispose", &PlanObject::dispose)});
+}
+
+PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {
+  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "Plan: expected a plan object");
+  try {
+    plan_ = std::make_shared<Plan>(decodePlan(info[0].As<Napi::Object>()));
+  } catch (const Error& error) {
+    throw toJs(info.Env(), error.code(), error.what());
+  }
+}
+
+Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!plan_) throw toJs(env, "ERR_DISPOSED", "the plan has been disposed of");
+  if (!info[0].IsArray()) throw toJs(env, "ERR_PLAN", "Plan.start: expected an array of typed arrays");
+  const Napi::Array arrays = info[0].As<Napi::Array>();
+  auto inputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
+  for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copyOf(env, arrays.Get(i)));
+  auto outputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
+
+  auto work = [plan = plan_, inputs, outputs](const std::atomic<bool>& cancelled) {
+    plan->run(*inputs, *outputs, cancelled);
+  };
+  auto finish = [outputs](Napi::Env env) -> Napi::Value {
+    Napi::Array list = Napi::Array::New(env, outputs->size());
+    for (uint32_t i = 0; i < outputs->size(); i++) list.Set(i, toArrayBuffer(env, (*outputs)[i]));
+    return list;
+  };
+  Queue::Ticket ticket = Instance::of(env).queue.submit(env, work, finish);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("promise", ticket.promise);
+  result.Set("cancel", Napi::Function::New(env, [cancelled = ticket.cancelled](const Napi::CallbackInfo&) {
+               *cancelled = true;
+             }));
+  return result;
+}
+
+void PlanObject::dispose(const Napi::CallbackInfo&) { plan_ = nullptr; }
+
+}  // namespace voxgrad::binding

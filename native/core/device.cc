@@ -1,0 +1,40 @@
+#include "device.h"
+
+#include <thread>
+
+#include "thread_pool.h"
+
+namespace voxgrad {
+
+Device& Device::shared() {
+  static Device* device = new Device;
+  return *device;
+}
+
+Device::Device() {
+  std::thread([this] { loop(); }).detach();
+}
+
+void Device::submit(std::function<void()> job) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(job));
+  }
+  wake_.notify_one();
+}
+
+void Device::loop() {
+  FlushDenormals flush;
+  for (;;) {
+    std::function<void()> job;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return !queue_.empty(); });
+      job = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    job();
+  }
+}
+
+}  // namespace voxgrad

@@ -1,0 +1,151 @@
+#include "plan.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "paranoia.h"
+#include "registry.h"
+
+namespace voxgrad {
+
+static void checkExtents(const Tensor& tensor, const std::string& where) {
+  uint64_t bytes = bytesOf(tensor.dtype);
+  for (int axis = 0; axis < tensor.rank; axis++) {
+    const int64_t extent = tensor.shape[axis];
+    if (extent < 1) throw Error("ERR_PLAN", where + ": extents must be positive, found " + format(tensor));
+    if (__builtin_mul_overflow(bytes, static_cast<uint64_t>(extent), &bytes) || bytes > (uint64_t{1} << 40))
+      throw Error("ERR_PLAN", where + ": " + format(tensor) + " is larger than 2^40 bytes");
+  }
+}
+
+static Step bind(const StepSpec& spec) {
+  Step step;
+  step.kernel = findKernel(spec.kernel);
+  if (step.kernel == nullptr)
+    throw Error("ERR_PLAN", "the CPU backend has no kernel called " + spec.kernel);
+  for (const Place& input : spec.inputs) {
+    checkExtents(input.tensor, spec.label);
+    step.inputs.push_back(input.tensor);
+  }
+  checkExtents(spec.output.tensor, spec.label);
+  step.output = spec.output.tensor;
+  step.attributes = spec.attributes;
+  return step;
+}
+
+size_t workspaceBytes(const StepSpec& spec) {
+  const Step step = bind(spec);
+  return step.kernel->prepare(step);
+}
+
+Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
+  arena_ = std::make_unique<Block>(spec_.arenaBytes);
+  for (const StepSpec& each : spec_.steps) {
+    Step step = bind(each);
+    const size_t needed = step.kernel->prepare(step);
+    if (needed > each.workspaceBytes)
+      throw Error("ERR_PLAN", each.label + ": needs " + std::to_string(needed) + " bytes of workspace, found " +
+                                  std::to_string(each.workspaceBytes));
+    for (size_t i = 0; i < each.inputs.size(); i++) step.inputs[i].data = resolve(each.inputs[i], each.label);
+    step.output.data = resolve(each.output, each.label);
+    if (each.workspaceBytes > 0) {
+      Place workspace;
+      workspace.tensor.dtype = DType::u8;
+      workspace.tensor.rank = 1;
+      workspace.tensor.shape[0] = static_cast<int64_t>(each.workspaceBytes);
+      workspace.offset = each.workspaceOffset;
+      step.workspace = resolve(workspace, each.label + " (workspace)");
+    }
+    steps_.push_back(std::move(step));
+  }
+  const auto place = [this](const Place& each, const char* what) {
+    checkExtents(each.tensor, what);
+    Tensor tensor = each.tensor;
+    tensor.data = resolve(each, what);
+    return tensor;
+  };
+  for (const Place& each : spec_.inputs) inputs_.push_back(place(each, "plan input"));
+  for (const Place& each : spec_.outputs) outputs_.push_back(place(each, "plan output"));
+  if (spec_.firstUpdate > steps_.size()) throw Error("ERR_PLAN", "firstUpdate lies behind the last step");
+}
+
+void* Plan::resolve(const Place& place, const std::string& where) const {
+  const Block* block = arena_.get();
+  if (place.block != Place::arenaBlock) {
+    if (place.block < 0 || place.block >= static_cast<int64_t>(spec_.states.size()))
+      throw Error("ERR_PLAN", where + ": there is no state " + std::to_string(place.block));
+    block = spec_.states[place.block].get();
+  }
+  const uint64_t bytes = place.tensor.bytes();
+  if (place.offset % bytesOf(place.tensor.dtype) != 0 || place.offset > block->bytes() ||
+      bytes > block->bytes() - place.offset)
+    throw Error("ERR_PLAN", where + ": " + format(place.tensor) + " at " + std::to_string(place.offset) +
+                                " lies outside its memory of " + std::to_string(block->bytes()) + " bytes");
+  return block->data() + place.offset;
+}
+
+void Plan::stage(const std::vector<std::vector<uint8_t>>& inputs) {
+  if (inputs.size() != inputs_.size()) throw Error("ERR_PLAN", "wrong number of plan inputs");
+  for (size_t i = 0; i < inputs.size(); i++) {
+    if (inputs[i].size() != inputs_[i].bytes())
+      throw Error("ERR_PLAN", "plan input " + std::to_string(i) + ": expected " + format(inputs_[i]) + ", found " +
+                                  std::to_string(inputs[i].size()) + " bytes");
+    std::memcpy(inputs_[i].data, inputs[i].data(), inputs[i].size());
+  }
+}
+
+static bool allFinite(const Tensor& tensor) {
+  if (tensor.dtype != DType::f32) return true;
+  const int64_t count = tensor.count();
+  for (int64_t i = 0; i < count; i++)
+    if (!std::isfinite(tensor.f32()[i])) return false;
+  return true;
+}
+
+bool Plan::outputsFinite() const {
+  for (const Tensor& output : outputs_)
+    if (!allFinite(output)) return false;
+  return true;
+}
+
+void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite) {
+  for (size_t i = begin; i < end; i++) {
+    if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed))
+      throw Error("ERR_ABORTED", "the run was cancelled");
+    const Step& step = steps_[i];
+    if (findNotFinite) {
+      for (size_t k = 0; k < step.inputs.size(); k++)
+        if (spec_.steps[i].inputs[k].block != Place::arenaBlock && !allFinite(step.inputs[k]))
+          throw Error("ERR_NOT_FINITE", "a state read by " + spec_.steps[i].label);
+    }
+    {
+      Guard guard(*arena_, spec_.states, step, spec_.steps[i].workspaceBytes, spec_.steps[i].label,
+                  spec_.paranoid);
+      step.kernel->run(step);
+      guard.check();
+    }
+    if (findNotFinite && !allFinite(step.output)) throw Error("ERR_NOT_FINITE", spec_.steps[i].label);
+  }
+}
+
+void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
+               const std::atomic<bool>& cancelled) {
+  if (spec_.paranoid) poison(*arena_);
+  stage(inputs);
+  execute(0, spec_.firstUpdate, &cancelled, false);
+  if (spec_.firstUpdate < steps_.size()) {
+    if (!outputsFinite()) {
+      stage(inputs);
+      execute(0, spec_.firstUpdate, nullptr, true);
+      throw Error("ERR_NOT_FINITE", "an input of the plan");
+    }
+    execute(spec_.firstUpdate, steps_.size(), nullptr, false);
+  }
+  outputs.resize(outputs_.size());
+  for (size_t i = 0; i < outputs_.size(); i++) {
+    const uint8_t* data = static_cast<const uint8_t*>(outputs_[i].data);
+    outputs[i].assign(data, data + outputs_[i].bytes());
+  }
+}
+
+}  // namespace voxgrad

@@ -1,0 +1,73 @@
+// A finished plan: checked for memory safety once, then run step by step over one arena.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory.h"
+#include "tensor.h"
+
+namespace voxgrad {
+
+// Where a tensor lies: `block` indexes the plan's states, arenaBlock is the arena.
+struct Place {
+  static constexpr int64_t arenaBlock = -1;
+  Tensor tensor;
+  int64_t block = arenaBlock;
+  uint64_t offset = 0;
+};
+
+struct StepSpec {
+  std::string kernel;
+  std::string label;
+  std::vector<Place> inputs;
+  Place output;
+  Attributes attributes;
+  uint64_t workspaceOffset = 0;
+  uint64_t workspaceBytes = 0;
+};
+
+struct PlanSpec {
+  uint64_t arenaBytes = 0;
+  std::vector<std::shared_ptr<Block>> states;
+  std::vector<StepSpec> steps;
+  std::vector<Place> inputs;
+  std::vector<Place> outputs;
+  // Steps from this index on write states; they run only when every float output is finite.
+  size_t firstUpdate = 0;
+  // Slow mode for tests: memory is NaN before it is written and every stray write is reported.
+  bool paranoid = false;
+};
+
+// Workspace of one step; throws Error when the kernel does not exist or refuses the step.
+size_t workspaceBytes(const StepSpec& spec);
+
+class Plan {
+ public:
+  // Throws Error("ERR_PLAN") unless every tensor lies inside its block and every kernel accepts its step.
+  explicit Plan(PlanSpec spec);
+
+  // Copies `inputs` in, runs every step, copies the outputs out. Stops between steps with Error("ERR_ABORTED")
+  // while no state has changed; once updates have begun they are finished. Throws Error("ERR_NOT_FINITE")
+  // naming the first bad tensor, states untouched, when a float output is not finite.
+  void run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
+           const std::atomic<bool>& cancelled);
+
+  const PlanSpec& spec() const { return spec_; }
+
+ private:
+  void* resolve(const Place& place, const std::string& where) const;
+  void stage(const std::vector<std::vector<uint8_t>>& inputs);
+  void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
+  bool outputsFinite() const;
+
+  PlanSpec spec_;
+  std::unique_ptr<Block> arena_;
+  std::vector<Step> steps_;
+  std::vector<Tensor> inputs_;
+  std::vector<Tensor> outputs_;
+};
+
+}  // namespace voxgrad

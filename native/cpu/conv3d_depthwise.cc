@@ -1,0 +1,118 @@
+#include "conv3d_depthwise.h"
+
+#include <algorithm>
+
+#include "../core/thread_pool.h"
+#include "conv3d_geometry.h"
+#include "isa.h"
+
+namespace voxgrad::cpu {
+
+size_t depthwiseGatherWorkspace(const Conv3dProblem& p) {
+  WorkspaceCursor cursor(nullptr);
+  cursor.floats(p.taps() * p.C);
+  return cursor.used();
+}
+
+void depthwiseGather(const Conv3dProblem& p, bool inputGradient, const float* source, const float* w,
+                     const float* bias, float* output, void* workspace) {
+  const Conv3dKernels& kernels = conv3dKernels();
+  const int64_t xExtent[3] = {p.D, p.H, p.W}, yExtent[3] = {p.Z, p.P, p.Q}, kernel[3] = {p.R, p.S, p.T};
+  const int64_t* const sourceExtent = inputGradient ? yExtent : xExtent;
+  const int64_t* const outputExtent = inputGradient ? xExtent : yExtent;
+  const int64_t channels = p.C, taps = p.taps();
+
+  float* const packed = WorkspaceCursor(workspace).floats(taps * channels);
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * channels + channel] = w[channel * taps + tap];
+  }
+
+  const auto axisOf = [&](int axis, int64_t phase) {
+    return inputGradient ? gradientAxis(sourceExtent[axis], kernel[axis], outputExtent[axis], p.stride[axis],
+                                        p.pad[axis], p.dilation[axis], phase)
+                         : forwardAxis(sourceExtent[axis], kernel[axis], outputExtent[axis], p.stride[axis],
+                                       p.pad[axis], p.dilation[axis]);
+  };
+  parallelFor(p.N * outputExtent[0] * outputExtent[1], [&](int64_t line) {
+    const int64_t h = line % outputExtent[1];
+    const int64_t d = line / outputExtent[1] % outputExtent[0];
+    const int64_t n = line / outputExtent[1] / outputExtent[0];
+    const int64_t strideD = inputGradient ? p.stride[0] : 1, strideH = inputGradient ? p.stride[1] : 1;
+    const GatherAxis axisD = axisOf(0, d % strideD), axisH = axisOf(1, h % strideH);
+    const float** const sources = threadScratch<const float*>(2 * p.R * p.S);
+    const float** const weights = sources + p.R * p.S;
+    DepthwiseRow row = {};
+    row.sources = sources;
+    row.bias = bias;
+    row.channels = channels;
+    row.sourceVoxels = sourceExtent[2];
+    const int64_t phases = inputGradient ? std::min(p.stride[2], outputExtent[2]) : 1;
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      const GatherAxis axisW = axisOf(2, phase);
+      row.rowTaps = 0;
+      for (int64_t i = 0; i < axisD.taps; ++i) {
+        const int64_t sd = d / strideD * axisD.sourceStep + axisD.offset(i);
+        if (sd < 0 || sd >= sourceExtent[0]) continue;
+        for (int64_t j = 0; j < axisH.taps; ++j) {
+          const int64_t sh = h / strideH * axisH.sourceStep + axisH.offset(j);
+          if (sh < 0 || sh >= sourceExtent[1]) continue;
+          sources[row.rowTaps] =
+              source + ((n * sourceExtent[0] + sd) * sourceExtent[1] + sh) * sourceExtent[2] * channels;
+          weights[row.rowTaps++] = packed + (axisD.tap(i) * p.S + axisH.tap(j)) * p.T * channels;
+        }
+      }
+      row.weights = weights;
+      row.taps = axisW.taps;
+      row.firstTap = axisW.firstTap;
+      row.tapStep = axisW.tapStep;
+      row.firstOffset = axisW.firstOffset;
+      row.offsetStep = axisW.offsetStep;
+      row.sourceStep = axisW.sourceStep;
+      row.output = output + (line * outputExtent[2] + axisW.first) * channels;
+      row.voxels = axisW.count;
+      row.outputStep = axisW.outputStep;
+      kernels.depthwise(row);
+    }
+  });
+}
+
+void depthwiseWeightGradient(const Conv3dProblem& p, const float* x, const float* dy, float* dw) {
+  const Conv3dKernels& kernels = conv3dKernels();
+  constexpr int64_t kMaxLanes = 16;
+  const int64_t taps = p.taps(), lanes = kernels.lanes;
+  parallelFor((p.C + lanes - 1) / lanes * taps, [&](int64_t task) {
+    const int64_t tap = task % taps, channel = task / taps * lanes;
+    const int64_t r = tap / (p.S * p.T), s = tap / p.T % p.S, t = tap % p.T;
+    const GatherAxis axes[3] = {forwardAxis(p.D, 1, p.Z, p.stride[0], p.pad[0] - r * p.dilation[0], 1),
+                                forwardAxis(p.H, 1, p.P, p.stride[1], p.pad[1] - s * p.dilation[1], 1),
+                                forwardAxis(p.W, 1, p.Q, p.stride[2], p.pad[2] - t * p.dilation[2], 1)};
+    alignas(64) float sums[kMaxLanes] = {};
+    DepthwiseSum sum = {};
+    sum.channels = std::min(lanes, p.C - channel);
+    sum.xStride = p.stride[2] * p.C;
+    sum.dyStride = p.C;
+    sum.sums = sums;
+    // Outputs [begin, end) of an axis read inside x through this tap.
+    int64_t begin[3], end[3];
+    for (int axis = 0; axis < 3; ++axis) {
+      const GatherAxis& a = axes[axis];
+      const int64_t offset = a.firstOffset, step = a.sourceStep;
+      begin[axis] = offset < 0 ? (-offset + step - 1) / step : 0;
+      end[axis] = offset < a.sourceExtent ? std::min(a.count, (a.sourceExtent - 1 - offset) / step + 1) : 0;
+    }
+    sum.voxels = end[2] - begin[2];
+    for (int64_t n = 0; n < p.N && sum.voxels > 0; ++n) {
+      for (int64_t z = begin[0]; z < end[0]; ++z) {
+        for (int64_t q = begin[1]; q < end[1]; ++q) {
+          const int64_t d = z * p.stride[0] + axes[0].firstOffset, h = q * p.stride[1] + axes[1].firstOffset;
+          const int64_t w = begin[2] * p.stride[2] + axes[2].firstOffset;
+          kernels.depthwiseSum(x + (((n * p.D + d) * p.H + h) * p.W + w) * p.C + channel,
+                               dy + (((n * p.Z + z) * p.P + q) * p.Q + begin[2]) * p.C + channel, sum);
+        }
+      }
+    }
+    for (int64_t lane = 0; lane < sum.channels; ++lane) dw[(channel + lane) * taps + tap] = sums[lane];
+  });
+}
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,49 @@
+// The driver behind the forward pass and the input gradient: both gather, for every output voxel, a set of
+// source voxels. A strided input gradient falls into phases (parities of the output position); inside one
+// phase every voxel reads the same pattern, so no zero is ever multiplied.
+#pragma once
+
+#include "conv3d_geometry.h"
+#include "isa.h"
+
+namespace voxgrad::cpu {
+
+class Gather {
+ public:
+  Gather(const Conv3dProblem& problem, bool inputGradient);
+
+  size_t workspace() const;
+  void run(const float* source, const float* w, const float* bias, float* output, void* workspace) const;
+
+ private:
+  struct Phase;
+
+  template <typename Visit>
+  void forEachPhase(Visit visit) const;
+  Phase makePhase(const int64_t (&phase)[3]) const;
+  int64_t packedFloats(const Phase& phase) const;
+  int64_t paddedRow() const { return (padLeft_ + sourceExtent_[2] + padRight_) * sourceChannels_; }
+  int64_t groupSize(int64_t count, int vectors) const;
+
+  void padSource(const float* source, float* padded) const;
+  void packBias(const float* bias, float* packed) const;
+  void packWeights(const Phase& phase, const float* w, float* packed) const;
+  void packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const;
+  void runPhase(const Phase& phase, const float* source, const float* zeroRow, const float* packed,
+                const float* bias, float* output) const;
+
+  const Conv3dProblem problem_;
+  const Conv3dKernels& kernels_;
+  const bool inputGradient_;
+  int64_t sourceExtent_[3], outputExtent_[3], kernel_[3];
+  int64_t sourceChannels_, outputChannels_;  // of the whole tensors
+  int64_t reduced_, produced_;               // channels of one group
+  int64_t outputStride_, reducedStride_;     // in w, between output and between reduced channels of a group
+  int reduction_;                            // source floats per step: see Conv3dKernels::gather
+  int64_t vectors_;                          // vectors of output channels of one group
+  bool copies_ = false;                      // rows must be copied into the workspace, with zeros around them
+  int64_t padLeft_ = 0, padRight_ = 0;       // voxels
+  int64_t largestPack_ = 0;                  // floats
+};
+
+}  // namespace voxgrad::cpu

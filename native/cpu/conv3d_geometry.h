@@ -1,0 +1,107 @@
+// Which source voxels an output voxel of a convolution, or of its input gradient, reads along each axis.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+#include "../core/conv_problem.h"
+
+namespace voxgrad::cpu {
+
+// One axis of a gather: outputs first + i*outputStep for i in [0, count) read, for every j in [0, taps), the
+// source voxel i*sourceStep + firstOffset + j*offsetStep with kernel tap firstTap + j*tapStep. Offsets rise
+// with j. Taps that no output reaches inside the source are left out at both ends.
+struct GatherAxis {
+  int64_t first, outputStep, count, sourceStep, sourceExtent;
+  int64_t taps, firstTap, tapStep, firstOffset, offsetStep;
+
+  int64_t tap(int64_t j) const { return firstTap + j * tapStep; }
+  int64_t offset(int64_t j) const { return firstOffset + j * offsetStep; }
+  int64_t minSource() const { return firstOffset; }
+  int64_t maxSource() const { return (count - 1) * sourceStep + offset(taps - 1); }
+};
+
+namespace detail {
+
+inline void trimTaps(GatherAxis& axis) {
+  const auto reached = [&axis](int64_t j) {
+    const int64_t offset = axis.offset(j);
+    const int64_t i = offset < 0 ? (-offset + axis.sourceStep - 1) / axis.sourceStep : 0;
+    return i < axis.count && i * axis.sourceStep + offset < axis.sourceExtent;
+  };
+  while (axis.taps > 0 && !reached(axis.taps - 1)) --axis.taps;
+  int64_t skipped = 0;
+  while (skipped < axis.taps && !reached(skipped)) ++skipped;
+  axis.firstTap = axis.tap(skipped);
+  axis.firstOffset = axis.offset(skipped);
+  axis.taps -= skipped;
+}
+
+}  // namespace detail
+
+// The forward axis: y[i] reads x[i*stride + t*dilation - pad].
+inline GatherAxis forwardAxis(int64_t source, int64_t kernel, int64_t output, int64_t stride, int64_t pad,
+                              int64_t dilation) {
+  GatherAxis axis{0, 1, output, stride, source, kernel, 0, 1, -pad, dilation};
+  detail::trimTaps(axis);
+  return axis;
+}
+
+// One phase of the input-gradient axis: the outputs h = phase + stride*i of dx read dy[p] where
+// p*stride + r*dilation - pad = h. Only every (stride / gcd)-th tap divides; the others belong to other phases.
+inline GatherAxis gradientAxis(int64_t source, int64_t kernel, int64_t output, int64_t stride, int64_t pad,
+                               int64_t dilation, int64_t phase) {
+  const int64_t count = (output - phase + stride - 1) / stride;
+  const int64_t common = std::gcd(stride, dilation);
+  const int64_t step = stride / common;
+  GatherAxis axis{phase, stride, count, 1, source, 0, 0, -step, 0, dilation / common};
+  int64_t lowest = 0;
+  while (lowest < step && lowest < kernel && (phase + pad - lowest * dilation) % stride != 0) ++lowest;
+  if (lowest < std::min(step, kernel)) {
+    axis.taps = (kernel - 1 - lowest) / step + 1;
+    axis.firstTap = lowest + (axis.taps - 1) * step;
+    axis.firstOffset = (phase + pad - axis.firstTap * dilation) / stride;
+  }
+  detail::trimTaps(axis);
+  return axis;
+}
+
+// Bytes rounded up to the next cache line, so that every part of a workspace starts on one.
+inline size_t roundToLine(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
+
+// Hands out consecutive cache-line aligned parts of a workspace; with a null base it only counts.
+class WorkspaceCursor {
+ public:
+  explicit WorkspaceCursor(void* base) : base_(static_cast<char*>(base)) {}
+
+  float* floats(int64_t count) {
+    char* part = base_ ? base_ + used_ : nullptr;
+    used_ += roundToLine(static_cast<size_t>(count) * sizeof(float));
+    return reinterpret_cast<float*>(part);
+  }
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+// Grow-only room for the pointer tables of one thread; its content lives until the thread's next call.
+template <typename T>
+T* threadScratch(size_t count) {
+  thread_local struct Room {
+    T* data = nullptr;
+    size_t size = 0;
+    ~Room() { delete[] data; }
+  } room;
+  if (room.size < count) {
+    delete[] room.data;
+    room.data = nullptr;
+    room.data = new T[count];
+    room.size = count;
+  }
+  return room.data;
+}
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,254 @@
+// Micro-kernels of the convolution family. Compiled once per instruction set; see simd.h.
+#include "conv3d_kernels.h"
+
+#include "simd.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+namespace {
+
+// Accumulators stay in registers: 32 of them on AVX-512, 16 elsewhere, less the weights and a broadcast.
+constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
+
+constexpr int groupLimit(int vectors, int groupSize) {
+  const int fit = kAccumulators / (vectors * groupSize);
+  return fit > kMaxGroups ? kMaxGroups : fit;
+}
+
+template <int Reduction>
+VOXGRAD_INLINE vfloat broadcastStep(const float* p) {
+  return Reduction == 1 ? broadcast(p) : broadcastPair(p);
+}
+
+template <int Reduction, int Vectors, int V, int Groups>
+VOXGRAD_INLINE void gatherStep(vfloat (&sums)[Groups * V][Vectors], const float* const (&source)[Groups],
+                               int64_t stride, int64_t stride3, const float* weights, int step) {
+  vfloat w[Vectors];
+#pragma GCC unroll 2
+  for (int j = 0; j < Vectors; ++j) w[j] = load(weights + (step * Vectors + j) * kLanes);
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i) {
+      const float* p = source[g] + (i == 3 ? stride3 : i * stride) + step * Reduction;
+      const vfloat x = broadcastStep<Reduction>(p);
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) sums[g * V + i][j] += x * w[j];
+    }
+  }
+}
+
+template <int Reduction, int Vectors, int V, int Groups>
+void gather(const GatherTile& tile) {
+  vfloat sums[Groups * V][Vectors] = {};
+  const int64_t stride = tile.sourceStride, stride3 = 3 * stride;
+  for (int64_t segment = 0; segment < tile.segments; ++segment) {
+    const float* source[Groups];
+    for (int g = 0; g < Groups; ++g) source[g] = tile.sources[segment * Groups + g];
+    const float* weights = tile.weights[segment];
+    int64_t left = tile.steps;
+    for (; left >= 4; left -= 4) {
+#pragma GCC unroll 4
+      for (int step = 0; step < 4; ++step) {
+        gatherStep<Reduction, Vectors, V, Groups>(sums, source, stride, stride3, weights, step);
+      }
+#pragma GCC unroll 8
+      for (int g = 0; g < Groups; ++g) source[g] += 4 * Reduction;
+      weights += 4 * Vectors * kLanes;
+    }
+    for (; left > 0; --left) {
+      gatherStep<Reduction, Vectors, V, Groups>(sums, source, stride, stride3, weights, 0);
+#pragma GCC unroll 8
+      for (int g = 0; g < Groups; ++g) source[g] += Reduction;
+      weights += Vectors * kLanes;
+    }
+  }
+
+  vfloat bias[Vectors];
+  for (int j = 0; j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
+  if (Reduction == 1) {
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) {
+      float* output = tile.outputs[g];
+#pragma GCC unroll 4
+      for (int i = 0; i < V; ++i, output += tile.outputStride) {
+#pragma GCC unroll 2
+        for (int j = 0; j < Vectors; ++j) {
+          storeFirst(output + j * kLanes, sums[g * V + i][j] + bias[j], tile.channels - j * kLanes);
+        }
+      }
+    }
+    return;
+  }
+  constexpr int half = kLanes / 2;
+  const bool adjacent = tile.channels == half && tile.outputStride == half;
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+    float* output = tile.outputs[g];
+#pragma GCC unroll 2
+    for (int i = 0; i < V; i += 2, output += 2 * tile.outputStride) {
+      const vfloat both = sumPairs(sums[g * V + i][0], sums[g * V + (V > 1 ? i + 1 : i)][0]) + bias[0];
+      if (adjacent && V > 1) {
+        store(output, both);
+      } else {
+        float lanes[kLanes];
+        store(lanes, both);
+        for (int64_t c = 0; c < tile.channels; ++c) output[c] = lanes[c];
+        for (int64_t c = 0; V > 1 && c < tile.channels; ++c) output[tile.outputStride + c] = lanes[half + c];
+      }
+    }
+  }
+}
+
+void packTransposed(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
+                    int64_t count) {
+  int64_t i = 0;
+  if (outputs == kLanes) {
+    for (; i + kLanes <= count; i += kLanes) {
+      vfloat rows[kLanes];
+#pragma GCC unroll 16
+      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = load(src + lane * srcStride + i);
+      transpose(rows);
+#pragma GCC unroll 16
+      for (int lane = 0; lane < kLanes; ++lane) store(dst + (i + lane) * dstStride, rows[lane]);
+    }
+  }
+  for (; i < count; ++i) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      dst[i * dstStride + lane] = lane < outputs ? src[lane * srcStride + i] : 0.0f;
+    }
+  }
+}
+
+template <int Pieces, int Channels, int Vectors>
+void weightGradient(const WeightGradientTile& tile) {
+  vfloat sums[Channels][Vectors];
+#pragma GCC unroll 8
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) sums[k][v] = load(tile.sums + (k * Vectors + v) * kLanes);
+  }
+  for (int64_t row = 0; row < tile.rows; ++row) {
+    const float* window[Vectors * Pieces];
+    for (int i = 0; i < Vectors * Pieces; ++i) window[i] = tile.windows[row * Vectors * Pieces + i];
+    const float* gradient = tile.gradients[row];
+    int64_t offset = 0;
+    for (int64_t voxel = 0; voxel < tile.voxels; ++voxel) {
+      vfloat x[Vectors];
+#pragma GCC unroll 3
+      for (int v = 0; v < Vectors; ++v) {
+        x[v] = Pieces == 1 ? load(window[v] + offset)
+                           : loadHalves(window[v * Pieces] + offset, window[v * Pieces + Pieces - 1] + offset);
+      }
+#pragma GCC unroll 8
+      for (int k = 0; k < Channels; ++k) {
+        const vfloat dy = broadcast(gradient + k);
+#pragma GCC unroll 3
+        for (int v = 0; v < Vectors; ++v) sums[k][v] += dy * x[v];
+      }
+      offset += tile.windowStride;
+      gradient += tile.gradientStride;
+    }
+  }
+#pragma GCC unroll 8
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) store(tile.sums + (k * Vectors + v) * kLanes, sums[k][v]);
+  }
+}
+
+void depthwise(const DepthwiseRow& row) {
+  for (int64_t channel = 0; channel < row.channels; channel += kLanes) {
+    const int64_t count = row.channels - channel < kLanes ? row.channels - channel : kLanes;
+    const vfloat bias = row.bias ? loadFirst(row.bias + channel, count) : vfloat{};
+    for (int64_t voxel = 0; voxel < row.voxels; ++voxel) {
+      const int64_t base = voxel * row.sourceStep + row.firstOffset;
+      vfloat sum = bias;
+      for (int64_t rowTap = 0; rowTap < row.rowTaps; ++rowTap) {
+        const float* source = row.sources[rowTap] + channel;
+        const float* weights = row.weights[rowTap] + channel;
+        int64_t tap = row.firstTap;
+        for (int64_t j = 0, at = base; j < row.taps; ++j, at += row.offsetStep, tap += row.tapStep) {
+          if (at < 0 || at >= row.sourceVoxels) continue;
+          sum += loadFirst(source + at * row.channels, count) * loadFirst(weights + tap * row.channels, count);
+        }
+      }
+      storeFirst(row.output + voxel * row.outputStep * row.channels + channel, sum, count);
+    }
+  }
+}
+
+void depthwiseSum(const float* x, const float* dy, const DepthwiseSum& sum) {
+  // Four chains hide the latency of the multiply-add.
+  vfloat chains[4] = {loadFirst(sum.sums, kLanes), vfloat{}, vfloat{}, vfloat{}};
+  int64_t voxel = 0;
+  for (; voxel + 4 <= sum.voxels; voxel += 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      chains[i] += loadFirst(x + (voxel + i) * sum.xStride, sum.channels) *
+                   loadFirst(dy + (voxel + i) * sum.dyStride, sum.channels);
+    }
+  }
+  for (; voxel < sum.voxels; ++voxel) {
+    chains[0] += loadFirst(x + voxel * sum.xStride, sum.channels) *
+                 loadFirst(dy + voxel * sum.dyStride, sum.channels);
+  }
+  store(sum.sums, (chains[0] + chains[1]) + (chains[2] + chains[3]));
+}
+
+// The tables are filled by recursion over the template parameters.
+template <int Reduction, int Vectors, int V, int Groups>
+constexpr void fillGroups(GatherKernel (&row)[kMaxGroups]) {
+  if constexpr (Groups > 0) {
+    row[Groups - 1] = gather<Reduction, Vectors, V, Groups>;
+    fillGroups<Reduction, Vectors, V, Groups - 1>(row);
+  }
+}
+
+template <int Reduction, int Vectors>
+constexpr void fillGather(Conv3dKernels& table) {
+  auto& rows = table.gather[Reduction - 1][Vectors - 1];
+  fillGroups<Reduction, Vectors, 1, groupLimit(Vectors, 1)>(rows[0]);
+  fillGroups<Reduction, Vectors, 2, groupLimit(Vectors, 2)>(rows[1]);
+  fillGroups<Reduction, Vectors, 4, groupLimit(Vectors, 4)>(rows[2]);
+  for (int size = 0; size < 3; ++size) {
+    table.maxGroups[Vectors - 1][size] = groupLimit(Vectors, kGroupSizes[size]);
+  }
+}
+
+template <int Pieces, int Channels>
+constexpr void fillWeightGradient(Conv3dKernels& table) {
+  if constexpr (Channels > 0) {
+    table.weightGradient[Pieces - 1][Channels - 1][0] = weightGradient<Pieces, Channels, 1>;
+    table.weightGradient[Pieces - 1][Channels - 1][1] = weightGradient<Pieces, Channels, 2>;
+    table.weightGradient[Pieces - 1][Channels - 1][2] = weightGradient<Pieces, Channels, 3>;
+    fillWeightGradient<Pieces, Channels - 1>(table);
+  }
+}
+
+constexpr Conv3dKernels makeTable() {
+  Conv3dKernels table = {};
+  table.lanes = kLanes;
+  fillGather<1, 1>(table);
+  fillGather<1, 2>(table);
+  fillGather<2, 1>(table);
+  table.packTransposed = packTransposed;
+  constexpr int channels = kLanes == 16 ? 8 : 4;
+  table.maxGradientChannels = channels;
+  fillWeightGradient<1, channels>(table);
+  if constexpr (kLanes > 4) fillWeightGradient<2, channels>(table);
+  table.depthwise = depthwise;
+  table.depthwiseSum = depthwiseSum;
+  return table;
+}
+
+constexpr Conv3dKernels kTable = makeTable();
+
+}  // namespace
+
+const Conv3dKernels& conv3dKernels() { return kTable; }
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad

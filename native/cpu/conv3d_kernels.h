@@ -1,0 +1,89 @@
+// The table of micro-kernels behind the convolution family, compiled once per instruction set. Structs of
+// plain data only: sources of every instruction set include this file.
+#pragma once
+
+#include <stdint.h>
+
+namespace voxgrad {
+namespace cpu {
+
+// A tile of output voxels times a block of output channels, accumulated in registers over a list of
+// segments. The voxels come in `groups` of V neighbours along W; each segment is a run of source floats that
+// every voxel meets at its own address, and the packed weights for it. Serves forward and input gradient.
+struct GatherTile {
+  const float* const* sources;  // [segments][groups]: the run of a group's first voxel
+  const float* const* weights;  // [segments]: packed [steps][vectors][lanes]
+  int64_t segments;
+  int64_t steps;         // reduction steps in a segment, of `reduction` source floats each
+  int64_t sourceStride;  // floats between the runs of neighbouring voxels of a group
+  float* const* outputs;  // [groups]
+  int64_t outputStride;   // floats between neighbouring voxels of a group
+  const float* bias;      // [vectors][lanes]
+  int64_t channels;       // output channels to store
+};
+using GatherKernel = void (*)(const GatherTile&);
+
+// Products of source windows with output-gradient channels, summed over rows of voxels: a block of
+// accumulators [channels][vectors][lanes].
+struct WeightGradientTile {
+  const float* const* windows;    // [rows][pieces]: the window pieces of a row's first voxel
+  const float* const* gradients;  // [rows]: the first of the channels, at the row's first voxel
+  int64_t rows;
+  int64_t voxels;          // voxels in a row
+  int64_t windowStride;    // floats between voxels
+  int64_t gradientStride;  // floats between voxels
+  float* sums;             // added to
+};
+using WeightGradientKernel = void (*)(const WeightGradientTile&);
+
+// One row of voxels of a depthwise convolution, or of its input gradient, all channels.
+struct DepthwiseRow {
+  const float* const* sources;  // [rowTaps]: source rows
+  const float* const* weights;  // [rowTaps]: [taps][channels]
+  int64_t rowTaps;
+  // For j < taps, voxel i reads source voxel i*sourceStep + firstOffset + j*offsetStep, if it is in
+  // [0, sourceVoxels), with tap firstTap + j*tapStep.
+  int64_t taps, firstTap, tapStep, firstOffset, offsetStep;
+  int64_t sourceStep, sourceVoxels;
+  float* output;
+  int64_t voxels, outputStep;  // in voxels
+  const float* bias;           // [channels] or null
+  int64_t channels;
+};
+
+// The sum over voxels of x * dy for up to `lanes` channels of one depthwise tap.
+struct DepthwiseSum {
+  int64_t voxels, xStride, dyStride, channels;
+  float* sums;  // [lanes], added to
+};
+
+constexpr int kMaxGroups = 8;             // groups of a gather tile
+constexpr int kMaxVectors = 2;            // vectors of output channels in a gather tile
+constexpr int kGroupSizes[] = {1, 2, 4};  // voxels in a group, by index
+constexpr int kMaxGradientChannels = 8;
+constexpr int kMaxWindowVectors = 3;
+
+struct Conv3dKernels {
+  int lanes;
+
+  // [reduction - 1][vectors - 1][group size index][groups - 1]; null beyond maxGroups.
+  // reduction 1: a lane is an output channel. reduction 2: two neighbouring lanes hold the sums over even
+  // and odd source floats of one output channel, which fills a vector from half as many channels.
+  GatherKernel gather[2][kMaxVectors][3][kMaxGroups];
+  int maxGroups[kMaxVectors][3];
+
+  // dst[i * dstStride + lane] = src[lane * srcStride + i] for i < count, lane < outputs; other lanes zero.
+  void (*packTransposed)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
+                         int64_t count);
+
+  // [pieces per vector - 1][channels - 1][vectors - 1]: a vector is one piece of `lanes` floats, or two of
+  // half as many. Null beyond maxGradientChannels; two pieces are null where halves do not pay.
+  WeightGradientKernel weightGradient[2][kMaxGradientChannels][kMaxWindowVectors];
+  int maxGradientChannels;
+
+  void (*depthwise)(const DepthwiseRow&);
+  void (*depthwiseSum)(const float* x, const float* dy, const DepthwiseSum&);
+};
+
+}  // namespace cpu
+}  // namespace voxgrad

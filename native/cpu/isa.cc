@@ -1,0 +1,58 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace voxgrad::cpu {
+
+namespace portable {
+const Conv3dKernels& conv3dKernels();
+}
+#if defined(__x86_64__)
+namespace avx2 {
+const Conv3dKernels& conv3dKernels();
+}
+namespace avx512 {
+const Conv3dKernels& conv3dKernels();
+}
+#endif
+
+namespace {
+
+struct Choice {
+  const char* name;
+  const Conv3dKernels* kernels;
+};
+
+Choice choose() {
+  const char* asked = std::getenv("VOXGRAD_ISA");
+  const std::string wish = asked ? asked : "";
+  if (!wish.empty() && wish != "avx512" && wish != "avx2" && wish != "portable") {
+    throw std::runtime_error("VOXGRAD_ISA: expected avx512, avx2 or portable, found '" + wish + "'");
+  }
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool hasAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool hasAvx512 = hasAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (hasAvx512 && (wish.empty() || wish == "avx512")) return {"avx512", &avx512::conv3dKernels()};
+  if (hasAvx2 && (wish.empty() || wish == "avx2")) return {"avx2", &avx2::conv3dKernels()};
+#endif
+  if (wish == "avx512" || wish == "avx2") {
+    throw std::runtime_error("VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
+  }
+  return {"portable", &portable::conv3dKernels()};
+}
+
+const Choice& choice() {
+  static const Choice chosen = choose();
+  return chosen;
+}
+
+}  // namespace
+
+const Conv3dKernels& conv3dKernels() { return *choice().kernels; }
+const char* isaName() { return choice().name; }
+
+}  // namespace voxgrad::cpu

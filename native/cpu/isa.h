@@ -1,0 +1,16 @@
+// The instruction-set level of this process and the kernels compiled for it.
+#pragma once
+
+#include "conv3d_kernels.h"
+
+namespace voxgrad::cpu {
+
+// The convolution kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL), AVX2 with
+// FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
+// name, throws std::runtime_error at the first call. Chosen once per process.
+const Conv3dKernels& conv3dKernels();
+
+// "avx512", "avx2" or "portable": the level conv3dKernels() uses.
+const char* isaName();
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,17 @@
+// The tables of the CPU kernel families; registry.cc joins them.
+#pragma once
+
+#include <initializer_list>
+
+#include "../core/tensor.h"
+
+namespace voxgrad::cpu {
+
+using KernelTable = std::initializer_list<Kernel>;
+
+extern const KernelTable arithmeticKernels;
+extern const KernelTable convKernels;
+extern const KernelTable copyKernels;
+extern const KernelTable reduceKernels;
+
+}  // namespace voxgrad::cpu

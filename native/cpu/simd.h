@@ -1,0 +1,122 @@
+// One vector type, as wide as the instruction set this file is compiled for, over the vector extensions of
+// GCC and Clang. Only for sources that are compiled once per instruction set: they define VOXGRAD_ISA_NAME,
+// which names the namespace, and include no header with inline functions of external linkage, because the
+// linker could keep the copy that uses instructions the machine lacks.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#ifndef VOXGRAD_ISA_NAME
+#error "compile with -DVOXGRAD_ISA_NAME=avx512, avx2 or portable"
+#endif
+
+#define VOXGRAD_INLINE static inline __attribute__((always_inline))
+
+// clang-format off
+#if defined(__AVX512F__)
+#define VOXGRAD_LANES 16
+#define VOXGRAD_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define VOXGRAD_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define VOXGRAD_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define VOXGRAD_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX2__)
+#define VOXGRAD_LANES 8
+#define VOXGRAD_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define VOXGRAD_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define VOXGRAD_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define VOXGRAD_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define VOXGRAD_LANES 4
+#define VOXGRAD_EVEN 0, 2, 4, 6
+#define VOXGRAD_ODD 1, 3, 5, 7
+#define VOXGRAD_LOW 0, 4, 1, 5
+#define VOXGRAD_HIGH 2, 6, 3, 7
+#endif
+// clang-format on
+
+#if defined(__clang__)
+#define VOXGRAD_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define VOXGRAD_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, vint{__VA_ARGS__})
+#endif
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+
+constexpr int kLanes = VOXGRAD_LANES;
+typedef float vfloat __attribute__((vector_size(4 * kLanes)));
+typedef int32_t vint __attribute__((vector_size(4 * kLanes)));
+typedef int64_t vint64 __attribute__((vector_size(4 * kLanes)));
+typedef float vfloatUnaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+VOXGRAD_INLINE vfloat load(const float* p) { return *reinterpret_cast<const vfloatUnaligned*>(p); }
+VOXGRAD_INLINE void store(float* p, vfloat v) { *reinterpret_cast<vfloatUnaligned*>(p) = v; }
+
+// The first n lanes of v (n <= kLanes).
+VOXGRAD_INLINE void storeFirst(float* p, vfloat v, int64_t n) {
+  if (n >= kLanes) {
+    store(p, v);
+    return;
+  }
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// n values (n <= kLanes), zeros behind them.
+VOXGRAD_INLINE vfloat loadFirst(const float* p, int64_t n) {
+  if (n >= kLanes) return load(p);
+  float lanes[kLanes] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+
+VOXGRAD_INLINE vfloat broadcast(const float* p) { return *p - vfloat{}; }
+
+// p[0], p[1], p[0], p[1], ...
+VOXGRAD_INLINE vfloat broadcastPair(const float* p) {
+  int64_t bits;
+  memcpy(&bits, p, sizeof bits);
+  return reinterpret_cast<vfloat>(bits - vint64{});
+}
+
+// kLanes / 2 values from low, then kLanes / 2 from high.
+VOXGRAD_INLINE vfloat loadHalves(const float* low, const float* high) {
+#if defined(__AVX512DQ__)
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
+#elif defined(__AVX2__)
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+#else
+  return vfloat{low[0], low[1], high[0], high[1]};
+#endif
+}
+
+// Lane pairs of a summed into the lower half, lane pairs of b into the upper half.
+VOXGRAD_INLINE vfloat sumPairs(vfloat a, vfloat b) {
+  return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD);
+}
+
+// kLanes x kLanes transpose. A round interleaves rows i and i + kLanes / 2, which rotates the bits of every
+// element's (row, lane) address by one place; log2(kLanes) rounds swap row and lane.
+VOXGRAD_INLINE void transpose(vfloat (&rows)[kLanes]) {
+  for (int round = 1; round < kLanes; round *= 2) {
+    vfloat mixed[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      mixed[2 * i] = VOXGRAD_SHUFFLE(rows[i], rows[i + kLanes / 2], VOXGRAD_LOW);
+      mixed[2 * i + 1] = VOXGRAD_SHUFFLE(rows[i], rows[i + kLanes / 2], VOXGRAD_HIGH);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
+  }
+}
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad

@@ -1,0 +1,370 @@
+// Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
+// every buffer, and times them. Stand-alone; build and run from the project root:
+//
+//   g++ -std=c++17 -O3 -ffp-contract=fast -c -DVOXGRAD_ISA_NAME=portable native/cpu/conv3d_kernels.cc -o portable.o
+//   g++ -std=c++17 -O3 -ffp-contract=fast -mavx2 -mfma -c -DVOXGRAD_ISA_NAME=avx2 native/cpu/conv3d_kernels.cc -o avx2.o
+//   g++ -std=c++17 -O3 -ffp-contract=fast -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512 \
+//     -c -DVOXGRAD_ISA_NAME=avx512 native/cpu/conv3d_kernels.cc -o avx512.o
+//   g++ -std=c++17 -O2 -pthread test/native/conv3d_test.cc native/cpu/isa.cc native/cpu/conv3d_cpu.cc \
+//     native/cpu/conv3d_gather.cc native/cpu/conv3d_weight_gradient.cc native/cpu/conv3d_depthwise.cc \
+//     native/core/thread_pool.cc portable.o avx2.o avx512.o -o conv3d_test
+//   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
+//   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
+//   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
+//
+// VOXGRAD_ISA=avx2 or portable selects other kernels. Add -fsanitize=address,undefined to every line for the
+// memory check.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../../native/core/thread_pool.h"
+#include "../../native/cpu/conv3d.h"
+#include "../../native/cpu/isa.h"
+
+using voxgrad::Conv3dProblem;
+
+namespace {
+
+enum class Pass { forward, inputGradient, weightGradient };
+const char* const kPassNames[] = {"forward", "input gradient", "weight gradient"};
+
+uint64_t randomState = 1;
+float randomValue() {
+  randomState = randomState * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<float>(randomState >> 40) / 8388608.0f - 1.0f;
+}
+int64_t randomBelow(int64_t n) {
+  return static_cast<int64_t>((static_cast<double>(randomValue()) + 1.0) / 2.0 * static_cast<double>(n));
+}
+
+// A 64-byte aligned array with guard words on both sides, filled with NaN.
+class Buffer {
+ public:
+  explicit Buffer(int64_t floats) : floats_(floats) {
+    const size_t bytes = (static_cast<size_t>(floats) * 4 + 2 * kGuard * 4 + 63) / 64 * 64;
+    base_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+    for (int64_t i = 0; i < floats + 2 * kGuard; ++i) base_[i] = i < kGuard || i >= floats + kGuard ? kWord : NAN;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(base_); }
+  float* data() { return base_ + kGuard; }
+  int64_t size() const { return floats_; }
+  void randomize() {
+    for (int64_t i = 0; i < floats_; ++i) data()[i] = randomValue();
+  }
+  bool intact() const {
+    for (int64_t i = 0; i < kGuard; ++i) {
+      if (base_[i] != kWord || base_[floats_ + kGuard + i] != kWord) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr int64_t kGuard = 16;
+  static constexpr float kWord = 12345.0f;
+  int64_t floats_;
+  float* base_;
+};
+
+struct Sizes {
+  int64_t x, w, y;
+};
+Sizes sizesOf(const Conv3dProblem& p) {
+  return {p.N * p.D * p.H * p.W * p.C, p.K * p.taps() * (p.C / p.groups), p.N * p.Z * p.P * p.Q * p.K};
+}
+
+// Visits (x index, w index, y index) of every product of the convolution.
+template <typename Visit>
+void forEachProduct(const Conv3dProblem& p, Visit visit) {
+  const int64_t cg = p.C / p.groups, kg = p.K / p.groups;
+  int64_t yi = 0;
+  for (int64_t n = 0; n < p.N; ++n)
+    for (int64_t z = 0; z < p.Z; ++z)
+      for (int64_t pp = 0; pp < p.P; ++pp)
+        for (int64_t q = 0; q < p.Q; ++q)
+          for (int64_t k = 0; k < p.K; ++k, ++yi)
+            for (int64_t r = 0; r < p.R; ++r)
+              for (int64_t s = 0; s < p.S; ++s)
+                for (int64_t t = 0; t < p.T; ++t) {
+                  const int64_t d = z * p.stride[0] + r * p.dilation[0] - p.pad[0];
+                  const int64_t h = pp * p.stride[1] + s * p.dilation[1] - p.pad[1];
+                  const int64_t w = q * p.stride[2] + t * p.dilation[2] - p.pad[2];
+                  if (d < 0 || d >= p.D || h < 0 || h >= p.H || w < 0 || w >= p.W) continue;
+                  for (int64_t c = 0; c < cg; ++c) {
+                    visit((((n * p.D + d) * p.H + h) * p.W + w) * p.C + k / kg * cg + c,
+                          (((k * p.R + r) * p.S + s) * p.T + t) * cg + c, yi);
+                  }
+                }
+}
+
+size_t workspaceOf(const Conv3dProblem& p, Pass pass) {
+  if (pass == Pass::forward) return voxgrad::cpu::conv3dForwardWorkspace(p);
+  if (pass == Pass::inputGradient) return voxgrad::cpu::conv3dInputGradientWorkspace(p);
+  return voxgrad::cpu::conv3dWeightGradientWorkspace(p);
+}
+
+void runPass(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
+             void* workspace) {
+  if (pass == Pass::forward) voxgrad::cpu::conv3dForward(p, a, b, bias, out, workspace);
+  if (pass == Pass::inputGradient) voxgrad::cpu::conv3dInputGradient(p, a, b, bias, out, workspace);
+  if (pass == Pass::weightGradient) voxgrad::cpu::conv3dWeightGradient(p, a, b, out, workspace);
+}
+
+std::string describe(const Conv3dProblem& p) {
+  char text[256];
+  std::snprintf(text, sizeof text,
+                "N%ld x %ldx%ldx%ldx%ld w %ld:%ldx%ldx%ld y %ldx%ldx%ld stride %ld,%ld,%ld pad %ld,%ld,%ld "
+                "dilation %ld,%ld,%ld groups %ld",
+                p.N, p.D, p.H, p.W, p.C, p.K, p.R, p.S, p.T, p.Z, p.P, p.Q, p.stride[0], p.stride[1], p.stride[2],
+                p.pad[0], p.pad[1], p.pad[2], p.dilation[0], p.dilation[1], p.dilation[2], p.groups);
+  return text;
+}
+
+int failures = 0;
+uint64_t resultHash = 1469598103934665603u;
+
+void check(const Conv3dProblem& p) {
+  std::string why;
+  if (!p.validate(&why)) {
+    std::printf("refused: %s: %s\n", describe(p).c_str(), why.c_str());
+    ++failures;
+    return;
+  }
+  const Sizes sizes = sizesOf(p);
+  Buffer x(sizes.x), w(sizes.w), y(sizes.y), biasK(p.K), biasC(p.C);
+  for (Buffer* buffer : {&x, &w, &y, &biasK, &biasC}) buffer->randomize();
+  for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
+    Buffer& a = pass == Pass::inputGradient ? y : x;
+    Buffer& b = pass == Pass::weightGradient ? y : w;
+    const int64_t count =
+        pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w;
+    const bool hasBias = pass != Pass::weightGradient && (p.N + p.C + p.K) % 2 == 0;
+    Buffer& bias = pass == Pass::forward ? biasK : biasC;
+    std::vector<double> want(static_cast<size_t>(count)), scale(static_cast<size_t>(count));
+    for (int64_t i = 0; hasBias && i < count; ++i) {
+      want[i] = bias.data()[i % bias.size()];
+      scale[i] = std::fabs(want[i]);
+    }
+    forEachProduct(p, [&](int64_t xi, int64_t wi, int64_t yi) {
+      const int64_t ai = pass == Pass::inputGradient ? yi : xi, bi = pass == Pass::weightGradient ? yi : wi;
+      const int64_t oi = pass == Pass::forward ? yi : pass == Pass::inputGradient ? xi : wi;
+      const double product = static_cast<double>(a.data()[ai]) * b.data()[bi];
+      want[oi] += product;
+      scale[oi] += std::fabs(product);
+    });
+    Buffer out(count), workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
+    // The guard is one cache line, so the workspace keeps its alignment.
+    runPass(p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr, out.data(), workspace.data());
+    double worst = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const double error = std::fabs(out.data()[i] - want[i]) / (scale[i] + 1e-30);
+      if (!(error <= worst)) worst = error;
+      uint32_t bits;
+      std::memcpy(&bits, out.data() + i, sizeof bits);
+      resultHash = (resultHash ^ bits) * 1099511628211u;
+    }
+    const bool intact = out.intact() && workspace.intact() && a.intact() && b.intact();
+    if (!(worst < 2e-6) || !intact) {
+      std::printf("FAILED %s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)], describe(p).c_str(), worst,
+                  intact ? "" : ", guard words overwritten");
+      ++failures;
+    }
+  }
+}
+
+int64_t usualExtent(int64_t in, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  const int64_t reach = in + 2 * pad - dilation * (kernel - 1) - 1;
+  return reach < 0 ? 1 : reach / stride + 1;
+}
+
+Conv3dProblem problem(int64_t n, int64_t d, int64_t h, int64_t w, int64_t c, int64_t k, int64_t kernel,
+                      int64_t stride, int64_t pad, int64_t dilation = 1, int64_t groups = 1) {
+  Conv3dProblem p;
+  p.N = n, p.D = d, p.H = h, p.W = w, p.C = c, p.K = k, p.groups = groups;
+  // One slice is a 2-D convolution.
+  const bool flat = d == 1;
+  p.R = flat ? 1 : kernel, p.S = p.T = kernel;
+  for (int axis = 0; axis < 3; ++axis) {
+    const bool unit = flat && axis == 0;
+    p.stride[axis] = unit ? 1 : stride, p.pad[axis] = unit ? 0 : pad, p.dilation[axis] = unit ? 1 : dilation;
+  }
+  p.Z = usualExtent(d, p.R, p.stride[0], p.pad[0], p.dilation[0]);
+  p.P = usualExtent(h, kernel, stride, pad, dilation);
+  p.Q = usualExtent(w, kernel, stride, pad, dilation);
+  return p;
+}
+
+void checkGrid() {
+  const int64_t channels[] = {1, 2, 3, 5, 8, 14, 16, 17, 32, 40, 64};
+  for (const int64_t c : channels) {
+    for (const int64_t k : channels) {
+      check(problem(1, 2, 3, 5, c, k, 3, 1, 1));
+      check(problem(2, 2, 2, 4, c, k, 2, 2, 0));
+      check(problem(1, 1, 3, 7, c, k, 1, 1, 0));
+    }
+  }
+  for (const int64_t w : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 23, 25, 32, 50}) {
+    for (const int64_t c : {1, 8, 16, 32}) {
+      check(problem(2, 2, 3, w, c, c, 3, 1, 1));
+      check(problem(1, 3, 4, w, c, 8, 3, 2, 1));
+      check(problem(1, 3, 3, w, 8, c, 2, 2, 0));
+    }
+  }
+  check(problem(1, 7, 8, 9, 1, 8, 7, 1, 3));
+  check(problem(1, 7, 8, 9, 1, 16, 7, 2, 3));
+  check(problem(2, 1, 20, 21, 16, 24, 3, 1, 6, 6));
+  check(problem(1, 1, 9, 9, 16, 8, 3, 1, 18, 18));
+  check(problem(4, 2, 3, 2, 128, 128, 3, 1, 1));
+  for (const int64_t groups : {2, 3, 6, 12, 24}) {
+    check(problem(1, 3, 4, 6, 24, 24, 3, 1, 1, 1, groups));
+    check(problem(2, 3, 4, 6, 24, 48, 3, 2, 1, 1, groups));
+    check(problem(1, 1, 9, 10, 24, 24, 3, 1, 2, 2, groups));
+  }
+  const auto draw = [](int64_t low, int64_t high) { return low + randomBelow(high - low + 1); };
+  for (int i = 0; i < 600; ++i) {
+    Conv3dProblem p;
+    p.N = draw(1, 3), p.D = draw(1, 5), p.H = draw(1, 6), p.W = draw(1, 14);
+    p.groups = draw(0, 3) == 0 ? draw(2, 5) : 1;
+    p.C = p.groups * draw(1, p.groups > 1 ? 4 : 20), p.K = p.groups * draw(1, p.groups > 1 ? 4 : 36);
+    if (draw(0, 9) == 0) p.C = p.K = p.groups = draw(2, 35);
+    p.R = draw(1, 4), p.S = draw(1, 4), p.T = draw(1, 5);
+    for (int axis = 0; axis < 3; ++axis) {
+      p.stride[axis] = draw(1, 3), p.pad[axis] = draw(0, 4), p.dilation[axis] = draw(1, 3);
+    }
+    // Outputs of any extent: smaller and larger than the usual formula gives.
+    p.Z = draw(1, 6), p.P = draw(1, 7), p.Q = draw(1, 15);
+    check(p);
+  }
+}
+
+void checkValidate() {
+  const auto expect = [](bool valid, const Conv3dProblem& p, const char* what) {
+    std::string why;
+    if (p.validate(&why) == valid && why.empty() == valid) return;
+    std::printf("FAILED validate: %s\n", what);
+    ++failures;
+  };
+  Conv3dProblem p;
+  expect(true, p, "the smallest problem");
+  p.W = 0;
+  expect(false, p, "an empty axis");
+  p = {};
+  p.C = 6, p.K = 4, p.groups = 4;
+  expect(false, p, "channels not divisible by groups");
+  p = {};
+  p.N = p.D = p.H = p.W = int64_t{1} << 20;
+  expect(false, p, "more than 2^40 bytes");
+  p = {};
+  p.stride[2] = 0;
+  expect(false, p, "stride 0");
+  p = {};
+  p.Q = int64_t{1} << 31, p.stride[2] = 1 << 15;
+  expect(false, p, "a padded row of 2^46 voxels");
+}
+
+void checkThreadPool() {
+  auto& pool = voxgrad::ThreadPool::shared();
+  std::vector<int> visits(1000);
+  pool.run(1000, [&](int64_t i) { ++visits[static_cast<size_t>(i)]; });
+  bool once = std::all_of(visits.begin(), visits.end(), [](int n) { return n == 1; });
+  bool caught = false;
+  try {
+    pool.run(100, [](int64_t i) {
+      if (i == 50) throw std::runtime_error("task 50");
+    });
+  } catch (const std::runtime_error& error) {
+    caught = std::string(error.what()) == "task 50";
+  }
+  std::vector<int64_t> inner(16);
+  pool.run(16, [&](int64_t i) {
+    voxgrad::parallelFor(10, [&](int64_t j) { inner[static_cast<size_t>(i)] += j; });
+  });
+  const bool nested = std::all_of(inner.begin(), inner.end(), [](int64_t sum) { return sum == 45; });
+  if (once && caught && nested) return;
+  std::printf("FAILED thread pool: each task once %d, exception %d, nested %d\n", once, caught, nested);
+  ++failures;
+}
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void bench(const char* filter) {
+  const struct {
+    const char* name;
+    Conv3dProblem problem;
+  } shapes[] = {
+      {"k3 8>8 32x48x32", problem(4, 32, 48, 32, 8, 8, 3, 1, 1)},
+      {"k3 16>16 16x24x16", problem(4, 16, 24, 16, 16, 16, 3, 1, 1)},
+      {"k3 32>32 8x12x8", problem(4, 8, 12, 8, 32, 32, 3, 1, 1)},
+      {"k3 64>64 4x6x4", problem(4, 4, 6, 4, 64, 64, 3, 1, 1)},
+      {"k3 128>128 2x3x2", problem(4, 2, 3, 2, 128, 128, 3, 1, 1)},
+      {"k3 16>16 64x64x64", problem(1, 64, 64, 64, 16, 16, 3, 1, 1)},
+      {"k3 32>32 32x32x32", problem(2, 32, 32, 32, 32, 32, 3, 1, 1)},
+      {"k3 64>64 16x16x16", problem(2, 16, 16, 16, 64, 64, 3, 1, 1)},
+      {"k3 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 3, 1, 1)},
+      {"k7 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 7, 1, 3)},
+      {"k2s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 2, 2, 0)},
+      {"k2s2 16>32 16x24x16", problem(4, 16, 24, 16, 16, 32, 2, 2, 0)},
+      {"k2s2 64>128 4x6x4", problem(4, 4, 6, 4, 64, 128, 2, 2, 0)},
+      {"k3s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 3, 2, 1)},
+      {"k3s2 16>32 16x24x16", problem(4, 16, 24, 16, 16, 32, 3, 2, 1)},
+      {"k3s2 64>128 4x6x4", problem(4, 4, 6, 4, 64, 128, 3, 2, 1)},
+      {"k1 8>2 32x48x32", problem(4, 32, 48, 32, 8, 2, 1, 1, 0)},
+      {"k1 16>14 32x48x32", problem(4, 32, 48, 32, 16, 14, 1, 1, 0)},
+      {"2-D k3d6 64>64 32x32", problem(4, 1, 32, 32, 64, 64, 3, 1, 6, 6)},
+      {"2-D k3 64>64 64x64", problem(4, 1, 64, 64, 64, 64, 3, 1, 1)},
+  };
+  std::printf("%s, %d thread(s)\n%-24s %25s %25s %25s\n", voxgrad::cpu::isaName(),
+              voxgrad::ThreadPool::shared().size(), "ms, GFLOP/s", "forward", "input gradient", "weight gradient");
+  for (const auto& shape : shapes) {
+    if (filter && !std::strstr(shape.name, filter)) continue;
+    const Conv3dProblem& p = shape.problem;
+    const Sizes sizes = sizesOf(p);
+    Buffer x(sizes.x), w(sizes.w), y(sizes.y);
+    for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
+    std::printf("%-24s", shape.name);
+    for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
+      Buffer& a = pass == Pass::inputGradient ? y : x;
+      Buffer& b = pass == Pass::weightGradient ? y : w;
+      Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
+      Buffer workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
+      std::vector<double> times;
+      for (int i = 0; i < 13; ++i) {
+        const double start = seconds();
+        runPass(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
+        times.push_back(seconds() - start);
+      }
+      std::sort(times.begin(), times.end());
+      const double median = times[times.size() / 2];
+      std::printf(" %12.3f %12.1f", median * 1e3, static_cast<double>(p.flops()) / median / 1e9);
+    }
+    std::printf("\n");
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
+    bench(argc > 2 ? argv[2] : nullptr);
+    return 0;
+  }
+  checkThreadPool();
+  checkValidate();
+  checkGrid();
+  if (argc > 1 && std::strcmp(argv[1], "--hash") == 0) {
+    std::printf("%016llx\n", static_cast<unsigned long long>(resultHash));
+    return failures ? 1 : 0;
+  }
+  std::printf("%s: %s\n", voxgrad::cpu::isaName(), failures ? "FAILED" : "all passed");
+  return failures ? 1 : 0;
+}
