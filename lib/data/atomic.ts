@@ -7,8 +7,9 @@ import { createGzip } from "node:zlib";
 import { DataError } from "../errors.ts";
 
 /**
- * Writes a file so that a reader sees the old content or the new one, never a part: a temporary file in the same folder,
- * flushed to the disk, then renamed. On failure the temporary file is removed and a DataError names `path`.
+ * Writes a file so that a reader sees the old content or the new one, never a part: a temporary file in the
+ * same folder, flushed to the disk, then renamed. On failure the temporary file is removed and a DataError
+ * names `path`.
  */
 export async function writeAtomically(
   path: string,

@@ -38,7 +38,10 @@ async function niftiFiles(folder: string): Promise<Stems> {
   return stems;
 }
 
-/** True when images are numbered with four digits and labels bear the same full names: then digits are no channel. */
+/**
+ * True when images are numbered with four digits and labels bear the same full names: then digits are no
+ * channel.
+ */
 function numberedNames(images: Stems, labels: Stems): boolean {
   return [...images.keys()].some((stem) => /_\d{4}$/.test(stem) && labels.has(stem));
 }
@@ -70,11 +73,12 @@ function pair(images: Stems, labels: Stems, numbered: boolean): Case[] {
 }
 
 /**
- * Finds the cases of a folder laid out as `images/` + `labels/` or `imagesTr/` + `labelsTr/`, with optional test cases in
- * `imagesTs/` + `labelsTs/`. nnU-Net's channel suffix `_0000` is no part of a case's id. Nothing but folder listings is read.
+ * Finds the cases of a folder laid out as `images/` + `labels/` or `imagesTr/` + `labelsTr/`, with optional
+ * test cases in `imagesTs/` + `labelsTs/`. nnU-Net's channel suffix `_0000` is no part of a case's id.
+ * Nothing but folder listings is read.
  *
- * Throws DataError when a folder is missing or empty, a label has no image, two files claim one case, or a case has
- * several channels.
+ * Throws DataError when a folder is missing or empty, a label has no image, two files claim one case, or a
+ * case has several channels.
  */
 export async function openDataset(dir: string): Promise<Dataset> {
   let entries: Set<string>;
@@ -129,8 +133,8 @@ function checkCount(what: string, count: number, most: number): void {
 }
 
 /**
- * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation seeded by `seed`, so a
- * larger `keep` contains the smaller ones. Throws UsageError when fewer are labelled.
+ * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation
+ * seeded by `seed`, so a larger `keep` contains the smaller ones. Throws UsageError when fewer are labelled.
  */
 export function hideLabels(cases: readonly Case[], keep: number, seed: number): Case[] {
   const known = labelled(cases);
@@ -140,7 +144,10 @@ export function hideLabels(cases: readonly Case[], keep: number, seed: number): 
   return cases.map((c) => (kept.has(c.id) ? c : { id: c.id, image: c.image }));
 }
 
-/** Splits `count` labelled cases, chosen by `seed`, off as test cases. Throws UsageError when fewer are labelled. */
+/**
+ * Splits `count` labelled cases, chosen by `seed`, off as test cases. Throws UsageError when fewer are
+ * labelled.
+ */
 export function holdOut(
   cases: readonly Case[],
   count: number,
@@ -162,9 +169,10 @@ export interface LoadedCase {
 }
 
 /**
- * Reads a case's image and label; `classes` counts the background. Throws DataError when either cannot be read, the image holds
- * values that are not finite, or the two differ in size or by more than 0.1 % in voxel spacing. A label that claims another place or
- * direction than its image is reported in `warnings`: voxels are paired by index.
+ * Reads a case's image and label; `classes` counts the background. Throws DataError when either cannot be
+ * read, the image holds values that are not finite, or the two differ in size or by more than 0.1 % in voxel
+ * spacing. A label that claims another place or direction than its image is reported in `warnings`: voxels
+ * are paired by index.
  */
 export async function loadCase(
   { id, image: imagePath, label: labelPath }: Case,

@@ -1,9 +1,9 @@
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
-import { endianness } from "node:os";
 import { createGunzip } from "node:zlib";
 import { DataError, UsageError } from "../errors.ts";
 import { writeAtomically } from "./atomic.ts";
+import { CHUNK, type Consume, Decoder, encodeVoxels } from "./nifti_codec.ts";
 import {
   bytesPerVoxel,
   encodeHeader,
@@ -13,14 +13,6 @@ import {
   parseHeader,
 } from "./nifti_header.ts";
 import { type Volume, type VolumeData, voxelCount } from "./volume.ts";
-
-const CHUNK = 1 << 18;
-const hostLittleEndian = endianness() === "LE";
-
-type Numbers = ArrayLike<number>;
-
-/** Takes stored values (before scaling), the first of which is voxel `start`. */
-type Consume = (values: Numbers, count: number, start: number) => void;
 
 interface Opened {
   chunks: AsyncIterable<Buffer>;
@@ -76,92 +68,10 @@ function parse(path: string, bytes: Uint8Array, gzip: boolean): NiftiHeader {
   }
 }
 
-/** Turns bytes that come in pieces of any length into numbers of the file's type. */
-class Decoder {
-  readonly header: NiftiHeader;
-  readonly #scratch = new Uint8Array(CHUNK);
-  readonly #numbers: (count: number) => Numbers;
-  readonly #step: number;
-  readonly #swap: boolean;
-  readonly #voxels: number;
-  readonly #consume: Consume;
-  #filled = 0;
-  #done = 0;
-
-  constructor(header: NiftiHeader, consume: Consume) {
-    this.header = header;
-    this.#step = bytesPerVoxel[header.type];
-    this.#swap = header.littleEndian !== hostLittleEndian && this.#step > 1;
-    this.#voxels = voxelCount(header.size);
-    this.#consume = consume;
-    this.#numbers = viewOf(header.type, this.#scratch.buffer);
-  }
-
-  get voxelsRead(): number {
-    return this.#done;
-  }
-
-  push(bytes: Uint8Array): void {
-    let at = 0;
-    while (at < bytes.length && this.#done < this.#voxels) {
-      const room = Math.min(CHUNK - this.#filled, bytes.length - at);
-      this.#scratch.set(bytes.subarray(at, at + room), this.#filled);
-      at += room;
-      this.#filled += room;
-      this.#flush();
-    }
-  }
-
-  #flush(): void {
-    const count = Math.min(Math.floor(this.#filled / this.#step), this.#voxels - this.#done);
-    const used = count * this.#step;
-    if (this.#swap) {
-      const whole = Buffer.from(this.#scratch.buffer, 0, used);
-      if (this.#step === 2) whole.swap16();
-      else if (this.#step === 4) whole.swap32();
-      else whole.swap64();
-    }
-    this.#consume(this.#numbers(count), count, this.#done);
-    this.#scratch.copyWithin(0, used, this.#filled);
-    this.#filled -= used;
-    this.#done += count;
-  }
-}
-
-function viewOf(type: NiftiType, buffer: ArrayBuffer): (count: number) => Numbers {
-  const fixed = (view: Numbers) => () => view;
-  switch (type) {
-    case "uint8":
-      return fixed(new Uint8Array(buffer));
-    case "int8":
-      return fixed(new Int8Array(buffer));
-    case "uint16":
-      return fixed(new Uint16Array(buffer));
-    case "int16":
-      return fixed(new Int16Array(buffer));
-    case "uint32":
-      return fixed(new Uint32Array(buffer));
-    case "int32":
-      return fixed(new Int32Array(buffer));
-    case "float32":
-      return fixed(new Float32Array(buffer));
-    case "float64":
-      return fixed(new Float64Array(buffer));
-    case "uint64":
-    case "int64": {
-      const low = new Uint32Array(buffer);
-      const high = type === "int64" ? new Int32Array(buffer) : low;
-      const [lowAt, highAt] = hostLittleEndian ? [0, 1] : [1, 0];
-      const values = new Float64Array(CHUNK / 8);
-      return (count) => {
-        for (let i = 0; i < count; i++) values[i] = high[2 * i + highAt] * 2 ** 32 + low[2 * i + lowAt];
-        return values;
-      };
-    }
-  }
-}
-
-/** Reads header and voxels in one pass over the file; memory beyond the result is a few chunks. Bytes after the voxels are ignored. */
+/**
+ * Reads header and voxels in one pass over the file; memory beyond the result is a few chunks. Bytes after
+ * the voxels are ignored.
+ */
 async function readVoxels(path: string, receiver: (header: NiftiHeader) => Consume): Promise<NiftiHeader> {
   const { chunks, atMost, gzip } = await openStream(path);
   const start = (front: Uint8Array): Decoder => {
@@ -210,7 +120,10 @@ async function readVoxels(path: string, receiver: (header: NiftiHeader) => Consu
   return decoder.header;
 }
 
-/** The header of a .nii or .nii.gz file, either version and byte order. Throws DataError when it contradicts itself. */
+/**
+ * The header of a .nii or .nii.gz file, either version and byte order. Throws DataError when it contradicts
+ * itself.
+ */
 export async function readHeader(path: string): Promise<NiftiHeader> {
   const { chunks, gzip } = await openStream(path);
   let front = Buffer.alloc(0);
@@ -226,9 +139,9 @@ export async function readHeader(path: string): Promise<NiftiHeader> {
 }
 
 /**
- * Reads intensities, scaled by scl_slope and scl_inter, from a single-file NIfTI-1 or NIfTI-2 image; whether it is gzipped is seen
- * from its bytes. Throws DataError when the file is missing, cut short, damaged, contradictory, of more than three dimensions, or holds more
- * than one number per voxel (complex, RGB).
+ * Reads intensities, scaled by scl_slope and scl_inter, from a single-file NIfTI-1 or NIfTI-2 image; whether
+ * it is gzipped is seen from its bytes. Throws DataError when the file is missing, cut short, damaged,
+ * contradictory, of more than three dimensions, or holds more than one number per voxel (complex, RGB).
  */
 export async function readImage(path: string): Promise<Volume<Float32Array>> {
   let data = new Float32Array(0);
@@ -244,8 +157,8 @@ export async function readImage(path: string): Promise<Volume<Float32Array>> {
 
 /**
  * Reads a label map; `classes` counts the background. Values within 1e-3 of a whole number are rounded to it.
- * Throws DataError as `readImage` does, and when a value is not whole or lies outside 0 … classes - 1 (0 … 255 without
- * `classes`): the message lists such values and how many voxels have them.
+ * Throws DataError as `readImage` does, and when a value is not whole or lies outside 0 … classes - 1 (0 …
+ * 255 without `classes`): the message lists such values and how many voxels have them.
  */
 export async function readLabels(path: string, classes = 256): Promise<Volume<Uint8Array>> {
   let data = new Uint8Array(0);
@@ -281,18 +194,6 @@ export async function readLabels(path: string, classes = 256): Promise<Volume<Ui
   return { size: header.size, data, geometry: header.geometry };
 }
 
-function* encodeVoxels(data: VolumeData, type: NiftiType): Generator<Uint8Array> {
-  const step = CHUNK / bytesPerVoxel[type];
-  for (let start = 0; start < data.length; start += step) {
-    const values = data.subarray(start, start + step);
-    const stored = type === "int16" ? Int16Array.from(values) : values.slice();
-    const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
-    if (!hostLittleEndian && stored.BYTES_PER_ELEMENT === 2) bytes.swap16();
-    if (!hostLittleEndian && stored.BYTES_PER_ELEMENT === 4) bytes.swap32();
-    yield bytes;
-  }
-}
-
 async function write(path: string, volume: Volume<VolumeData>, type: NiftiType): Promise<void> {
   const { size, data, geometry } = volume;
   if (!/\.nii(\.gz)?$/.test(path)) {
@@ -312,9 +213,10 @@ async function write(path: string, volume: Volume<VolumeData>, type: NiftiType):
 }
 
 /**
- * Writes a volume as .nii or .nii.gz (by its name), all at once or not at all. The type is that of the array, or int16 when `dtype`
- * says so, which every value must then fit. A geometry that came from a file is written back as it was.
- * Throws UsageError for another ending and DataError when the disk refuses or the values do not fit.
+ * Writes a volume as .nii or .nii.gz (by its name), all at once or not at all. The type is that of the array,
+ * or int16 when `dtype` says so, which every value must then fit. A geometry that came from a file is written
+ * back as it was. Throws UsageError for another ending and DataError when the disk refuses or the values do
+ * not fit.
  */
 export async function writeImage(
   path: string,

@@ -44,8 +44,8 @@ function qformAffine({ pixdim, quatern, qoffset }: NiftiPlacement): number[] {
 }
 
 /**
- * Voxel to RAS millimetres, 4x4 row-major: the sform when its code is above 0 and it can be inverted, else the qform when its code
- * is above 0, else pixdim along the axes.
+ * Voxel to RAS millimetres, 4x4 row-major: the sform when its code is above 0 and it can be inverted, else
+ * the qform when its code is above 0, else pixdim along the axes.
  */
 export function affineFromPlacement(placement: NiftiPlacement): number[] {
   const { sformCode, qformCode, srow, pixdim, xyztUnits } = placement;
@@ -59,7 +59,10 @@ export function affineFromPlacement(placement: NiftiPlacement): number[] {
   return [...rows.map((value) => value * scale), 0, 0, 0, 1];
 }
 
-/** Imaginary part of the unit quaternion of a rotation matrix (row-major, 9 values), with a real part that is not negative. */
+/**
+ * Imaginary part of the unit quaternion of a rotation matrix (row-major, 9 values), with a real part that is
+ * not negative.
+ */
 function quaternionOf(r: readonly number[]): [number, number, number] {
   const candidates = [
     [1 + r[0] + r[4] + r[8], r[7] - r[5], r[2] - r[6], r[3] - r[1]],
@@ -73,7 +76,10 @@ function quaternionOf(r: readonly number[]): [number, number, number] {
   return [best[1] / norm, best[2] / norm, best[3] / norm];
 }
 
-/** NIfTI-1 fields for a geometry that has none: an sform always, a qform too when the axes are at right angles. */
+/**
+ * NIfTI-1 fields for a geometry that has none: an sform always, a qform too when the axes are at right
+ * angles.
+ */
 export function placementFor({ affine, spacing }: Geometry): NiftiPlacement {
   const handed = determinant(affine) < 0 ? -1 : 1;
   const rotation = [0, 1, 2].flatMap((row) =>

@@ -171,8 +171,8 @@ function typeOf(path: string, code: number, bits: number): NiftiType {
 /**
  * Reads and checks the header at the front of `bytes`, of either version and endianness.
  *
- * The affine comes from the sform when its code is above 0 and its rows are invertible, else from the qform, else from
- * pixdim; micrometres and metres become millimetres. Every contradiction is a DataError on `path`.
+ * The affine comes from the sform when its code is above 0 and its rows are invertible, else from the qform,
+ * else from pixdim; micrometres and metres become millimetres. Every contradiction is a DataError on `path`.
  */
 export function parseHeader(path: string, bytes: Uint8Array): NiftiHeader {
   if (bytes.length < 348) fail(path, "length", "at least 348 bytes", bytes.length);
@@ -232,8 +232,9 @@ export function parseHeader(path: string, bytes: Uint8Array): NiftiHeader {
 }
 
 /**
- * The little-endian header, with its four bytes that announce no extension, of a single-file NIfTI: version 1 unless the geometry came from
- * version 2 or an extent exceeds 32,767. The geometry's own NIfTI fields are written back unchanged when it has them.
+ * The little-endian header, with its four bytes that announce no extension, of a single-file NIfTI: version 1
+ * unless the geometry came from version 2 or an extent exceeds 32,767. The geometry's own NIfTI fields are
+ * written back unchanged when it has them.
  */
 export function encodeHeader(size: Triple, type: NiftiType, geometry: Geometry): Uint8Array {
   const placement = geometry.nifti ?? placementFor(geometry);

@@ -64,7 +64,10 @@ interface Paint {
   value: (voxel: number) => number;
 }
 
-/** Paints one solid over the canvas: intensities mix by the share of the voxel that it fills, the label goes to the larger share. */
+/**
+ * Paints one solid over the canvas: intensities mix by the share of the voxel that it fills, the label goes
+ * to the larger share.
+ */
 function paint(canvas: Canvas, { shape, label, bend, value }: Paint): void {
   const { size, places, hu, labels, softness } = canvas;
   const margin = softness + (bend ? 0.2 : 0);
@@ -173,9 +176,9 @@ function scan(canvas: Canvas, random: Random): void {
 }
 
 /**
- * One case of a made-up abdominal CT cohort: trunk, spine, ribs, lung bases, bowel and organs whose size, place, form, intensity and
- * contrast phase vary with (seed, index) and with nothing else. Organs touch and neighbours share intensities, so no threshold
- * separates the liver. Throws UsageError for a size below 16.
+ * One case of a made-up abdominal CT cohort: trunk, spine, ribs, lung bases, bowel and organs whose size,
+ * place, form, intensity and contrast phase vary with (seed, index) and with nothing else. Organs touch and
+ * neighbours share intensities, so no threshold separates the liver. Throws UsageError for a size below 16.
  */
 export function phantomCase(options: PhantomOptions): PhantomCase {
   const { size, seed, index, classes = 2 } = options;
@@ -240,9 +243,10 @@ export interface CohortOptions {
 }
 
 /**
- * Writes a cohort that `openDataset` reads: `images/phantom-000.nii.gz` (int16 HU) and so on, labels for the first `labeled` cases,
- * and labelled test cases. `onProgress` hears the number of finished cases and their total.
- * Throws UsageError when more labels than cases are asked for, DataError when `dir` holds images already.
+ * Writes a cohort that `openDataset` reads: `images/phantom-000.nii.gz` (int16 HU) and so on, labels for the
+ * first `labeled` cases, and labelled test cases. `onProgress` hears the number of finished cases and their
+ * total. Throws UsageError when more labels than cases are asked for, DataError when `dir` holds images
+ * already.
  */
 export async function writePhantom(
   dir: string,

@@ -26,7 +26,10 @@ export interface Structure {
   soft: boolean;
 }
 
-/** The trunk in cross-section: the field of view spans -1 … 1 along every axis, y to the back and z to the head. */
+/**
+ * The trunk in cross-section: the field of view spans -1 … 1 along every axis, y to the back and z to the
+ * head.
+ */
 export interface Trunk {
   /** Half axes of the skin. */
   skin: readonly [number, number];
@@ -62,8 +65,9 @@ export function drawTrunk(random: Random): Trunk {
 }
 
 /**
- * All that lies inside the trunk, from back to front of the painting order. Positions are in units of the cavity's half axes, so organs
- * follow the body's build; sizes, places, tilts and intensities vary from case to case.
+ * All that lies inside the trunk, from back to front of the painting order. Positions are in units of the
+ * cavity's half axes, so organs follow the body's build; sizes, places, tilts and intensities vary from case
+ * to case.
  */
 export function drawStructures(random: Random, trunk: Trunk, phase: Phase): Structure[] {
   const [a, b] = trunk.cavity;
@@ -193,7 +197,10 @@ interface Brushes {
   phase: Phase;
 }
 
-/** Two lobes and a lower tip, with vessels that leave the porta, sometimes lesions, and the gallbladder beneath. */
+/**
+ * Two lobes and a lower tip, with vessels that leave the porta, sometimes lesions, and the gallbladder
+ * beneath.
+ */
 function paintLiver(random: Random, { at, size, vary, put, cavity, hu, phase }: Brushes): void {
   const right = solid(at(-0.52, -0.04, 0.14, 0.03), size(0.47, 0.74, 0.56), {
     angle: random.between(-0.15, 0.25),

@@ -3,8 +3,8 @@ import type { Random } from "../random.ts";
 export type Point = readonly [number, number, number];
 
 /**
- * A solid given by a signed distance that is negative inside and accurate near the border, which is all that partial volume
- * needs. `low` and `high` enclose it.
+ * A solid given by a signed distance that is negative inside and accurate near the border, which is all that
+ * partial volume needs. `low` and `high` enclose it.
  */
 export interface Shape {
   low: Point;
@@ -15,7 +15,10 @@ export interface Shape {
 /** As a solid's third radius: a cylinder along z. */
 export const ENDLESS = Number.POSITIVE_INFINITY;
 
-/** A superquadric |x/rx|^e + |y/ry|^e + |z/rz|^e = 1, turned about z by `angle`; e = 2 is an ellipsoid, larger is boxier; `ENDLESS` for rz makes a cylinder. */
+/**
+ * A superquadric |x/rx|^e + |y/ry|^e + |z/rz|^e = 1, turned about z by `angle`; e = 2 is an ellipsoid, larger
+ * is boxier; `ENDLESS` for rz makes a cylinder.
+ */
 export function solid(
   centre: Point,
   radii: Point,

@@ -5,8 +5,8 @@ import type { Volume } from "./volume.ts";
  * What is done to the intensities of an image before a network sees it.
  *
  * - `window`: intensities are clipped to [low, high] first (Hounsfield units for CT).
- * - `normalize`: `"unit"` scales the window, or without one the image's own range, to [0, 1]; `"zscore"` makes mean 0 and
- *   deviation 1 per image; `"none"` leaves the (clipped) intensities as they are.
+ * - `normalize`: `"unit"` scales the window, or without one the image's own range, to [0, 1]; `"zscore"`
+ *   makes mean 0 and deviation 1 per image; `"none"` leaves the (clipped) intensities as they are.
  */
 export interface Preprocess {
   window?: readonly [low: number, high: number];
@@ -34,7 +34,9 @@ export function window(data: Float32Array, low: number, high: number): Float32Ar
   return scaleToUnit(clip(data, low, high), low, high);
 }
 
-/** (v - mean) / (s + 1e-6), with the population deviation s over all voxels; a constant image becomes zeros. */
+/**
+ * (v - mean) / (s + 1e-6), with the population deviation s over all voxels; a constant image becomes zeros.
+ */
 export function zScore(data: Float32Array): Float32Array {
   let sum = 0;
   for (const value of data) sum += value;
@@ -55,7 +57,9 @@ function unitRange(data: Float32Array): Float32Array {
   return scaleToUnit(data, low, high);
 }
 
-/** A new volume of the same geometry with the intensities that `config` asks for; the input is not changed. */
+/**
+ * A new volume of the same geometry with the intensities that `config` asks for; the input is not changed.
+ */
 export function preprocess(volume: Volume<Float32Array>, config: Preprocess): Volume<Float32Array> {
   if (config.window) checkWindow(...config.window);
   const clipped = config.window ? clip(volume.data, ...config.window) : volume.data;

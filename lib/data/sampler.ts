@@ -15,7 +15,10 @@ export interface PatchOptions {
   seed: number;
   /** Tells samplers of one run apart, e.g. 0 for labelled and 1 for unlabelled cases. */
   stream: number;
-  /** Share of patches centred on a foreground voxel, 0 (uniform) … 1; the class is drawn first, then one of its voxels. */
+  /**
+   * Share of patches centred on a foreground voxel, 0 (uniform) … 1; the class is drawn first, then one of
+   * its voxels.
+   */
   foreground: number;
 }
 
@@ -41,12 +44,13 @@ function foregroundVoxels(label: Uint8Array): Uint32Array[] {
 }
 
 /**
- * Cuts batches of patches out of volumes. What a batch holds is a pure function of (seed, stream, step), so a resumed run draws
- * what an uninterrupted one would have drawn.
+ * Cuts batches of patches out of volumes. What a batch holds is a pure function of (seed, stream, step), so a
+ * resumed run draws what an uninterrupted one would have drawn.
  *
- * Draw number d = step * count + i takes its volume from the random order of epoch floor(d / volumes): every volume once per
- * epoch. Along an axis where the volume is shorter than the patch, the volume is padded with zeros, floor(missing / 2) before
- * it; along the others the offset is uniform, or centred on a foreground voxel as far as the volume's border allows.
+ * Draw number d = step * count + i takes its volume from the random order of epoch floor(d / volumes): every
+ * volume once per epoch. Along an axis where the volume is shorter than the patch, the volume is padded with
+ * zeros, floor(missing / 2) before it; along the others the offset is uniform, or centred on a foreground
+ * voxel as far as the volume's border allows.
  *
  * Throws UsageError for unusable options and ShapeError when an array's length does not fit its size.
  */
@@ -87,7 +91,8 @@ export class PatchSampler {
 
   /**
    * Fills `image`, and `label` when given, with `count` patches: [count, z, y, x] of the patch's extent.
-   * Throws ShapeError when a buffer has another length, UsageError when a label is wanted of a volume that has none.
+   * Throws ShapeError when a buffer has another length, UsageError when a label is wanted of a volume that
+   * has none.
    */
   sample(step: number, count: number, image: Float32Array, label?: Uint8Array): void {
     const { patch, seed, stream } = this.#options;

@@ -1,9 +1,15 @@
-/** Three numbers in the axis order of the file, (x, y, z): x runs fastest in memory, so a volume is the tensor [z, y, x]. */
+/**
+ * Three numbers in the axis order of the file, (x, y, z): x runs fastest in memory, so a volume is the tensor
+ * [z, y, x].
+ */
 export type Triple = readonly [number, number, number];
 
 export type VolumeData = Float32Array | Uint8Array | Int32Array;
 
-/** The header fields by which a NIfTI file places its voxels, as stored: written back, they give the same bytes again. */
+/**
+ * The header fields by which a NIfTI file places its voxels, as stored: written back, they give the same
+ * bytes again.
+ */
 export interface NiftiPlacement {
   version: 1 | 2;
   qformCode: number;
@@ -47,8 +53,8 @@ export function affineSpacing(affine: readonly number[]): Triple {
 }
 
 /**
- * A geometry of the given spacing (mm) whose axes are those of a CT slice on a screen: x to the patient's left, y to the
- * back, z to the head ("LPS"), with the centre of the volume at the origin.
+ * A geometry of the given spacing (mm) whose axes are those of a CT slice on a screen: x to the patient's
+ * left, y to the back, z to the head ("LPS"), with the centre of the volume at the origin.
  */
 export function screenGeometry(size: Triple, spacing: Triple): Geometry {
   const [sx, sy, sz] = spacing;

@@ -30,12 +30,13 @@ export interface Box {
 /**
  * The overlap measures of one class.
  *
- * Where the class is in neither map, Dice and Jaccard are 1: the prediction is right; where it is in one of them only, they are 0.
- * Sensitivity without a reference voxel, precision without a predicted one, specificity without a voxel outside the
- * reference: NaN, which `summarize` leaves out of means, because no value says something about the prediction.
+ * Where the class is in neither map, Dice and Jaccard are 1: the prediction is right; where it is in one of
+ * them only, they are 0. Sensitivity without a reference voxel, precision without a predicted one,
+ * specificity without a voxel outside the reference: NaN, which `summarize` leaves out of means: no number
+ * would say anything about the prediction.
  *
- * Specificity is TN / (TN + FP). The SD-Net paper prints TN / (TP + FP) (eq. 11), which exceeds 1 for any small organ; its tabled values
- * agree with TN / (TN + FP).
+ * Specificity is TN / (TN + FP). The SD-Net paper prints TN / (TP + FP) (eq. 11), which exceeds 1 for any
+ * small organ; its tabled values agree with TN / (TN + FP).
  */
 export function overlap({ tp, fp, fn, tn }: Counts): Overlap {
   const union = tp + fp + fn;
@@ -127,7 +128,10 @@ export function classBoxes(labels: Uint8Array, size: Triple, classes: number): (
   );
 }
 
-/** One foreground class of one case: counts over the whole volume, and in the region of interest when the reference has one. */
+/**
+ * One foreground class of one case: counts over the whole volume, and in the region of interest when the
+ * reference has one.
+ */
 export interface ClassCounts {
   class: number;
   whole: Counts;
@@ -135,9 +139,10 @@ export interface ClassCounts {
 }
 
 /**
- * Counts of every foreground class of one case, over the whole volume and inside the reference's own tight box of that class, widened by
- * `roi` voxels (default 0) as far as the volume goes. Specificity and accuracy depend strongly on which of the two is meant. A class that
- * the reference lacks has no region of interest. Throws ShapeError as `confusion` does.
+ * Counts of every foreground class of one case, over the whole volume and inside the reference's own tight
+ * box of that class, widened by `roi` voxels (default 0) as far as the volume goes. Specificity and accuracy
+ * depend strongly on which of the two is meant. A class that the reference lacks has no region of interest.
+ * Throws ShapeError as `confusion` does.
  */
 export function evaluateCase(
   ref: Uint8Array,
@@ -223,8 +228,9 @@ function summarizeRegion(cases: readonly (readonly ClassCounts[])[], region: "wh
 }
 
 /**
- * Per-case values, their means, and the measures of the pooled counts, for `evaluateCase`'s results of several cases. A mean over nothing
- * is NaN. Throws ShapeError when the cases differ in their number of classes.
+ * Per-case values, their means, and the measures of the pooled counts, for `evaluateCase`'s results of
+ * several cases. A mean over nothing is NaN. Throws ShapeError when the cases differ in their number of
+ * classes.
  */
 export function summarize(cases: readonly (readonly ClassCounts[])[]): OverlapSummary {
   const counts = new Set(cases.map((classes) => classes.length));

@@ -98,7 +98,7 @@ export class ChannelDropout extends Module {
   }
 
   forward(x: Value, mode: Mode): Value {
-    if (mode.training !== true || this.rate === 0) return x;
+    if (mode.training !== true || mode.dropout === false || this.rate === 0) return x;
     if (mode.key === undefined) throw new ShapeError("dropout in training needs the step's random key: mode.key");
     return dropout(x, mode.key, { rate: this.rate, stream: this.stream, channels: true });
   }

@@ -8,6 +8,8 @@ export class Parameter extends State {}
 export interface Mode {
   /** Batch statistics and dropout, rather than running statistics and none. Default false. */
   readonly training?: boolean;
+  /** Whether training-mode dropout drops; default true. */
+  readonly dropout?: boolean;
   /** Random key `i32[2]` of the step; needed by dropout in training. */
   readonly key?: Value;
   /**

@@ -1,7 +1,7 @@
 import { ShapeError } from "../errors.ts";
 import { elements, formatType, type Operand, type Shape, type TensorType, type Value } from "../graph/value.ts";
 import { expectDType, expectRank, expectShape } from "./check.ts";
-import { defineOp } from "./define.ts";
+import { type AddOp, defineOp } from "./define.ts";
 import { sumToChannels } from "./reduce.ts";
 
 /** One number for all three axes, or one for each of depth, height and width. */
@@ -89,7 +89,7 @@ function flops(voxels: Shape, weight: Shape): number {
 
 const biasGradient = (inputs: readonly Value[], dy: Value) => (inputs.length > 2 ? [sumToChannels(dy)] : []);
 
-const conv3dOp = defineOp<Window>({
+const conv3dOp: AddOp<Window> = defineOp({
   name: "conv3d",
   infer: inferForward,
   grad: (inputs, dy, _y, window) => [
@@ -100,7 +100,7 @@ const conv3dOp = defineOp<Window>({
   flops: ([, w], y) => flops(y.shape, w.shape),
 });
 
-const inputGradientOp = defineOp<ShapedWindow>({
+const inputGradientOp: AddOp<ShapedWindow> = defineOp({
   name: "conv3dInputGradient",
   infer: ([dy, w, bias], window) => {
     const op = "conv3dInputGradient";
@@ -122,7 +122,7 @@ const inputGradientOp = defineOp<ShapedWindow>({
   flops: ([dy, w]) => flops(dy.shape, w.shape),
 });
 
-const weightGradientOp = defineOp<ShapedWindow>({
+const weightGradientOp: AddOp<ShapedWindow> = defineOp({
   name: "conv3dWeightGradient",
   infer: ([x, dy], window) => {
     const op = "conv3dWeightGradient";

@@ -18,10 +18,13 @@ export interface Op<A extends Attributes> {
   readonly inPlace?: number;
 }
 
+/** Adds an op to the graph of its operands. */
+export type AddOp<A extends Attributes> = (operands: readonly Operand[], attributes: A) => Value;
+
 const table = new Map<string, Op<Attributes>>();
 
 /** Registers an op and returns the function that adds it to a graph. */
-export function defineOp<A extends Attributes = Record<never, never>>(op: Op<A>): (operands: readonly Operand[], attributes: A) => Value {
+export function defineOp<A extends Attributes = Record<never, never>>(op: Op<A>): AddOp<A> {
   if (table.has(op.name)) throw new Error(`op ${op.name} is defined twice`);
   table.set(op.name, op as unknown as Op<Attributes>);
   return (operands, attributes) => {

@@ -168,7 +168,7 @@ export function batchNorm(
   beta: Operand,
   options: NormOptions = {},
 ): { y: Value; moments: Value } {
-  const own = groupMoments("batchNorm", x, false);
+  const own = channelMoments("batchNorm", x, false);
   return { y: normalize(x, own, gamma, beta, { ...options, batch: true }), moments: own };
 }
 
@@ -183,7 +183,7 @@ export const batchNormEval = (
 
 /** Normalises each channel of each sample by its own moments (Ulyanov et al. 2016). */
 export const instanceNorm = (x: Operand, gamma: Operand, beta: Operand, options: NormOptions = {}): Value =>
-  normalize(x, groupMoments("instanceNorm", x, true), gamma, beta, { ...options, batch: true });
+  normalize(x, channelMoments("instanceNorm", x, true), gamma, beta, { ...options, batch: true });
 
 /** Normalises `groups` runs of consecutive channels of each sample together (Wu and He 2018). */
 export const groupNorm = (
@@ -194,7 +194,7 @@ export const groupNorm = (
 ): Value => normalize(x, moments(x, { perSample: true, groups }), gamma, beta, { ...options, batch: true });
 
 /** Moments of every channel by itself. */
-function groupMoments(op: string, x: Operand, perSample: boolean): Value {
+function channelMoments(op: string, x: Operand, perSample: boolean): Value {
   expectActivation(op, "the input", x);
   return moments(x, { perSample, groups: x.shape[4] });
 }

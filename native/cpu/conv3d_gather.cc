@@ -20,6 +20,9 @@ struct Gather::Phase {
   int64_t segments;  // per row tap: 1 when the taps along W read one run of floats, else one per tap
   int64_t run;       // source floats in a segment
   int64_t steps;     // reduction steps in a segment
+  bool shared;       // the three taps along W share their broadcasts: see Conv3dKernels::gatherShared
+
+  int64_t tapsPerStep() const { return shared ? 3 : 1; }
 };
 
 Gather::Gather(const Conv3dProblem& p, bool inputGradient)
@@ -49,6 +52,29 @@ Gather::Gather(const Conv3dProblem& p, bool inputGradient)
     copies_ = copies_ || phase.run % reduction_ != 0;
   });
   copies_ = copies_ || padLeft_ > 0 || padRight_ > 0;
+  if (!copies_) padLeft_ = padRight_ = 0;
+  chooseEdges();
+}
+
+void Gather::chooseEdges() {
+  const bool onePhase = !inputGradient_ || problem_.stride[0] * problem_.stride[1] * problem_.stride[2] == 1;
+  if (!copies_ || !onePhase) return;
+  const Phase phase = makePhase({0, 0, 0});
+  const GatherAxis& axis = phase.axis[2];
+  if (phase.rowTaps * axis.taps == 0) return;
+  const Tiling tiling = tilingOf(phase);
+  const int64_t voxels = tiling.voxels, groups = tiling.groupsPerRow;
+  const int64_t overread = phase.run % reduction_ != 0 ? 1 : 0;
+  const int64_t groupReach = (voxels - 1) * axis.sourceStep + axis.offset(axis.taps - 1);
+  const bool innerInside = voxels * axis.sourceStep + axis.minSource() >= 0 &&
+                           (groups - 2) * voxels * axis.sourceStep + groupReach + overread < sourceExtent_[2];
+  edgeVoxels_ = groupReach - axis.minSource() + 1;
+  if (groups < 4 || !innerInside || edgeVoxels_ > sourceExtent_[2]) return;
+  edges_ = true;
+  copies_ = false;
+  padLeft_ = padRight_ = 0;
+  edgeOrigin_[0] = axis.minSource();
+  edgeOrigin_[1] = (axis.count - voxels) * axis.sourceStep + axis.minSource();
 }
 
 template <typename Visit>
@@ -75,15 +101,19 @@ Gather::Phase Gather::makePhase(const int64_t (&at)[3]) const {
   }
   phase.rowTaps = phase.axis[0].taps * phase.axis[1].taps;
   const GatherAxis& w = phase.axis[2];
-  const bool oneRun = w.taps <= 1 || (w.offsetStep == 1 && problem_.groups == 1);
+  // An odd run of channels pairs its last one with a float of the next voxel, against a zero weight.
+  phase.shared = w.taps == 3 && w.offsetStep == 1 && w.sourceStep == 1 && w.count >= 4 && vectors_ == 1 &&
+                 (reduction_ == 1 || reduced_ % 2 == 0);
+  const bool oneRun = phase.shared || w.taps <= 1 || (w.offsetStep == 1 && problem_.groups == 1);
   phase.segments = oneRun ? std::min<int64_t>(w.taps, 1) : w.taps;
-  phase.run = oneRun ? w.taps * reduced_ : reduced_;
+  phase.run = oneRun && !phase.shared ? w.taps * reduced_ : reduced_;
   phase.steps = divideUp(phase.run, reduction_);
   return phase;
 }
 
 int64_t Gather::packedFloats(const Phase& phase) const {
-  return problem_.groups * vectors_ * phase.rowTaps * phase.segments * phase.steps * kernels_.lanes;
+  return problem_.groups * vectors_ * phase.rowTaps * phase.segments * phase.steps * phase.tapsPerStep() *
+         kernels_.lanes;
 }
 
 size_t Gather::workspace() const {
@@ -92,6 +122,7 @@ size_t Gather::workspace() const {
   cursor.floats(paddedRow() + kSlack);
   cursor.floats(largestPack_);
   if (copies_) cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * paddedRow() + kSlack);
+  if (edges_) cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ + kSlack);
   return cursor.used();
 }
 
@@ -108,9 +139,14 @@ void Gather::run(const float* source, const float* w, const float* bias, float* 
     padSource(source, padded);
     source = padded;
   }
+  float* edges = nullptr;
+  if (edges_) {
+    edges = cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ + kSlack);
+    copyEdges(source, edges);
+  }
   forEachPhase([&](const Phase& phase) {
     packWeights(phase, w, packed);
-    runPhase(phase, source, zeroRow, packed, packedBias, output);
+    runPhase(phase, {source, edges, zeroRow, packed, packedBias, output});
   });
 }
 
@@ -129,6 +165,24 @@ void Gather::padSource(const float* source, float* padded) const {
     }
   });
   std::fill_n(padded + rows * paddedRowFloats, kSlack, 0.0f);
+}
+
+void Gather::copyEdges(const float* source, float* edges) const {
+  const int64_t rows = problem_.N * sourceExtent_[0] * sourceExtent_[1];
+  const int64_t edgeFloats = edgeVoxels_ * sourceChannels_;
+  constexpr int64_t kRowsPerTask = 256;
+  parallelFor(divideUp(rows, kRowsPerTask), [&](int64_t task) {
+    const int64_t end = std::min(rows, (task + 1) * kRowsPerTask);
+    for (int64_t edge = task * kRowsPerTask * 2; edge < end * 2; ++edge) {
+      const float* const row = source + edge / 2 * sourceExtent_[2] * sourceChannels_;
+      const int64_t origin = edgeOrigin_[edge % 2];
+      const int64_t first = std::max<int64_t>(0, origin), last = std::min(sourceExtent_[2], origin + edgeVoxels_);
+      float* const to = edges + edge * edgeFloats;
+      float* const inside = std::fill_n(to, (first - origin) * sourceChannels_, 0.0f);
+      std::fill(std::copy(row + first * sourceChannels_, row + last * sourceChannels_, inside), to + edgeFloats, 0.0f);
+    }
+  });
+  std::fill_n(edges + rows * 2 * edgeFloats, kSlack, 0.0f);
 }
 
 void Gather::packBias(const float* bias, float* packed) const {
@@ -158,46 +212,50 @@ void Gather::packWeights(const Phase& phase, const float* w, float* packed) cons
   }
 }
 
-// Layout [rowTaps][segments][steps][vectors of the block][lanes].
+// Layout [rowTaps][segments][steps][vectors of the block, or shared taps][lanes].
 void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const {
   const int64_t cPerGroup = problem_.C / problem_.groups, kPerGroup = problem_.K / problem_.groups;
   const int64_t lanes = kernels_.lanes;
   const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
-  const int64_t stepFloats = vectors * lanes, segmentFloats = phase.steps * stepFloats;
+  const int64_t stepFloats = vectors * phase.tapsPerStep() * lanes, segmentFloats = phase.steps * stepFloats;
   const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1], &axisW = phase.axis[2];
   const float* const filters = w + group * kPerGroup * problem_.taps() * cPerGroup;
-  for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
-    const int64_t r = axisD.tap(rowTap / axisH.taps), s = axisH.tap(rowTap % axisH.taps);
-    for (int64_t j = 0; j < axisW.taps; ++j) {
-      const float* const tap = filters + ((r * kernel_[1] + s) * kernel_[2] + axisW.tap(j)) * cPerGroup;
-      const int64_t segment = phase.segments == 1 ? 0 : j;
-      const int64_t start = phase.segments == 1 ? j * reduced_ : 0;  // floats into the segment's run
-      float* const to = packed + (rowTap * phase.segments + segment) * segmentFloats;
-      if (reduction_ == 2) {
-        if (start == 0) std::fill_n(to, segmentFloats, 0.0f);
-        for (int64_t c = 0; c < reduced_; ++c) {
+  if (reduction_ == 2) std::fill_n(packed, phase.rowTaps * phase.segments * segmentFloats, 0.0f);
+  // Reading a slice of reduced channels at a time keeps the input gradient, whose reduced channels are whole
+  // filters apart, from touching more memory pages than the processor has translations for.
+  constexpr int64_t kSlice = 16;
+  for (int64_t first = 0; first < reduced_; first += kSlice) {
+    const int64_t count = reducedStride_ == 1 ? reduced_ : std::min(kSlice, reduced_ - first);
+    for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
+      const int64_t r = axisD.tap(rowTap / axisH.taps), s = axisH.tap(rowTap % axisH.taps);
+      for (int64_t j = 0; j < axisW.taps; ++j) {
+        const float* const tap = filters + ((r * kernel_[1] + s) * kernel_[2] + axisW.tap(j)) * cPerGroup;
+        const int64_t segment = phase.segments > 1 ? j : 0;
+        float* const to = packed + (rowTap * phase.segments + segment) * segmentFloats + (phase.shared ? j * lanes : 0);
+        const int64_t start = (phase.segments > 1 || phase.shared ? 0 : j * reduced_) + first;  // in the run
+        for (int64_t c = 0; reduction_ == 2 && c < count; ++c) {
           const int64_t at = start + c;
           for (int64_t k = 0; k < produced_; ++k) {
-            to[at / 2 * lanes + 2 * k + at % 2] = tap[k * outputStride_ + c * reducedStride_];
+            to[at / 2 * stepFloats + 2 * k + at % 2] = tap[k * outputStride_ + (first + c) * reducedStride_];
           }
         }
-        continue;
-      }
-      for (int64_t v = 0; v < vectors; ++v) {
-        const int64_t first = (block * kMaxVectors + v) * lanes;
-        const int64_t outputs = std::min(lanes, produced_ - first);
-        float* const column = to + start * stepFloats + v * lanes;
-        if (reducedStride_ == 1) {
-          kernels_.packTransposed(column, stepFloats, tap + first * outputStride_, outputStride_, outputs,
-                                  reduced_);
-          continue;
-        }
-        for (int64_t c = 0; c < reduced_; ++c) {
-          std::copy_n(tap + first + c * reducedStride_, outputs, column + c * stepFloats);
-          std::fill_n(column + c * stepFloats + outputs, lanes - outputs, 0.0f);
+        for (int64_t v = 0; reduction_ == 1 && v < vectors; ++v) {
+          const int64_t output = (block * kMaxVectors + v) * lanes;
+          const int64_t outputs = std::min(lanes, produced_ - output);
+          const float* const from = tap + output * outputStride_ + first * reducedStride_;
+          float* const column = to + start * stepFloats + v * lanes;
+          if (reducedStride_ == 1) {
+            kernels_.packTransposed(column, stepFloats, from, outputStride_, outputs, count);
+            continue;
+          }
+          for (int64_t c = 0; c < count; ++c) {
+            std::copy_n(from + c * reducedStride_, outputs, column + c * stepFloats);
+            std::fill_n(column + c * stepFloats + outputs, lanes - outputs, 0.0f);
+          }
         }
       }
     }
+    if (reducedStride_ == 1) break;
   }
 }
 
@@ -220,119 +278,163 @@ int64_t Gather::groupSize(int64_t count, int vectors) const {
   return best;
 }
 
-void Gather::runPhase(const Phase& phase, const float* source, const float* zeroRow, const float* packed,
-                      const float* bias, float* output) const {
-  const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1], &axisW = phase.axis[2];
-  const int64_t samples = problem_.N, rows = samples * axisD.count * axisH.count;
-  const int64_t blocks = divideUp(vectors_, kMaxVectors), columns = problem_.groups * blocks;
-  const int64_t rowFloats = copies_ ? paddedRow() : sourceExtent_[2] * sourceChannels_;
-  const int64_t left = copies_ ? padLeft_ : 0;
-  const int64_t perVector = packedFloats(phase) / (problem_.groups * vectors_);
-  const int64_t size = groupSize(axisW.count, vectors_ > 1 ? 2 : 1);
-  const int64_t voxels = kGroupSizes[size], groupsPerRow = divideUp(axisW.count, voxels);
-  const int64_t mostGroups = kernels_.maxGroups[vectors_ > 1 ? 1 : 0][size];
+struct Gather::Tiling {
+  int64_t size;          // index into kGroupSizes
+  int64_t voxels;        // in a group
+  int64_t groupsPerRow;  // the last one overlaps its neighbour where voxels do not divide the row
+  bool sampleInner;
+  int64_t rows, rowsPerTask;
+};
+
+Gather::Tiling Gather::tilingOf(const Phase& phase) const {
+  Tiling tiling;
+  const int vectors = vectors_ > 1 ? 2 : 1;
+  const int64_t count = phase.axis[2].count;
+  tiling.size = phase.shared ? 2 : groupSize(count, vectors);
+  tiling.voxels = kGroupSizes[tiling.size];
+  tiling.groupsPerRow = divideUp(count, tiling.voxels);
+  const int64_t rowsPerTile = kernels_.maxGroups[vectors - 1][tiling.size] / tiling.groupsPerRow;
   // Short rows share a tile. Rows at the same place of different samples skip the same taps, so they are
   // neighbours then; long rows follow memory.
-  const bool sampleInner = groupsPerRow < mostGroups;
-  const int64_t rowsPerUnit = std::max<int64_t>(1, mostGroups / groupsPerRow);
-  const int64_t rowsPerTask = divideUp(divideUp(rows, 256), rowsPerUnit) * rowsPerUnit;
-  const int64_t rowTasks = divideUp(rows, rowsPerTask);
+  tiling.sampleInner = rowsPerTile > 1;
+  tiling.rows = problem_.N * phase.axis[0].count * phase.axis[1].count;
+  tiling.rowsPerTask = divideUp(tiling.rows, 256);
+  if (rowsPerTile > 1) tiling.rowsPerTask = divideUp(tiling.rowsPerTask, rowsPerTile) * rowsPerTile;
+  return tiling;
+}
+
+void Gather::runPhase(const Phase& phase, const Buffers& buffers) const {
+  const Tiling tiling = tilingOf(phase);
+  const int64_t columns = problem_.groups * divideUp(vectors_, kMaxVectors);
+  const int64_t rowTasks = divideUp(tiling.rows, tiling.rowsPerTask);
   const int64_t columnTasks = rowTasks < 64 ? columns : 1;
-
   parallelFor(rowTasks * columnTasks, [&](int64_t task) {
-    const int64_t firstRow = task % rowTasks * rowsPerTask;
-    const int64_t lastRow = std::min(rows, firstRow + rowsPerTask);
-    const int64_t firstColumn = columnTasks == 1 ? 0 : task / rowTasks;
-    const int64_t lastColumn = columnTasks == 1 ? columns : firstColumn + 1;
-    const int64_t segments = phase.rowTaps * phase.segments;
-    const float** const rowSources =
-        threadScratch<const float*>(static_cast<size_t>((phase.rowTaps + segments) * kMaxGroups + segments));
-    const float** const tileSources = rowSources + phase.rowTaps * kMaxGroups;
-    const float** const tileWeights = tileSources + segments * kMaxGroups;
-
-    for (int64_t column = firstColumn; column < lastColumn; ++column) {
-      const int64_t group = column / blocks, block = column % blocks;
-      const int64_t firstVector = group * vectors_ + block * kMaxVectors;
-      const int vectors = static_cast<int>(std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors));
-      const int64_t firstChannel = block * kMaxVectors * kernels_.lanes;
-      const int64_t segmentFloats = phase.steps * vectors * kernels_.lanes;
-      const float* const weights = packed + firstVector * perVector;
-      const int64_t tileGroups = kernels_.maxGroups[vectors - 1][size];
-
-      float* outputs[kMaxGroups];
-      GatherTile tile;
-      tile.sources = tileSources;
-      tile.weights = tileWeights;
-      tile.steps = phase.steps;
-      tile.sourceStride = axisW.sourceStep * sourceChannels_;
-      tile.outputs = outputs;
-      tile.outputStride = axisW.outputStep * outputChannels_;
-      tile.bias = bias + firstVector * kernels_.lanes;
-      tile.channels = std::min<int64_t>(produced_ - firstChannel, vectors * kernels_.lanes);
-
-      const int64_t unitRows = std::max<int64_t>(1, std::min<int64_t>(tileGroups / groupsPerRow, kMaxGroups));
-      for (int64_t unit = firstRow; unit < lastRow; unit += unitRows) {
-        const int64_t count = std::min(unitRows, lastRow - unit);
-        float* rowOutputs[kMaxGroups];
-        for (int64_t row = 0; row < count; ++row) {
-          const int64_t index = unit + row, plane = axisD.count * axisH.count;
-          const int64_t n = sampleInner ? index % samples : index / plane;
-          const int64_t place = sampleInner ? index / samples : index % plane;
-          const int64_t z = place / axisH.count, p = place % axisH.count;
-          rowOutputs[row] = output + group * produced_ + firstChannel +
-                            (((n * outputExtent_[0] + axisD.first + z * axisD.outputStep) * outputExtent_[1] +
-                              axisH.first + p * axisH.outputStep) *
-                                 outputExtent_[2] +
-                             axisW.first) *
-                                outputChannels_;
-          for (int64_t i = 0; i < axisD.taps; ++i) {
-            const int64_t d = z * axisD.sourceStep + axisD.offset(i);
-            for (int64_t j = 0; j < axisH.taps; ++j) {
-              const int64_t h = p * axisH.sourceStep + axisH.offset(j);
-              const bool inside = d >= 0 && d < sourceExtent_[0] && h >= 0 && h < sourceExtent_[1];
-              rowSources[(i * axisH.taps + j) * kMaxGroups + row] =
-                  inside ? source + ((n * sourceExtent_[0] + d) * sourceExtent_[1] + h) * rowFloats : zeroRow;
-            }
-          }
-        }
-
-        const int64_t groups = count * groupsPerRow, tiles = divideUp(groups, tileGroups);
-        for (int64_t t = 0; t < tiles; ++t) {
-          const int64_t firstGroup = groups * t / tiles, lastGroup = groups * (t + 1) / tiles;
-          const int64_t used = lastGroup - firstGroup;
-          int64_t row[kMaxGroups], start[kMaxGroups], offset[kMaxGroups];
-          int64_t lowest = axisW.count, highest = 0;
-          for (int64_t g = 0; g < used; ++g) {
-            row[g] = (firstGroup + g) / groupsPerRow;
-            start[g] = std::min((firstGroup + g) % groupsPerRow * voxels, axisW.count - voxels);
-            outputs[g] = rowOutputs[row[g]] + start[g] * tile.outputStride;
-            offset[g] = (start[g] * axisW.sourceStep + left) * sourceChannels_ + group * reduced_;
-            lowest = std::min(lowest, start[g]);
-            highest = std::max(highest, start[g] + voxels - 1);
-          }
-          tile.segments = 0;
-          for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
-            const float* const* const rowSource = rowSources + rowTap * kMaxGroups;
-            bool inside = false;
-            for (int64_t g = 0; g < used; ++g) inside = inside || rowSource[row[g]] != zeroRow;
-            if (!inside) continue;
-            for (int64_t s = 0; s < phase.segments; ++s) {
-              const int64_t tapOffset = axisW.offset(s);
-              if (phase.segments > 1 && (highest * axisW.sourceStep + tapOffset < 0 ||
-                                         lowest * axisW.sourceStep + tapOffset >= sourceExtent_[2])) {
-                continue;
-              }
-              for (int64_t g = 0; g < used; ++g) {
-                tileSources[tile.segments * used + g] = rowSource[row[g]] + offset[g] + tapOffset * sourceChannels_;
-              }
-              tileWeights[tile.segments++] = weights + (rowTap * phase.segments + s) * segmentFloats;
-            }
-          }
-          kernels_.gather[reduction_ - 1][vectors - 1][size][used - 1](tile);
-        }
-      }
+    const int64_t firstRow = task % rowTasks * tiling.rowsPerTask;
+    const int64_t lastRow = std::min(tiling.rows, firstRow + tiling.rowsPerTask);
+    if (columnTasks > 1) return runColumn(phase, tiling, buffers, task / rowTasks, firstRow, lastRow);
+    for (int64_t column = 0; column < columns; ++column) {
+      runColumn(phase, tiling, buffers, column, firstRow, lastRow);
     }
   });
+}
+
+// A column is the block of output channels, of one convolution group, that a tile has registers for.
+void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,
+                       int64_t firstRow, int64_t lastRow) const {
+  const GatherAxis& axisW = phase.axis[2];
+  const int64_t blocks = divideUp(vectors_, kMaxVectors);
+  const int64_t group = column / blocks, block = column % blocks;
+  const int64_t firstVector = group * vectors_ + block * kMaxVectors;
+  const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
+  const int64_t firstChannel = block * kMaxVectors * kernels_.lanes;
+  const int64_t mostGroups = kernels_.maxGroups[vectors - 1][tiling.size];
+  const GatherKernel* const kernels = phase.shared ? kernels_.gatherShared[reduction_ - 1]
+                                                   : kernels_.gather[reduction_ - 1][vectors - 1][tiling.size];
+
+  // A row offers up to three sources: the row itself and its two edges.
+  const int64_t slots = edges_ ? 3 : 1;
+  const int64_t segments = phase.rowTaps * phase.segments;
+  const float** const tileSources =
+      threadScratch<const float*>(static_cast<size_t>(segments * (kMaxGroups * slots + 1)));
+  const float** const tileWeights = tileSources + segments * kMaxGroups * slots;
+  int64_t* const sourceRows = threadScratch<int64_t>(static_cast<size_t>(phase.rowTaps * kMaxGroups));
+  float *outputs[kMaxGroups], *rowOutputs[kMaxGroups];
+  int64_t rows[kMaxGroups], starts[kMaxGroups], offsets[kMaxGroups];
+
+  GatherTile tile;
+  tile.sources = tileSources;
+  tile.weights = tileWeights;
+  tile.rows = rows;
+  tile.offsets = offsets;
+  tile.steps = phase.steps;
+  tile.sourceStride = axisW.sourceStep * sourceChannels_;
+  tile.outputs = outputs;
+  tile.outputStride = axisW.outputStep * outputChannels_;
+  tile.bias = buffers.bias + firstVector * kernels_.lanes;
+  tile.channels = std::min<int64_t>(produced_ - firstChannel, vectors * kernels_.lanes);
+
+  const float* const weights = buffers.weights + firstVector * (packedFloats(phase) / (problem_.groups * vectors_));
+  const int64_t segmentFloats = phase.steps * phase.tapsPerStep() * vectors * kernels_.lanes;
+  const int64_t rowFloats = paddedRow(), edgeFloats = edgeVoxels_ * sourceChannels_;
+  int64_t unitRows = 0;
+  // Lists the segments that some voxel in [lowest, highest] of the unit's rows finds inside the source.
+  const auto listSegments = [&](int64_t lowest, int64_t highest) {
+    tile.segments = 0;
+    for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
+      const int64_t* const from = sourceRows + rowTap * kMaxGroups;
+      bool inside = false;
+      for (int64_t row = 0; row < unitRows; ++row) inside = inside || from[row] >= 0;
+      if (!inside) continue;
+      for (int64_t s = 0; s < phase.segments; ++s) {
+        const int64_t tap = axisW.offset(s);
+        if (phase.segments > 1 && (highest * axisW.sourceStep + tap < 0 ||
+                                   lowest * axisW.sourceStep + tap >= sourceExtent_[2])) {
+          continue;
+        }
+        const int64_t tapFloats = tap * sourceChannels_, inEdge = (tap - edgeOrigin_[0]) * sourceChannels_;
+        const float** to = tileSources + tile.segments * tile.sourceRows;
+        for (int64_t row = 0; row < unitRows; ++row) {
+          const bool outside = from[row] < 0;
+          *to++ = (outside ? buffers.zeroRow : buffers.source + from[row] * rowFloats) + tapFloats;
+          for (int64_t edge = 0; edge + 1 < slots; ++edge) {
+            *to++ = (outside ? buffers.zeroRow : buffers.edges + (from[row] * 2 + edge) * edgeFloats) + inEdge;
+          }
+        }
+        tileWeights[tile.segments++] = weights + (rowTap * phase.segments + s) * segmentFloats;
+      }
+    }
+  };
+
+  // A unit is one row, cut into tiles of about equal size, or as many short rows as one tile holds.
+  const int64_t mostRows = std::max<int64_t>(1, mostGroups / tiling.groupsPerRow);
+  for (int64_t unit = firstRow; unit < lastRow; unit += mostRows) {
+    unitRows = std::min(mostRows, lastRow - unit);
+    tile.sourceRows = unitRows * slots;
+    for (int64_t row = 0; row < unitRows; ++row) {
+      const int64_t outputRow = placeRow(phase, tiling, unit + row, sourceRows + row);
+      rowOutputs[row] = buffers.output + group * produced_ + firstChannel +
+                        (outputRow * outputExtent_[2] + axisW.first) * outputChannels_;
+    }
+    if (phase.segments <= 1) listSegments(0, axisW.count - 1);
+    const int64_t groups = unitRows * tiling.groupsPerRow, tiles = divideUp(groups, mostGroups);
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t firstGroup = groups * t / tiles, used = groups * (t + 1) / tiles - firstGroup;
+      for (int64_t g = 0, row = 0, inRow = firstGroup; g < used; ++g, ++inRow) {
+        if (inRow == tiling.groupsPerRow) inRow = 0, ++row;
+        const bool first = inRow == 0, last = inRow + 1 == tiling.groupsPerRow;
+        rows[g] = row * slots + (!edges_ ? 0 : first ? 1 : last ? 2 : 0);
+        starts[g] = std::min(inRow * tiling.voxels, axisW.count - tiling.voxels);
+        outputs[g] = rowOutputs[row] + starts[g] * tile.outputStride;
+        offsets[g] = group * reduced_;
+        if (!edges_ || !(first || last)) offsets[g] += (starts[g] * axisW.sourceStep + padLeft_) * sourceChannels_;
+      }
+      if (phase.segments > 1) {
+        const bool oneRow = unitRows == 1;
+        listSegments(oneRow ? starts[0] : 0, oneRow ? starts[used - 1] + tiling.voxels - 1 : axisW.count - 1);
+      }
+      kernels[used - 1](tile);
+    }
+  }
+}
+
+// Finds the source rows of the index-th row of a phase, sourceRows[rowTap * kMaxGroups] each (-1: outside), and
+// returns the number of its output row.
+int64_t Gather::placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const {
+  const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1];
+  const int64_t plane = axisD.count * axisH.count;
+  const int64_t n = tiling.sampleInner ? index % problem_.N : index / plane;
+  const int64_t place = tiling.sampleInner ? index / problem_.N : index % plane;
+  const int64_t z = place / axisH.count, p = place % axisH.count;
+  for (int64_t i = 0; i < axisD.taps; ++i) {
+    const int64_t d = z * axisD.sourceStep + axisD.offset(i);
+    for (int64_t j = 0; j < axisH.taps; ++j, sourceRows += kMaxGroups) {
+      const int64_t h = p * axisH.sourceStep + axisH.offset(j);
+      const bool inside = d >= 0 && d < sourceExtent_[0] && h >= 0 && h < sourceExtent_[1];
+      *sourceRows = inside ? (n * sourceExtent_[0] + d) * sourceExtent_[1] + h : -1;
+    }
+  }
+  return (n * outputExtent_[0] + axisD.first + z * axisD.outputStep) * outputExtent_[1] + axisH.first +
+         p * axisH.outputStep;
 }
 
 }  // namespace voxgrad::cpu

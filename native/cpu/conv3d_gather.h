@@ -17,6 +17,11 @@ class Gather {
 
  private:
   struct Phase;
+  struct Tiling;
+  struct Buffers {
+    const float *source, *edges, *zeroRow, *weights, *bias;
+    float* output;
+  };
 
   template <typename Visit>
   void forEachPhase(Visit visit) const;
@@ -25,12 +30,17 @@ class Gather {
   int64_t paddedRow() const { return (padLeft_ + sourceExtent_[2] + padRight_) * sourceChannels_; }
   int64_t groupSize(int64_t count, int vectors) const;
 
+  void chooseEdges();
   void padSource(const float* source, float* padded) const;
+  void copyEdges(const float* source, float* edges) const;
   void packBias(const float* bias, float* packed) const;
   void packWeights(const Phase& phase, const float* w, float* packed) const;
   void packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const;
-  void runPhase(const Phase& phase, const float* source, const float* zeroRow, const float* packed,
-                const float* bias, float* output) const;
+  Tiling tilingOf(const Phase& phase) const;
+  void runPhase(const Phase& phase, const Buffers& buffers) const;
+  void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column, int64_t firstRow,
+                 int64_t lastRow) const;
+  int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;
 
   const Conv3dProblem problem_;
   const Conv3dKernels& kernels_;
@@ -43,7 +53,10 @@ class Gather {
   int64_t vectors_;                          // vectors of output channels of one group
   bool copies_ = false;                      // rows must be copied into the workspace, with zeros around them
   int64_t padLeft_ = 0, padRight_ = 0;       // voxels
-  int64_t largestPack_ = 0;                  // floats
+  // Long rows are read in place: only what their first and last group of voxels read is copied.
+  bool edges_ = false;
+  int64_t edgeVoxels_ = 0, edgeOrigin_[2] = {0, 0};  // length of an edge and its first source voxel
+  int64_t largestPack_ = 0;                          // floats
 };
 
 }  // namespace voxgrad::cpu

@@ -39,32 +39,31 @@ VOXGRAD_INLINE void gatherStep(vfloat (&sums)[Groups * V][Vectors], const float*
   }
 }
 
-template <int Reduction, int Vectors, int V, int Groups>
-void gather(const GatherTile& tile) {
-  vfloat sums[Groups * V][Vectors] = {};
-  const int64_t stride = tile.sourceStride, stride3 = 3 * stride;
-  for (int64_t segment = 0; segment < tile.segments; ++segment) {
-    const float* source[Groups];
-    for (int g = 0; g < Groups; ++g) source[g] = tile.sources[segment * Groups + g];
-    const float* weights = tile.weights[segment];
-    int64_t left = tile.steps;
-    for (; left >= 4; left -= 4) {
-#pragma GCC unroll 4
-      for (int step = 0; step < 4; ++step) {
-        gatherStep<Reduction, Vectors, V, Groups>(sums, source, stride, stride3, weights, step);
+// One reduction step of a group of 4 voxels in which source voxel i meets outputs i, i - 1 and i - 2, so that
+// 12 multiply-adds need 6 broadcasts.
+template <int Reduction, int Groups>
+VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const (&source)[Groups], int64_t stride,
+                               int64_t stride3, int64_t stride5, const float* weights, int step) {
+  vfloat w[3];
+#pragma GCC unroll 3
+  for (int tap = 0; tap < 3; ++tap) w[tap] = load(weights + (step * 3 + tap) * kLanes);
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; ++i) {
+      const float* p = source[g] + (i == 5 ? stride5 : i == 3 ? stride3 : i * stride) + step * Reduction;
+      const vfloat x = broadcastStep<Reduction>(p);
+#pragma GCC unroll 3
+      for (int tap = 0; tap < 3; ++tap) {
+        if (i - tap >= 0 && i - tap < 4) sums[g * 4 + i - tap][0] += x * w[tap];
       }
-#pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) source[g] += 4 * Reduction;
-      weights += 4 * Vectors * kLanes;
-    }
-    for (; left > 0; --left) {
-      gatherStep<Reduction, Vectors, V, Groups>(sums, source, stride, stride3, weights, 0);
-#pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) source[g] += Reduction;
-      weights += Vectors * kLanes;
     }
   }
+}
 
+// Adds the bias, sums the lanes of a channel and stores.
+template <int Reduction, int Vectors, int V, int Groups>
+VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * V][Vectors], const GatherTile& tile) {
   vfloat bias[Vectors];
   for (int j = 0; j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
   if (Reduction == 1) {
@@ -89,16 +88,51 @@ void gather(const GatherTile& tile) {
 #pragma GCC unroll 2
     for (int i = 0; i < V; i += 2, output += 2 * tile.outputStride) {
       const vfloat both = sumPairs(sums[g * V + i][0], sums[g * V + (V > 1 ? i + 1 : i)][0]) + bias[0];
-      if (adjacent && V > 1) {
+      if (V > 1 && adjacent) {
         store(output, both);
       } else {
-        float lanes[kLanes];
-        store(lanes, both);
-        for (int64_t c = 0; c < tile.channels; ++c) output[c] = lanes[c];
-        for (int64_t c = 0; V > 1 && c < tile.channels; ++c) output[tile.outputStride + c] = lanes[half + c];
+        storeFirst(output, both, tile.channels);
+        if (V > 1) storeFirst(output + tile.outputStride, upperHalf(both), tile.channels);
       }
     }
   }
+}
+
+template <int Reduction, int Vectors, int V, int Groups, bool Shared>
+void gather(const GatherTile& tile) {
+  constexpr int weightStep = (Shared ? 3 : Vectors) * kLanes;
+  constexpr int unroll = Shared ? 2 : 4;
+  vfloat sums[Groups * V][Vectors] = {};
+  const int64_t stride = tile.sourceStride, stride3 = 3 * stride, stride5 = 5 * stride;
+  for (int64_t segment = 0; segment < tile.segments; ++segment) {
+    const float* const* const rows = tile.sources + segment * tile.sourceRows;
+    const float* source[Groups];
+    for (int g = 0; g < Groups; ++g) source[g] = rows[tile.rows[g]] + tile.offsets[g];
+    const float* weights = tile.weights[segment];
+    const auto advance = [&](int steps) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+      for (int g = 0; g < Groups; ++g) source[g] += steps * Reduction;
+      weights += steps * weightStep;
+    };
+    const auto reduce = [&](int step) __attribute__((always_inline)) {
+      if constexpr (Shared) {
+        sharedStep<Reduction, Groups>(sums, source, stride, stride3, stride5, weights, step);
+      } else {
+        gatherStep<Reduction, Vectors, V, Groups>(sums, source, stride, stride3, weights, step);
+      }
+    };
+    int64_t left = tile.steps;
+    for (; left >= unroll; left -= unroll) {
+#pragma GCC unroll 4
+      for (int step = 0; step < unroll; ++step) reduce(step);
+      advance(unroll);
+    }
+    for (; left > 0; --left) {
+      reduce(0);
+      advance(1);
+    }
+  }
+  finish<Reduction, Vectors, V, Groups>(sums, tile);
 }
 
 void packTransposed(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
@@ -198,11 +232,11 @@ void depthwiseSum(const float* x, const float* dy, const DepthwiseSum& sum) {
 }
 
 // The tables are filled by recursion over the template parameters.
-template <int Reduction, int Vectors, int V, int Groups>
+template <int Reduction, int Vectors, int V, int Groups, bool Shared = false>
 constexpr void fillGroups(GatherKernel (&row)[kMaxGroups]) {
   if constexpr (Groups > 0) {
-    row[Groups - 1] = gather<Reduction, Vectors, V, Groups>;
-    fillGroups<Reduction, Vectors, V, Groups - 1>(row);
+    row[Groups - 1] = gather<Reduction, Vectors, V, Groups, Shared>;
+    fillGroups<Reduction, Vectors, V, Groups - 1, Shared>(row);
   }
 }
 
@@ -233,6 +267,8 @@ constexpr Conv3dKernels makeTable() {
   fillGather<1, 1>(table);
   fillGather<1, 2>(table);
   fillGather<2, 1>(table);
+  fillGroups<1, 1, 4, groupLimit(1, 4), true>(table.gatherShared[0]);
+  fillGroups<2, 1, 4, groupLimit(1, 4), true>(table.gatherShared[1]);
   table.packTransposed = packTransposed;
   constexpr int channels = kLanes == 16 ? 8 : 4;
   table.maxGradientChannels = channels;

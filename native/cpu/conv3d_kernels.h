@@ -11,7 +11,10 @@ namespace cpu {
 // segments. The voxels come in `groups` of V neighbours along W; each segment is a run of source floats that
 // every voxel meets at its own address, and the packed weights for it. Serves forward and input gradient.
 struct GatherTile {
-  const float* const* sources;  // [segments][groups]: the run of a group's first voxel
+  const float* const* sources;  // [segments][sourceRows]
+  int64_t sourceRows;
+  const int64_t* rows;     // [groups]: a group's row among sourceRows, and
+  const int64_t* offsets;  // [groups]: where in it the run of its first voxel starts, in floats
   const float* const* weights;  // [segments]: packed [steps][vectors][lanes]
   int64_t segments;
   int64_t steps;         // reduction steps in a segment, of `reduction` source floats each
@@ -71,6 +74,10 @@ struct Conv3dKernels {
   // and odd source floats of one output channel, which fills a vector from half as many channels.
   GatherKernel gather[2][kMaxVectors][3][kMaxGroups];
   int maxGroups[kMaxVectors][3];
+
+  // [reduction - 1][groups - 1] for one vector and groups of 4: three taps along W, one voxel apart, meet
+  // every source float once. Packed weights are [steps][3 taps][lanes] and a segment is one voxel's channels.
+  GatherKernel gatherShared[2][kMaxGroups];
 
   // dst[i * dstStride + lane] = src[lane * srcStride + i] for i < count, lane < outputs; other lanes zero.
   void (*packTransposed)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,

@@ -45,7 +45,7 @@ WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(c
   constexpr int64_t kTasks = 96, kLeastFlops = 1 << 19;
   const int64_t worth = std::max<int64_t>(1, p.flops() / kLeastFlops);
   slabs_ = std::min({rows_, divideUp(kTasks, columns_), divideUp(worth, columns_)});
-  constexpr int64_t kChunkFloats = 16384;
+  constexpr int64_t kChunkFloats = 8192;
   rowsPerChunk_ = std::max<int64_t>(1, kChunkFloats / (rowFloats() / std::max<int64_t>(1, p.stride[1]) + p.Q * p.K));
 }
 
@@ -168,12 +168,11 @@ void WeightGradient::reduceColumn(int64_t column, const float* sums, float* dw) 
   const int64_t firstPiece = column % columnsPerGroup_ * kMaxWindowVectors * piecesPerVector_;
   const int64_t endPiece = std::min(pieces_, firstPiece + vectors * piecesPerVector_);
   const float* const columnSums = sums + column * channelBlocks_ * tileFloats();
-  for (int64_t k = 0; k < kPerGroup_; ++k) {
-    const float* const row =
-        columnSums + k / channelBlock_ * tileFloats() + k % channelBlock_ * vectors * kernels_.lanes;
-    for (int64_t i = firstPiece; i < endPiece; ++i) {
-      const Piece part = piece(i);
-      const float* const from = row + (i - firstPiece) * pieceFloats_;
+  for (int64_t i = firstPiece; i < endPiece; ++i) {
+    const Piece part = piece(i);
+    for (int64_t k = 0; k < kPerGroup_; ++k) {
+      const float* const from = columnSums + k / channelBlock_ * tileFloats() +
+                                k % channelBlock_ * vectors * kernels_.lanes + (i - firstPiece) * pieceFloats_;
       float* const to = dw + (group * kPerGroup_ + k) * filter + part.weight;
       std::copy_n(from, part.length, to);
       for (int64_t slab = 1; slab < slabs_; ++slab) {

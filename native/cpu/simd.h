@@ -58,23 +58,31 @@ typedef float vfloatUnaligned __attribute__((vector_size(4 * kLanes), aligned(4)
 VOXGRAD_INLINE vfloat load(const float* p) { return *reinterpret_cast<const vfloatUnaligned*>(p); }
 VOXGRAD_INLINE void store(float* p, vfloat v) { *reinterpret_cast<vfloatUnaligned*>(p) = v; }
 
-// The first n lanes of v (n <= kLanes).
+// The first n lanes of v; all of them when n >= kLanes, none when n <= 0.
 VOXGRAD_INLINE void storeFirst(float* p, vfloat v, int64_t n) {
   if (n >= kLanes) {
     store(p, v);
     return;
   }
+#if defined(__AVX512F__)
+  if (n > 0) _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#else
   float lanes[kLanes];
   store(lanes, v);
   for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+#endif
 }
 
 // n values (n <= kLanes), zeros behind them.
 VOXGRAD_INLINE vfloat loadFirst(const float* p, int64_t n) {
   if (n >= kLanes) return load(p);
+#if defined(__AVX512F__)
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(n > 0 ? (1u << n) - 1 : 0), p);
+#else
   float lanes[kLanes] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
   return load(lanes);
+#endif
 }
 
 VOXGRAD_INLINE vfloat broadcast(const float* p) { return *p - vfloat{}; }
@@ -100,6 +108,17 @@ VOXGRAD_INLINE vfloat loadHalves(const float* low, const float* high) {
 // Lane pairs of a summed into the lower half, lane pairs of b into the upper half.
 VOXGRAD_INLINE vfloat sumPairs(vfloat a, vfloat b) {
   return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD);
+}
+
+// The upper half of v in both halves.
+VOXGRAD_INLINE vfloat upperHalf(vfloat v) {
+#if VOXGRAD_LANES == 16
+  return VOXGRAD_SHUFFLE(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif VOXGRAD_LANES == 8
+  return VOXGRAD_SHUFFLE(v, v, 4, 5, 6, 7, 4, 5, 6, 7);
+#else
+  return VOXGRAD_SHUFFLE(v, v, 2, 3, 2, 3);
+#endif
 }
 
 // kLanes x kLanes transpose. A round interleaves rows i and i + kLanes / 2, which rotates the bits of every

@@ -1,0 +1,170 @@
+import { z } from "zod";
+import { nearest, UsageError } from "../errors.ts";
+import { models } from "../models/index.ts";
+
+const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
+const share = z.number().min(0).max(1);
+const weight = z.number().min(0);
+
+/** Every number of a training run. The file `config.json` of a run holds all of them, so it can be repeated. */
+export const configSchema = z.strictObject({
+  /** Networks that learn together; SD-Net has `vnet` and `resvnet`. */
+  networks: z.array(z.enum(Object.keys(models))).min(1),
+  /** Classes, background included. */
+  classes: z.int().min(2).max(255),
+  inputChannels: z.int().min(1),
+  /** Channels at full resolution. */
+  baseChannels: z.int().min(1).max(128),
+  /** Share of channels dropped before the head (and at V-Net's bottom). */
+  dropout: share,
+
+  /** Voxels along x, y, z as the files list them; multiples of 16. */
+  patch: triple(1),
+  /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
+  window: z.tuple([z.number(), z.number()]).nullable(),
+  normalize: z.enum(["zscore", "unit", "none"]),
+  /** Share of labelled patches that are centred on a labelled structure; unlabelled ones are always uniform. */
+  foreground: share,
+  /** Axes mirrored at random, of "x", "y", "z". */
+  flip: z.array(z.enum(["x", "y", "z"])),
+  /** Largest random rotation about the z axis, in degrees. */
+  rotate: z.number().min(0).max(180),
+
+  labeledPerBatch: z.int().min(1),
+  /** Unlabelled patches in a batch; recipes that learn from labels alone ignore it. */
+  unlabeledPerBatch: z.int().min(0),
+  steps: z.int().min(1),
+  seed: z.int().min(0),
+  learningRate: z.number().positive(),
+  /** `poly`: (1 - step / steps)^decayPower; `step`: divided by decayFactor every decayEvery steps. */
+  schedule: z.enum(["poly", "step", "constant"]),
+  decayPower: z.number().positive(),
+  decayEvery: z.int().min(1),
+  decayFactor: z.number().positive(),
+  momentum: share,
+  weightDecay: weight,
+  nesterov: z.boolean(),
+
+  /** Denominator of the Dice loss: `squared` (Milletari et al. 2016) or `linear` (SD-Net eq. 5). */
+  dice: z.enum(["squared", "linear"]),
+  diceSmooth: weight,
+  /** Weight of the loss on the voxels where the two networks disagree (SD-Net eq. 6 and 7). */
+  differenceWeight: weight,
+  /** `mse`, or the weighted cross-entropy of SD-Net's Table 2. */
+  differenceLoss: z.enum(["mse", "crossEntropy"]),
+  /** Weight of the pseudo-label loss when fully ramped up (SD-Net eq. 8). */
+  unsupervisedWeight: weight,
+  /** Share of the run over which that weight grows; 0 applies it whole from the start. */
+  rampShare: share,
+  /** Sharpening temperature T of the pseudo-labels (SD-Net Algorithm 1). */
+  temperature: z.number().positive(),
+  /** What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1). */
+  selector: z.enum(["batch", "sample"]),
+
+  /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
+  validationCases: z.int().min(0),
+  /** Steps between validations, checkpoints and looks at the training loss. */
+  checkpointEvery: z.int().min(1),
+  /** Batches of unlabelled patches over which batch-norm statistics are estimated again after training. */
+  reestimateBatches: z.int().min(0),
+});
+
+export type Config = z.infer<typeof configSchema>;
+
+const common: Config = {
+  networks: ["vnet", "resvnet"],
+  classes: 2,
+  inputChannels: 1,
+  baseChannels: 16,
+  dropout: 0.5,
+  patch: [112, 112, 80],
+  window: null,
+  normalize: "zscore",
+  foreground: 0.33,
+  flip: ["x", "y", "z"],
+  rotate: 15,
+  labeledPerBatch: 2,
+  unlabeledPerBatch: 2,
+  steps: 6000,
+  seed: 0,
+  learningRate: 0.1,
+  schedule: "poly",
+  decayPower: 0.9,
+  decayEvery: 2500,
+  decayFactor: 10,
+  momentum: 0.9,
+  weightDecay: 1e-4,
+  nesterov: false,
+  dice: "squared",
+  diceSmooth: 1e-5,
+  differenceWeight: 0.5,
+  differenceLoss: "mse",
+  unsupervisedWeight: 0.1,
+  rampShare: 0.4,
+  temperature: 0.1,
+  selector: "batch",
+  validationCases: 0,
+  checkpointEvery: 200,
+  reestimateBatches: 0,
+};
+
+/**
+ * `recommended`: what worked best in our measurements, with the losses of MCF (Wang et al. 2023), whose code behind
+ * SD-Net's idea is public. `literal`: the numbers that the SD-Net paper prints; where it is silent, the simplest.
+ */
+export const presets: Readonly<Record<string, Config>> = {
+  recommended: common,
+  literal: {
+    ...common,
+    window: [0, 400],
+    normalize: "unit",
+    foreground: 0,
+    steps: 1200,
+    learningRate: 0.01,
+    schedule: "step",
+    decayEvery: 200,
+    decayFactor: 10,
+    dice: "linear",
+    differenceWeight: 1,
+    unsupervisedWeight: 1,
+    rampShare: 0,
+    selector: "sample",
+  },
+};
+
+/** Settings by name over a preset, checked. Throws `UsageError` naming the setting, what it takes and the nearest one. */
+export function makeConfig(preset: string, settings: Readonly<Record<string, unknown>>): Config {
+  const base = presets[preset];
+  if (base === undefined) throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
+  for (const key of Object.keys(settings))
+    if (!(key in base)) throw new UsageError(`unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
+  const result = configSchema.safeParse({ ...base, ...settings });
+  if (!result.success) {
+    const { path, message } = result.error.issues[0];
+    const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], { ...base, ...settings });
+    throw new UsageError(`setting "${path.join(".")}": ${message}; found ${JSON.stringify(found)}`);
+  }
+  if (result.data.patch.some((extent) => extent % 16 !== 0))
+    throw new UsageError(`setting "patch": extents must be multiples of 16, found ${result.data.patch.join("x")}`);
+  return result.data;
+}
+
+/** `key=value` as `--set` takes it: the value is JSON, `AxBxC`, or a bare word; a lone word makes a list of one. */
+export function parseSetting(text: string): [string, unknown] {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new UsageError(`--set takes key=value, found "${text}"`);
+  const key = text.slice(0, equals);
+  const raw = text.slice(equals + 1);
+  if (/^\d+(x\d+)+$/.test(raw)) return [key, raw.split("x").map(Number)];
+  const isList = Array.isArray((common as Record<string, unknown>)[key]);
+  try {
+    return [key, JSON.parse(raw) as unknown];
+  } catch {
+    return [key, isList ? raw.split(",").filter((word) => word !== "") : raw];
+  }
+}
+
+function didYouMean(word: string, candidates: readonly string[]): string {
+  const hint = nearest(word, candidates);
+  return hint === undefined ? `; there are ${candidates.join(", ")}` : `, did you mean "${hint}"?`;
+}

@@ -1,0 +1,71 @@
+import { type Case, loadCase } from "../data/dataset.ts";
+import { preprocess } from "../data/preprocess.ts";
+import { PatchSampler, type SampledVolume } from "../data/sampler.ts";
+import type { Volume } from "../data/volume.ts";
+import { UsageError } from "../errors.ts";
+import type { Config } from "./config.ts";
+import type { Recipe } from "./recipes/index.ts";
+
+/** Which case plays which part, by id; a run keeps it as `split.json`. */
+export interface Split {
+  readonly labeled: readonly string[];
+  readonly unlabeled: readonly string[];
+  readonly validation: readonly string[];
+}
+
+/** A case in memory, its intensities as the networks see them. */
+export interface LoadedVolume extends SampledVolume {
+  readonly id: string;
+  readonly geometry: Volume["geometry"];
+}
+
+/** Puts aside validation cases (the last of the labelled ones) and sorts the rest by whether they have a label. */
+export function splitCases(cases: readonly Case[], config: Config): Split {
+  const labeled = cases.filter(({ label }) => label !== undefined).map(({ id }) => id);
+  const unlabeled = cases.filter(({ label }) => label === undefined).map(({ id }) => id);
+  const kept = labeled.length - config.validationCases;
+  if (kept < 1)
+    throw new UsageError(
+      `training needs at least one labelled case; there are ${labeled.length}, ${config.validationCases} of them set aside for validation`,
+    );
+  return { labeled: labeled.slice(0, kept), unlabeled, validation: labeled.slice(kept) };
+}
+
+/** Reads a case and prepares it; `onWarning` hears of image and label that lie in different places. */
+export async function loadVolume(each: Case, config: Config, onWarning: (text: string) => void): Promise<LoadedVolume> {
+  const { id, image, label, warnings } = await loadCase(each, config.classes);
+  for (const warning of warnings) onWarning(warning);
+  const prepared = preprocess(image, { window: config.window ?? undefined, normalize: config.normalize });
+  return { id, image: prepared.data, label: label?.data, size: image.size, geometry: image.geometry };
+}
+
+/** The batches of a run. What a step gets depends on the configuration's seed and the step alone. */
+export class Batches {
+  private readonly config: Config;
+  private readonly labeled: PatchSampler;
+  private readonly unlabeled: PatchSampler | undefined;
+
+  /** `unlabeled` may be empty: labelled cases then also serve, without their labels. */
+  constructor(config: Config, recipe: Recipe, labeled: readonly LoadedVolume[], unlabeled: readonly LoadedVolume[]) {
+    const { patch, seed, foreground } = config;
+    this.config = config;
+    this.labeled = new PatchSampler(labeled, { patch, seed, stream: 0, foreground });
+    const others = unlabeled.length > 0 ? unlabeled : labeled;
+    const needed = recipe.unlabeled && config.unlabeledPerBatch > 0;
+    this.unlabeled = needed
+      ? new PatchSampler(others.map(({ image, size }) => ({ image, size })), { patch, seed, stream: 1, foreground: 0 })
+      : undefined;
+  }
+
+  /** Labelled patches first, then unlabelled ones. */
+  at(step: number): { image: Float32Array; labels: Uint8Array } {
+    const { patch, labeledPerBatch, unlabeledPerBatch } = this.config;
+    const voxels = patch[0] * patch[1] * patch[2];
+    const unlabeled = this.unlabeled === undefined ? 0 : unlabeledPerBatch;
+    const image = new Float32Array((labeledPerBatch + unlabeled) * voxels);
+    const labels = new Uint8Array(labeledPerBatch * voxels);
+    this.labeled.sample(step, labeledPerBatch, image.subarray(0, labeledPerBatch * voxels), labels);
+    this.unlabeled?.sample(step, unlabeled, image.subarray(labeledPerBatch * voxels));
+    return { image, labels };
+  }
+}

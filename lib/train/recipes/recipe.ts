@@ -1,0 +1,51 @@
+import type { Value } from "../../graph/value.ts";
+import type { Network } from "../../models/network.ts";
+import type { Mode } from "../../nn/module.ts";
+import { add } from "../../ops/arithmetic.ts";
+import { crossEntropy, dice } from "../../ops/loss.ts";
+import { softmax } from "../../ops/softmax.ts";
+import type { Config } from "../config.ts";
+
+/** What a recipe works with while the step is traced. */
+export interface StepContext {
+  readonly config: Config;
+  readonly networks: readonly Network[];
+  readonly mode: Mode;
+  /** `[L + U, D, H, W, channels]`: labelled patches first; U is 0 for recipes that need no unlabelled ones. */
+  readonly image: Value;
+  /** `[L, D, H, W]`. */
+  readonly labels: Value;
+  /** Scalar: the weight of the unsupervised loss at this step, ramp included. */
+  readonly unsupervisedWeight: Value;
+}
+
+export interface StepResult {
+  /** One scalar loss per network; each is minimised over that network's parameters alone. */
+  readonly losses: readonly Value[];
+  /** Further scalars worth a line in the log. */
+  readonly metrics: Readonly<Record<string, Value>>;
+}
+
+/** A way to train: how the losses of one step come from the batch. */
+export interface Recipe {
+  readonly name: string;
+  readonly summary: string;
+  /** Whether batches carry unlabelled patches. */
+  readonly unlabeled: boolean;
+  /** How many networks it trains; undefined: any number. */
+  readonly networks?: number;
+  step(context: StepContext): StepResult;
+}
+
+export interface Supervision {
+  readonly loss: Value;
+  readonly diceLoss: Value;
+  readonly probabilities: Value;
+}
+
+/** Cross-entropy + Dice loss of labelled patches, and what they were computed from. */
+export function supervise(logits: Value, labels: Value, config: Config): Supervision {
+  const probabilities = softmax(logits);
+  const diceLoss = dice(probabilities, labels, { squared: config.dice === "squared", smooth: config.diceSmooth });
+  return { loss: add(crossEntropy(logits, labels), diceLoss), diceLoss, probabilities };
+}

@@ -1,0 +1,66 @@
+import type { Value } from "../../graph/value.ts";
+import { argmax, notEqual } from "../../ops/argmax.ts";
+import { add, mul, scale } from "../../ops/arithmetic.ts";
+import { constant } from "../../ops/constant.ts";
+import { crossEntropy, dice, maskedMse } from "../../ops/loss.ts";
+import { less, select } from "../../ops/select.ts";
+import { slice } from "../../ops/shape.ts";
+import { sharpen, softmax } from "../../ops/softmax.ts";
+import type { Config } from "../config.ts";
+import { type Recipe, supervise, type Supervision } from "./recipe.ts";
+
+/**
+ * SD-Net (Huang et al. 2024). Both networks see the same batch in one forward pass.
+ *
+ * Labelled half: cross-entropy + Dice, and a loss on the voxels where the two predictions differ (eq. 3 to 7).
+ * Unlabelled half: the network with the smaller Dice loss on the labelled half writes sharpened probabilities,
+ * which the other one is drawn to (eq. 8, Algorithm 1). No gradient passes from one network to the other.
+ */
+export const sdnet: Recipe = {
+  name: "sdnet",
+  summary: "SD-Net: two networks review where they differ; the better one writes pseudo-labels for the other",
+  unlabeled: true,
+  networks: 2,
+  step({ networks, image, labels, mode, config, unsupervisedWeight }) {
+    const { graph } = image;
+    const labeled = labels.shape[0];
+    const unlabeled = image.shape[0] - labeled;
+    const logits = networks.map((network) => network.apply(image, mode));
+    const known = logits.map((all) => slice(all, { axis: 0, start: 0, length: labeled }));
+    const unknown = logits.map((all) => slice(all, { axis: 0, start: labeled, length: unlabeled }));
+
+    const supervision = known.map((part) => supervise(part, labels, config));
+    const disagreement = notEqual(argmax(known[0]), argmax(known[1]));
+    const review = known.map((part, index) => {
+      if (config.differenceLoss === "crossEntropy") return crossEntropy(part, labels, { mask: disagreement });
+      return maskedMse(supervision[index].probabilities, labels, { mask: disagreement, background: false });
+    });
+
+    const [first, second] = supervision.map((part) => selectorLoss(part, labels, config));
+    // A tie goes to the second network, as in Algorithm 1.
+    const firstIsBetter = less(first, second);
+    const lesson = (pupil: number, teacher: number) =>
+      maskedMse(softmax(unknown[pupil]), sharpen(unknown[teacher], config.temperature));
+    const none = constant(graph, 0);
+    const pseudo = [select(firstIsBetter, none, lesson(0, 1)), select(firstIsBetter, lesson(1, 0), none)];
+
+    const losses = supervision.map(({ loss }, index) => {
+      const reviewed = add(loss, scale(review[index], config.differenceWeight));
+      return add(reviewed, mul(pseudo[index], unsupervisedWeight));
+    });
+    const metrics: Record<string, Value> = { firstIsBetter: select(firstIsBetter, constant(graph, 1), none) };
+    for (const [index, { path }] of networks.entries()) {
+      metrics[`dice.${path}`] = supervision[index].diceLoss;
+      metrics[`difference.${path}`] = review[index];
+      metrics[`unsupervised.${path}`] = pseudo[index];
+    }
+    return { losses, metrics };
+  },
+};
+
+/** What decides which network is better: the batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8). */
+function selectorLoss({ probabilities, diceLoss }: Supervision, labels: Value, config: Config): Value {
+  if (config.selector === "batch") return diceLoss;
+  const squared = config.dice === "squared";
+  return dice(probabilities, labels, { squared, smooth: config.diceSmooth, perSample: true });
+}

@@ -1,0 +1,13 @@
+import { type Recipe, supervise } from "./recipe.ts";
+
+/** Every network by itself on the same labelled crops: cross-entropy + Dice. The control for what learns together. */
+export const supervised: Recipe = {
+  name: "supervised",
+  summary: "labelled cases only, every network by itself (cross-entropy + Dice)",
+  unlabeled: false,
+  step({ networks, image, labels, mode, config }) {
+    const parts = networks.map((network) => supervise(network.apply(image, mode), labels, config));
+    const metrics = Object.fromEntries(parts.map(({ diceLoss }, index) => [`dice.${networks[index].path}`, diceLoss]));
+    return { losses: parts.map(({ loss }) => loss), metrics };
+  },
+};

@@ -1,0 +1,157 @@
+// Softmax and its logarithm over the channels, and their gradients from the output.
+#include "elementwise.h"
+#include "kernels.h"
+#include "rows.h"
+
+namespace voxgrad::cpu {
+
+// `rows` rows of `a` and, for gradients, `b`; the output may be one of them.
+struct SoftmaxRows {
+  const float* a;
+  const float* b;
+  float* y;
+  int64_t rows;
+  int channels;
+  float factor;
+};
+
+VOXGRAD_INLINE int blockAt(const SoftmaxRows& s, int64_t row) {
+  return static_cast<int>(s.rows - row < blockRows ? s.rows - row : blockRows);
+}
+
+template <int C>
+VOXGRAD_INLINE void softmaxBody(const SoftmaxRows& s) {
+  const int count = C > 0 ? C : s.channels;
+  alignas(64) float block[blockFloats<C>], largest[blockRows], total[blockRows];
+  for (int64_t row = 0; row < s.rows; row += blockRows) {
+    const int rows = blockAt(s, row);
+    loadRows<C>(s.a + row * count, count, rows, block);
+    rowMaxima<C>(block, count, largest);
+    rowExponentials<C>(block, count, s.factor, largest, total, block);
+    for (int r = 0; r < blockRows; r++) total[r] = 1.0f / total[r];
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++) block[c * blockRows + r] *= total[r];
+    storeRows<C>(block, count, rows, s.y + row * count);
+  }
+}
+VOXGRAD_BY_CHANNELS(softmax, SoftmaxRows)
+
+template <int C>
+VOXGRAD_INLINE void logSoftmaxBody(const SoftmaxRows& s) {
+  const int count = C > 0 ? C : s.channels;
+  alignas(64) float block[blockFloats<C>], largest[blockRows], total[blockRows];
+  for (int64_t row = 0; row < s.rows; row += blockRows) {
+    const int rows = blockAt(s, row);
+    loadRows<C>(s.a + row * count, count, rows, block);
+    rowMaxima<C>(block, count, largest);
+    rowExponentials<C>(block, count, 1.0f, largest, total, nullptr);
+    for (int r = 0; r < blockRows; r++) total[r] = logOf(total[r]);
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++)
+        block[c * blockRows + r] = (block[c * blockRows + r] - largest[r]) - total[r];
+    storeRows<C>(block, count, rows, s.y + row * count);
+  }
+}
+VOXGRAD_BY_CHANNELS(logSoftmax, SoftmaxRows)
+
+// dx = factor * y * (dy - sum over c of y dy)
+template <int C>
+VOXGRAD_INLINE void softmaxGradBody(const SoftmaxRows& s) {
+  const int count = C > 0 ? C : s.channels;
+  alignas(64) float y[blockFloats<C>], dy[blockFloats<C>], total[blockRows];
+  for (int64_t row = 0; row < s.rows; row += blockRows) {
+    const int rows = blockAt(s, row);
+    loadRows<C>(s.a + row * count, count, rows, y);
+    loadRows<C>(s.b + row * count, count, rows, dy);
+    for (int r = 0; r < blockRows; r++) total[r] = 0;
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++) total[r] += y[c * blockRows + r] * dy[c * blockRows + r];
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++)
+        dy[c * blockRows + r] = s.factor * y[c * blockRows + r] * (dy[c * blockRows + r] - total[r]);
+    storeRows<C>(dy, count, rows, s.y + row * count);
+  }
+}
+VOXGRAD_BY_CHANNELS(softmaxGrad, SoftmaxRows)
+
+// dx = dy - exp(y) * sum over c of dy
+template <int C>
+VOXGRAD_INLINE void logSoftmaxGradBody(const SoftmaxRows& s) {
+  const int count = C > 0 ? C : s.channels;
+  alignas(64) float y[blockFloats<C>], dy[blockFloats<C>], total[blockRows];
+  for (int64_t row = 0; row < s.rows; row += blockRows) {
+    const int rows = blockAt(s, row);
+    loadRows<C>(s.a + row * count, count, rows, y);
+    loadRows<C>(s.b + row * count, count, rows, dy);
+    for (int r = 0; r < blockRows; r++) total[r] = 0;
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++) total[r] += dy[c * blockRows + r];
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++) dy[c * blockRows + r] -= expOf(y[c * blockRows + r]) * total[r];
+    storeRows<C>(dy, count, rows, s.y + row * count);
+  }
+}
+VOXGRAD_BY_CHANNELS(logSoftmaxGrad, SoftmaxRows)
+
+template <void (*kernel)(const SoftmaxRows&)>
+static void runRows(const Step& step, float factor) {
+  const int channels = static_cast<int>(step.output.channels());
+  const float* a = step.inputs[0].f32();
+  const float* b = step.inputs.size() > 1 ? step.inputs[1].f32() : a;
+  float* y = step.output.f32();
+  parallelRange(
+      rowsOf(step.output),
+      [=](int64_t begin, int64_t end) {
+        const int64_t at = begin * channels;
+        kernel({a + at, b + at, y + at, end - begin, channels, factor});
+      },
+      chunkRows);
+}
+
+static void checkRows(const Step& step, size_t inputs) {
+  expectInputs(step, inputs, inputs);
+  expectDType(step, step.output, DType::f32);
+  expectFewChannels(step, step.output);
+  for (const Tensor& input : step.inputs) {
+    expectDType(step, input, DType::f32);
+    expectSameShape(step, input, step.output);
+  }
+}
+
+static float factorOf(const Step& step) { return static_cast<float>(1.0 / step.attributes.number("temperature")); }
+
+static size_t prepareSoftmax(const Step& step) {
+  checkRows(step, 1);
+  factorOf(step);
+  return 0;
+}
+
+static size_t prepareSoftmaxGrad(const Step& step) {
+  checkRows(step, 2);
+  factorOf(step);
+  return 0;
+}
+
+static size_t prepareLogSoftmax(const Step& step) {
+  checkRows(step, 1);
+  return 0;
+}
+
+static size_t prepareLogSoftmaxGrad(const Step& step) {
+  checkRows(step, 2);
+  return 0;
+}
+
+static void runSoftmax(const Step& step) { runRows<softmax>(step, factorOf(step)); }
+static void runSoftmaxGrad(const Step& step) { runRows<softmaxGrad>(step, factorOf(step)); }
+static void runLogSoftmax(const Step& step) { runRows<logSoftmax>(step, 1); }
+static void runLogSoftmaxGrad(const Step& step) { runRows<logSoftmaxGrad>(step, 1); }
+
+const KernelTable softmaxKernels = {
+    {"softmax", prepareSoftmax, runSoftmax},
+    {"softmaxGrad", prepareSoftmaxGrad, runSoftmaxGrad},
+    {"logSoftmax", prepareLogSoftmax, runLogSoftmax},
+    {"logSoftmaxGrad", prepareLogSoftmaxGrad, runLogSoftmaxGrad},
+};
+
+}  // namespace voxgrad::cpu
