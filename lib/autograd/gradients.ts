@@ -37,7 +37,8 @@ function dependants(loss: Value, targets: readonly Value[]): Set<Value> {
   const reaches = new Set<Value>(targets);
   for (const node of loss.graph.nodes.slice(0, loss.id + 1)) {
     const op = opOf(node);
-    if (op !== undefined && op.grad !== "none" && node.inputs.some((input) => reaches.has(input))) reaches.add(node);
+    if (op !== undefined && op.grad !== "none" && node.inputs.some((input) => reaches.has(input)))
+      reaches.add(node);
   }
   return reaches;
 }

@@ -60,15 +60,26 @@ interface Life {
   last: number;
 }
 
-function planMemory(graph: Graph, { steps, firstUpdate }: Schedule, device: Device, paranoid: boolean): PlanLayout {
+function planMemory(
+  graph: Graph,
+  { steps, firstUpdate }: Schedule,
+  device: Device,
+  paranoid: boolean,
+): PlanLayout {
   const states = graph.states();
   const lives = liveness(graph, steps);
   const specs = steps.map((step) => describeStep(step));
   const workspaces = specs.map((spec) => workspaceOf(device, spec));
 
   const tensors = [...new Set(lives.values())];
-  const intervals: Interval[] = tensors.map(({ type, first, last }) => ({ bytes: byteLength(type), first, last }));
-  const scratch = workspaces.flatMap((bytes, index) => (bytes > 0 ? [{ bytes, first: index, last: index }] : []));
+  const intervals: Interval[] = tensors.map(({ type, first, last }) => ({
+    bytes: byteLength(type),
+    first,
+    last,
+  }));
+  const scratch = workspaces.flatMap((bytes, index) =>
+    bytes > 0 ? [{ bytes, first: index, last: index }] : [],
+  );
   const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
@@ -92,7 +103,11 @@ function planMemory(graph: Graph, { steps, firstUpdate }: Schedule, device: Devi
   });
   return {
     steps: planned,
-    arena: tensors.map((life, index) => ({ ...life, bytes: intervals[index].bytes, offset: layout.offsets[index] })),
+    arena: tensors.map((life, index) => ({
+      ...life,
+      bytes: intervals[index].bytes,
+      offset: layout.offsets[index],
+    })),
     arenaBytes: layout.bytes,
     states,
     inputs: [...graph.inputs.values()].map(place),
@@ -118,7 +133,12 @@ function liveness(graph: Graph, steps: readonly ScheduledStep[]): Map<Value, Lif
     const last = lastUse.get(node) ?? index;
     const operand = node.inputs[opOf(node)?.inPlace ?? -1];
     const shared = operand === undefined ? undefined : lives.get(operand);
-    if (shared !== undefined && shared.last === index && byteLength(shared.type) === byteLength(node) && isOnlyUse(node, operand)) {
+    if (
+      shared !== undefined &&
+      shared.last === index &&
+      byteLength(shared.type) === byteLength(node) &&
+      isOnlyUse(node, operand)
+    ) {
       shared.last = last;
       lives.set(node, shared);
     } else {
@@ -139,9 +159,21 @@ export function labelOf(node: Value): string {
 function describeStep({ node, state, copy }: ScheduledStep): StepSpec {
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
-    return { kernel: "copy", label: `copy to ${state?.name}`, inputs: [bare(node)], output: bare(node), attributes: {} };
+    return {
+      kernel: "copy",
+      label: `copy to ${state?.name}`,
+      inputs: [bare(node)],
+      output: bare(node),
+      attributes: {},
+    };
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
-  return { kernel: node.op, label, inputs: node.inputs.map(bare), output: bare(node), attributes: node.attributes };
+  return {
+    kernel: node.op,
+    label,
+    inputs: node.inputs.map(bare),
+    output: bare(node),
+    attributes: node.attributes,
+  };
 }
 
 function workspaceOf(device: Device, spec: StepSpec): number {

@@ -122,7 +122,9 @@ export class Plan<Names extends string = string> {
   private collect(feed: Feed): TypedArray[] {
     for (const name of Object.keys(feed))
       if (!this.graph.inputs.has(name))
-        throw new ShapeError(`the plan has no input "${name}"; it has ${[...this.graph.inputs.keys()].join(", ")}`);
+        throw new ShapeError(
+          `the plan has no input "${name}"; it has ${[...this.graph.inputs.keys()].join(", ")}`,
+        );
     return [...this.graph.inputs].map(([name, type]) => {
       const given = feed[name];
       const Array = arrayOf[type.dtype];
@@ -145,7 +147,9 @@ export class Plan<Names extends string = string> {
   private explainSize(available: number): string {
     const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
     const largest = [...this.layout.arena].sort((a, b) => b.bytes - a.bytes).slice(0, 5);
-    const lines = largest.map(({ bytes, type, label }) => `  ${mebibytes(bytes)}  ${formatType(type)}  ${label}`);
+    const lines = largest.map(
+      ({ bytes, type, label }) => `  ${mebibytes(bytes)}  ${formatType(type)}  ${label}`,
+    );
     return (
       `the plan needs ${mebibytes(this.peakBytes)} and ${mebibytes(available)} are free; its largest tensors:\n` +
       `${lines.join("\n")}\nUse a smaller patch, batch or network.`
@@ -156,7 +160,10 @@ export class Plan<Names extends string = string> {
 function translate(error: Error & { code?: string }, signal: AbortSignal | undefined): unknown {
   if (error.code === "ERR_ABORTED" && signal?.aborted === true) return signal.reason;
   if (error.code === "ERR_NOT_FINITE")
-    return new NotFiniteError(error.message, `a result is not finite; the first bad tensor is ${error.message}`);
+    return new NotFiniteError(
+      error.message,
+      `a result is not finite; the first bad tensor is ${error.message}`,
+    );
   if (error.code === undefined) return error;
   return new VoxgradError(error.code, error.message, { cause: error });
 }

@@ -5,7 +5,8 @@ import type { Plan } from "./plan.ts";
 export function printPlan(plan: Plan): string {
   const { steps, states, firstUpdate, arenaBytes } = plan.layout;
   const rows = steps.map(({ spec, flops }, index) => {
-    const place = spec.output.state === undefined ? `@${spec.output.offset}` : `-> ${states[spec.output.state].name}`;
+    const place =
+      spec.output.state === undefined ? `@${spec.output.offset}` : `-> ${states[spec.output.state].name}`;
     const scratch = spec.workspaceBytes ? ` +${mebibytes(spec.workspaceBytes)} workspace` : "";
     const work = flops > 0 ? ` ${giga(flops)}` : "";
     const update = index === firstUpdate ? "-- updates --\n" : "";

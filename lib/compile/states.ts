@@ -6,7 +6,10 @@ import type { NativeBuffer } from "../runtime/native.ts";
 
 const memories = new WeakMap<Device, WeakMap<State, NativeBuffer>>();
 
-export const arrayOf = { f32: Float32Array, u8: Uint8Array, i32: Int32Array } as const satisfies Record<DType, unknown>;
+export const arrayOf = { f32: Float32Array, u8: Uint8Array, i32: Int32Array } as const satisfies Record<
+  DType,
+  unknown
+>;
 
 /** The device memory of a state, filled with its initial contents when it is first asked for. */
 export async function stateMemory(device: Device, state: State): Promise<NativeBuffer> {
@@ -21,7 +24,9 @@ export async function stateMemory(device: Device, state: State): Promise<NativeB
     byState.set(state, memory);
     const { initial } = state;
     if (initial !== 0)
-      await memory.write(typeof initial === "number" ? new arrayOf[state.dtype](state.size).fill(initial) : initial());
+      await memory.write(
+        typeof initial === "number" ? new arrayOf[state.dtype](state.size).fill(initial) : initial(),
+      );
   }
   return memory;
 }
@@ -35,7 +40,9 @@ export async function readState(device: Device, state: State): Promise<TypedArra
 /** Replaces the contents of a state, after everything that was started before. */
 export async function writeState(device: Device, state: State, data: TypedArray): Promise<void> {
   if (!(data instanceof arrayOf[state.dtype]) || data.length !== state.size)
-    throw new ShapeError(`write "${state.name}": expected ${formatType(state)}, found ${data.constructor.name} of ${data.length}`);
+    throw new ShapeError(
+      `write "${state.name}": expected ${formatType(state)}, found ${data.constructor.name} of ${data.length}`,
+    );
   const memory = await stateMemory(device, state);
   await memory.write(data);
 }

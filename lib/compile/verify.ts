@@ -11,7 +11,8 @@ export function verify(graph: Graph): void {
     const where = `node ${index} (${node.op})`;
     if (node.graph !== graph || node.id !== index) throw new ShapeError(`${where} belongs to another graph`);
     for (const input of node.inputs)
-      if (input.graph !== graph || input.id >= node.id) throw new ShapeError(`${where} stands before its input`);
+      if (input.graph !== graph || input.id >= node.id)
+        throw new ShapeError(`${where} stands before its input`);
     const op = opOf(node);
     if (op === undefined) {
       if (!leaves.has(node.op)) throw new ShapeError(`${where}: no such op`);

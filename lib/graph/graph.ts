@@ -53,7 +53,9 @@ export class Graph {
   /** Gives `state` the contents of `value` once everything else of the step is done. */
   assign(state: State, value: Value): void {
     if (value.dtype !== state.dtype || !sameShape(value.shape, state.shape))
-      throw new ShapeError(`assign to "${state.name}": expected ${formatType(state)}, found ${formatType(value)}`);
+      throw new ShapeError(
+        `assign to "${state.name}": expected ${formatType(state)}, found ${formatType(value)}`,
+      );
     if (this.assignments.some((assignment) => assignment.state === state))
       throw new ShapeError(`assign to "${state.name}": it already has a next value in this graph`);
     // A bare read would follow the state that it reads; its contents are taken before anything is updated.

@@ -21,7 +21,11 @@ export class Predictor {
   }
 
   /** `image` is `[count, z, y, x]`; resolves to `[count, z, y, x, classes]`. */
-  async run(image: Float32Array, shape: readonly [count: number, z: number, y: number, x: number], signal?: AbortSignal): Promise<Float32Array> {
+  async run(
+    image: Float32Array,
+    shape: readonly [count: number, z: number, y: number, x: number],
+    signal?: AbortSignal,
+  ): Promise<Float32Array> {
     const plan = await this.planFor(shape);
     const { probabilities } = await plan.run({ image }, { signal });
     return probabilities as Float32Array;

@@ -18,7 +18,8 @@ export async function reestimateStatistics(
     (graph) => {
       const image = graph.input("image", shape);
       const kept = graph.input("kept", []);
-      for (const network of networks) network.apply(image, { training: true, statistics: kept, dropout: false });
+      for (const network of networks)
+        network.apply(image, { training: true, statistics: kept, dropout: false });
       return {};
     },
     { device },

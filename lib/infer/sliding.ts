@@ -81,7 +81,9 @@ export function windowStarts(extent: number, window: number, overlap: number): n
 /** A Gaussian along each axis, sigma an eighth of the window (Isensee et al. 2021), never below a thousandth. */
 function gaussianWindow(window: Triple): Float32Array {
   const axis = (extent: number) =>
-    Float64Array.from({ length: extent }, (_, i) => Math.exp(-0.5 * ((i - (extent - 1) / 2) / (extent / 8)) ** 2));
+    Float64Array.from({ length: extent }, (_, i) =>
+      Math.exp(-0.5 * ((i - (extent - 1) / 2) / (extent / 8)) ** 2),
+    );
   const [x, y, z] = window.map(axis);
   const weights = new Float32Array(voxelCount(window));
   let index = 0;
@@ -122,7 +124,13 @@ function accumulate(
   }
 }
 
-function mostProbable(sums: Float32Array, padded: Triple, before: Triple, size: Triple, classes: number): Uint8Array {
+function mostProbable(
+  sums: Float32Array,
+  padded: Triple,
+  before: Triple,
+  size: Triple,
+  classes: number,
+): Uint8Array {
   const labels = new Uint8Array(voxelCount(size));
   let index = 0;
   for (let z = 0; z < size[2]; z++) {

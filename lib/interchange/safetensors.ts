@@ -31,7 +31,8 @@ export function* encodeSafetensors({ tensors, metadata }: TensorFile): Generator
   new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
   yield length;
   yield text;
-  for (const { data } of tensors.values()) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (const { data } of tensors.values())
+    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
 /** Reads a file's bytes; `path` is for messages. Throws `DataError` when they do not hold what they announce. */
@@ -48,7 +49,9 @@ export function decodeSafetensors(bytes: Uint8Array, path: string): TensorFile {
   }
   const body = bytes.subarray(8 + length);
   const { __metadata__: metadata = {}, ...entries } = header;
-  const tensors = new Map(Object.entries(entries).map(([name, entry]) => [name, decodeTensor(name, entry, body, fail)]));
+  const tensors = new Map(
+    Object.entries(entries).map(([name, entry]) => [name, decodeTensor(name, entry, body, fail)]),
+  );
   return { tensors, metadata: metadata as Record<string, string> };
 }
 
@@ -58,7 +61,11 @@ function decodeTensor(
   body: Uint8Array,
   fail: (why: string) => DataError,
 ): { shape: number[]; data: TypedArray } {
-  const { dtype, shape, data_offsets } = entry as { dtype?: unknown; shape?: unknown; data_offsets?: unknown };
+  const { dtype, shape, data_offsets } = entry as {
+    dtype?: unknown;
+    shape?: unknown;
+    data_offsets?: unknown;
+  };
   const isCounts = (list: unknown): list is number[] =>
     Array.isArray(list) && list.every((n) => Number.isSafeInteger(n) && (n as number) >= 0);
   if (!isCounts(shape) || !isCounts(data_offsets) || data_offsets.length !== 2)
@@ -68,6 +75,8 @@ function decodeTensor(
   const Array_ = arrays[dtype as keyof typeof arrays];
   const [begin, end] = data_offsets;
   if (end > body.length || end - begin !== elements(shape) * Array_.BYTES_PER_ELEMENT)
-    throw fail(`tensor "${name}" [${shape.join(",")}] does not fit its bytes ${begin} to ${end} of ${body.length}`);
+    throw fail(
+      `tensor "${name}" [${shape.join(",")}] does not fit its bytes ${begin} to ${end} of ${body.length}`,
+    );
   return { shape, data: new Array_(body.slice(begin, end).buffer) };
 }

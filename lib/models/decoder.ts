@@ -19,7 +19,10 @@ class UpLevel extends Module {
 
   constructor(convs: number, inputs: number, outputs: number, seeds: Seeds) {
     super();
-    this.up = new ConvNormRelu(new ConvTranspose3d(inputs, outputs, { kernel: 2, stride: 2, seeds }), outputs);
+    this.up = new ConvNormRelu(
+      new ConvTranspose3d(inputs, outputs, { kernel: 2, stride: 2, seeds }),
+      outputs,
+    );
     this.block = convBlock(convs, outputs, outputs, seeds);
   }
 

@@ -13,5 +13,7 @@ export function modelNamed(name: string): (options?: NetworkOptions) => Network 
   const model = models[name];
   if (model !== undefined) return model;
   const hint = nearest(name, Object.keys(models));
-  throw new UsageError(`no network is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${Object.keys(models).join(", ")}`);
+  throw new UsageError(
+    `no network is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${Object.keys(models).join(", ")}`,
+  );
 }

@@ -31,7 +31,11 @@ export abstract class Network extends Module {
   protected abstract logits(x: Value, mode: Mode): Value;
 
   forward(x: Value, mode: Mode): Value {
-    if (x.shape.length !== 5 || x.shape[4] !== this.inputChannels || x.shape.slice(1, 4).some((n) => n % this.divisor !== 0))
+    if (
+      x.shape.length !== 5 ||
+      x.shape[4] !== this.inputChannels ||
+      x.shape.slice(1, 4).some((n) => n % this.divisor !== 0)
+    )
       throw new ShapeError(
         `${this.path || "network"}: expected [N, D, H, W, ${this.inputChannels}] with D, H, W multiples of ` +
           `${this.divisor}, found [${x.shape.join(",")}]`,

@@ -17,7 +17,10 @@ class BasicBlock extends Module {
 
   constructor(inputs: number, outputs: number, stride: number, seeds: Seeds) {
     super();
-    this.first = new ConvNormRelu(new Conv3d(inputs, outputs, { kernel: 3, padding: 1, stride, bias: false, seeds }), outputs);
+    this.first = new ConvNormRelu(
+      new Conv3d(inputs, outputs, { kernel: 3, padding: 1, stride, bias: false, seeds }),
+      outputs,
+    );
     this.conv = new Conv3d(outputs, outputs, { kernel: 3, padding: 1, bias: false, seeds });
     this.norm = new BatchNorm3d(outputs);
     if (stride === 1 && inputs === outputs) return;

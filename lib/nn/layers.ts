@@ -28,7 +28,9 @@ export class Conv3d extends Module {
     const shape = [outputs, ...perAxis(kernel), inputs / (window.groups ?? 1)];
     const fanIn = (shape[1] * shape[2] * shape[3] * inputs) / (window.groups ?? 1);
     this.weight = new Parameter("weight", shape, { initial: kaimingNormal(shape, fanIn, seeds.stream()) });
-    this.bias = bias ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) }) : undefined;
+    this.bias = bias
+      ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) })
+      : undefined;
     this.options = window;
   }
 
@@ -49,7 +51,9 @@ export class ConvTranspose3d extends Module {
     const shape = [inputs, ...perAxis(kernel), outputs];
     const fanIn = shape[1] * shape[2] * shape[3] * outputs;
     this.weight = new Parameter("weight", shape, { initial: kaimingNormal(shape, fanIn, seeds.stream()) });
-    this.bias = bias ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) }) : undefined;
+    this.bias = bias
+      ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) })
+      : undefined;
     this.options = window;
   }
 
@@ -80,7 +84,10 @@ export class BatchNorm3d extends Module {
     const { statistics = 0.9 } = mode;
     if (statistics !== "keep") {
       const count = x.shape.slice(0, -1).reduce((product, extent) => product * extent, 1);
-      x.graph.assign(this.moments, ema(this.moments, unbiasedMoments(moments, { count }), { decay: statistics }));
+      x.graph.assign(
+        this.moments,
+        ema(this.moments, unbiasedMoments(moments, { count }), { decay: statistics }),
+      );
     }
     return y;
   }
@@ -99,7 +106,8 @@ export class ChannelDropout extends Module {
 
   forward(x: Value, mode: Mode): Value {
     if (mode.training !== true || mode.dropout === false || this.rate === 0) return x;
-    if (mode.key === undefined) throw new ShapeError("dropout in training needs the step's random key: mode.key");
+    if (mode.key === undefined)
+      throw new ShapeError("dropout in training needs the step's random key: mode.key");
     return dropout(x, mode.key, { rate: this.rate, stream: this.stream, channels: true });
   }
 }

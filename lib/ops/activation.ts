@@ -54,7 +54,9 @@ function expectSlope(op: string, x: TensorType, slope: TensorType): void {
   expectDType(op, "the slope", slope, "f32");
   const channels = x.shape.at(-1) ?? 1;
   if (slope.shape.length !== 1 || (slope.shape[0] !== 1 && slope.shape[0] !== channels))
-    throw new ShapeError(`${op}: the slope must be [1] or [${channels}], found ${formatType(slope)} for ${formatType(x)}`);
+    throw new ShapeError(
+      `${op}: the slope must be [1] or [${channels}], found ${formatType(slope)} for ${formatType(x)}`,
+    );
 }
 
 const preluOp = defineOp({

@@ -1,5 +1,12 @@
 import { ShapeError } from "../errors.ts";
-import { elements, formatType, type Operand, sameShape, type TensorType, type Value } from "../graph/value.ts";
+import {
+  elements,
+  formatType,
+  type Operand,
+  sameShape,
+  type TensorType,
+  type Value,
+} from "../graph/value.ts";
 import { expectDType } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 
@@ -9,7 +16,9 @@ function inferBinary(op: string): (inputs: readonly Value[]) => TensorType {
     expectDType(op, "the first operand", a, "f32");
     expectDType(op, "the second operand", b, "f32");
     if (b.shape.length !== 0 && !sameShape(a.shape, b.shape))
-      throw new ShapeError(`${op}: shapes must be equal or the second a scalar, found ${formatType(a)} and ${formatType(b)}`);
+      throw new ShapeError(
+        `${op}: shapes must be equal or the second a scalar, found ${formatType(a)} and ${formatType(b)}`,
+      );
     return a;
   };
 }
@@ -59,7 +68,8 @@ const sumOp = defineOp({
 const fillOp = defineOp<{ shape: readonly number[] }>({
   name: "fill",
   infer: ([x], { shape }) => {
-    if (x.shape.length !== 0) throw new ShapeError(`fill: the operand must be a scalar, found ${formatType(x)}`);
+    if (x.shape.length !== 0)
+      throw new ShapeError(`fill: the operand must be a scalar, found ${formatType(x)}`);
     return { dtype: "f32", shape };
   },
   grad: (_inputs, dy) => [sum(dy)],

@@ -1,5 +1,12 @@
 import { ShapeError } from "../errors.ts";
-import { elements, formatType, type Operand, type Shape, type TensorType, type Value } from "../graph/value.ts";
+import {
+  elements,
+  formatType,
+  type Operand,
+  type Shape,
+  type TensorType,
+  type Value,
+} from "../graph/value.ts";
 import { expectDType, expectRank, expectShape } from "./check.ts";
 import { type AddOp, defineOp } from "./define.ts";
 import { sumToChannels } from "./reduce.ts";
@@ -55,7 +62,8 @@ function checkWindow(op: string, { stride, padding, dilation, groups }: Window):
       `${op}: stride and dilation must be whole numbers from 1, padding from 0, one or three of each; ` +
         `found stride ${stride.join("x")}, dilation ${dilation.join("x")}, padding ${padding.join("x")}`,
     );
-  if (!Number.isInteger(groups) || groups < 1) throw new ShapeError(`${op}: groups must be a whole number from 1, found ${groups}`);
+  if (!Number.isInteger(groups) || groups < 1)
+    throw new ShapeError(`${op}: groups must be a whole number from 1, found ${groups}`);
 }
 
 function expectActivation(op: string, what: string, value: TensorType): void {
@@ -71,7 +79,9 @@ function inferForward([x, w, bias]: readonly Value[], window: Window): TensorTyp
   expectRank(op, "the weight [Cout, kD, kH, kW, Cin / groups]", w, 5);
   const { stride, padding, dilation, groups } = window;
   if (w.shape[4] * groups !== x.shape[4] || w.shape[0] % groups !== 0)
-    throw new ShapeError(`${op}: weight ${formatType(w)} in ${groups} groups does not fit the channels of ${formatType(x)}`);
+    throw new ShapeError(
+      `${op}: weight ${formatType(w)} in ${groups} groups does not fit the channels of ${formatType(x)}`,
+    );
   if (bias !== undefined) expectShape(op, "the bias", bias, [w.shape[0]]);
   const spatial = [0, 1, 2].map((axis) => {
     const reach = dilation[axis] * (w.shape[axis + 1] - 1) + 1;
@@ -130,7 +140,12 @@ const weightGradientOp: AddOp<ShapedWindow> = defineOp({
     expectActivation(op, "the input", x);
     expectActivation(op, "the output gradient", dy);
     const { shape, groups } = window;
-    if (shape.length !== 5 || x.shape[0] !== dy.shape[0] || shape[4] * groups !== x.shape[4] || shape[0] !== dy.shape[4])
+    if (
+      shape.length !== 5 ||
+      x.shape[0] !== dy.shape[0] ||
+      shape[4] * groups !== x.shape[4] ||
+      shape[0] !== dy.shape[4]
+    )
       throw new ShapeError(
         `${op}: a weight [${shape.join(",")}] in ${groups} groups does not fit ${formatType(x)} and ${formatType(dy)}`,
       );
@@ -165,7 +180,9 @@ export function convTranspose3d(x: Operand, w: Operand, options: ConvTransposeOp
   const shape = [0, 1, 2].map((axis) => {
     const { stride, padding, dilation } = window;
     if (!Number.isInteger(extra[axis]) || extra[axis] < 0 || extra[axis] >= stride[axis])
-      throw new ShapeError(`${op}: outputPadding must be from 0 to below the stride, found ${extra.join("x")}`);
+      throw new ShapeError(
+        `${op}: outputPadding must be from 0 to below the stride, found ${extra.join("x")}`,
+      );
     const reach = dilation[axis] * (w.shape[axis + 1] - 1) + 1;
     return (x.shape[axis + 1] - 1) * stride[axis] - 2 * padding[axis] + reach + extra[axis];
   });

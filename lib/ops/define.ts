@@ -11,7 +11,9 @@ export interface Op<A extends Attributes> {
    * The gradient with respect to each input, given that of the output; `null` where none flows.
    * `"none"` for an op that has no gradient at all: whatever is behind it counts as constant.
    */
-  readonly grad: "none" | ((inputs: readonly Value[], gradient: Value, output: Value, attributes: A) => (Value | null)[]);
+  readonly grad:
+    | "none"
+    | ((inputs: readonly Value[], gradient: Value, output: Value, attributes: A) => (Value | null)[]);
   /** Floating-point operations of one run, a multiply-add counting two. */
   flops(inputs: readonly Value[], output: TensorType, attributes: A): number;
   /** The input whose memory the result may take over, element by element, when nothing else needs it. */

@@ -54,7 +54,9 @@ const unbiasedMomentsOp = defineOp<{ count: number }>({
     if (moments.shape[2] !== 2)
       throw new ShapeError(`${op}: the moments must be [N or 1, groups, 2], found ${formatType(moments)}`);
     if (!Number.isSafeInteger(count) || count < 2)
-      throw new ShapeError(`${op}: the variance of ${count} values has no unbiased estimate; at least 2 are needed`);
+      throw new ShapeError(
+        `${op}: the variance of ${count} values has no unbiased estimate; at least 2 are needed`,
+      );
     return moments;
   },
   grad: "none",

@@ -21,10 +21,16 @@ export class Sgd {
 
   constructor(module: Module, options: SgdOptions = {}) {
     this.module = module;
-    this.options = { momentum: options.momentum ?? 0, weightDecay: options.weightDecay ?? 0, nesterov: options.nesterov ?? false };
+    this.options = {
+      momentum: options.momentum ?? 0,
+      weightDecay: options.weightDecay ?? 0,
+      nesterov: options.nesterov ?? false,
+    };
     const trained = new Set<State>(module.parameters());
     const named = [...module.states()].filter(([, state]) => trained.has(state));
-    this.velocities = new Map(named.map(([path, { name, shape }]) => [path, new State(`${name}.velocity`, shape)]));
+    this.velocities = new Map(
+      named.map(([path, { name, shape }]) => [path, new State(`${name}.velocity`, shape)]),
+    );
   }
 
   /** Velocities by the path of their parameter, for checkpoints. */
@@ -38,7 +44,10 @@ export class Sgd {
     const states = this.module.states();
     const paths = [...this.velocities.keys()];
     const parameters = paths.map((path) => states.get(path) as State);
-    const slopes = gradients(loss, parameters.map((parameter) => graph.read(parameter)));
+    const slopes = gradients(
+      loss,
+      parameters.map((parameter) => graph.read(parameter)),
+    );
     graph.scope("sgd", () => {
       for (const [index, parameter] of parameters.entries()) {
         const velocity = this.velocities.get(paths[index]) as State;

@@ -22,7 +22,9 @@ export function openDevice(name = "auto"): Device {
     throw new DeviceError("device cuda: this build of voxgrad has no CUDA backend; use --device cpu or auto");
   if (!(names as readonly string[]).includes(name)) {
     const hint = nearest(name, names);
-    throw new DeviceError(`no device is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${names.join(", ")}`);
+    throw new DeviceError(
+      `no device is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${names.join(", ")}`,
+    );
   }
   cpu ??= openCpu();
   return cpu;

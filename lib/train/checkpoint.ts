@@ -11,12 +11,22 @@ import type { Device } from "../runtime/device.ts";
 export type StatePaths = ReadonlyMap<string, State>;
 
 /** Reads states off the device; throws `NotFiniteError` rather than let a bad number become a checkpoint. */
-export async function snapshot(device: Device, states: StatePaths, metadata: Record<string, string>): Promise<TensorFile> {
-  const tensors = new Map<string, { shape: readonly number[]; data: Awaited<ReturnType<typeof readState>> }>();
+export async function snapshot(
+  device: Device,
+  states: StatePaths,
+  metadata: Record<string, string>,
+): Promise<TensorFile> {
+  const tensors = new Map<
+    string,
+    { shape: readonly number[]; data: Awaited<ReturnType<typeof readState>> }
+  >();
   for (const [path, state] of states) {
     const data = await readState(device, state);
     if (data instanceof Float32Array && !data.every(Number.isFinite))
-      throw new NotFiniteError(path, `${path} holds a number that is not finite; the checkpoint before is kept`);
+      throw new NotFiniteError(
+        path,
+        `${path} holds a number that is not finite; the checkpoint before is kept`,
+      );
     tensors.set(path, { shape: state.shape, data });
   }
   return { tensors, metadata };
@@ -38,12 +48,20 @@ export async function readCheckpoint(path: string): Promise<TensorFile> {
 }
 
 /** Puts a checkpoint's tensors into states. Throws `DataError` when one is missing or has another shape. */
-export async function restore(device: Device, states: StatePaths, file: TensorFile, path: string): Promise<void> {
+export async function restore(
+  device: Device,
+  states: StatePaths,
+  file: TensorFile,
+  path: string,
+): Promise<void> {
   for (const [name, state] of states) {
     const tensor = file.tensors.get(name);
     if (tensor === undefined) throw new DataError(path, `the checkpoint has no tensor "${name}"`);
     if (!sameShape(tensor.shape, state.shape))
-      throw new DataError(path, `tensor "${name}": expected [${state.shape.join(",")}], found [${tensor.shape.join(",")}]`);
+      throw new DataError(
+        path,
+        `tensor "${name}": expected [${state.shape.join(",")}], found [${tensor.shape.join(",")}]`,
+      );
     await writeState(device, state, tensor.data);
   }
 }

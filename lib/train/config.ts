@@ -34,7 +34,10 @@ export const configSchema = z.strictObject({
   /** Unlabelled patches in a batch; recipes that learn from labels alone ignore it. */
   unlabeledPerBatch: z.int().min(0),
   steps: z.int().min(1),
-  seed: z.int().min(0),
+  seed: z
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1),
   learningRate: z.number().positive(),
   /** `poly`: (1 - step / steps)^decayPower; `step`: divided by decayFactor every decayEvery steps. */
   schedule: z.enum(["poly", "step", "constant"]),
@@ -135,17 +138,23 @@ export const presets: Readonly<Record<string, Config>> = {
 /** Settings by name over a preset, checked. Throws `UsageError` naming the setting, what it takes and the nearest one. */
 export function makeConfig(preset: string, settings: Readonly<Record<string, unknown>>): Config {
   const base = presets[preset];
-  if (base === undefined) throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
+  if (base === undefined)
+    throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
   for (const key of Object.keys(settings))
     if (!(key in base)) throw new UsageError(`unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
   const result = configSchema.safeParse({ ...base, ...settings });
   if (!result.success) {
     const { path, message } = result.error.issues[0];
-    const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], { ...base, ...settings });
+    const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], {
+      ...base,
+      ...settings,
+    });
     throw new UsageError(`setting "${path.join(".")}": ${message}; found ${JSON.stringify(found)}`);
   }
   if (result.data.patch.some((extent) => extent % 16 !== 0))
-    throw new UsageError(`setting "patch": extents must be multiples of 16, found ${result.data.patch.join("x")}`);
+    throw new UsageError(
+      `setting "patch": extents must be multiples of 16, found ${result.data.patch.join("x")}`,
+    );
   return result.data;
 }
 

@@ -32,7 +32,11 @@ export function splitCases(cases: readonly Case[], config: Config): Split {
 }
 
 /** Reads a case and prepares it; `onWarning` hears of image and label that lie in different places. */
-export async function loadVolume(each: Case, config: Config, onWarning: (text: string) => void): Promise<LoadedVolume> {
+export async function loadVolume(
+  each: Case,
+  config: Config,
+  onWarning: (text: string) => void,
+): Promise<LoadedVolume> {
   const { id, image, label, warnings } = await loadCase(each, config.classes);
   for (const warning of warnings) onWarning(warning);
   const prepared = preprocess(image, { window: config.window ?? undefined, normalize: config.normalize });
@@ -46,14 +50,22 @@ export class Batches {
   private readonly unlabeled: PatchSampler | undefined;
 
   /** `unlabeled` may be empty: labelled cases then also serve, without their labels. */
-  constructor(config: Config, recipe: Recipe, labeled: readonly LoadedVolume[], unlabeled: readonly LoadedVolume[]) {
+  constructor(
+    config: Config,
+    recipe: Recipe,
+    labeled: readonly LoadedVolume[],
+    unlabeled: readonly LoadedVolume[],
+  ) {
     const { patch, seed, foreground } = config;
     this.config = config;
     this.labeled = new PatchSampler(labeled, { patch, seed, stream: 0, foreground });
     const others = unlabeled.length > 0 ? unlabeled : labeled;
     const needed = recipe.unlabeled && config.unlabeledPerBatch > 0;
     this.unlabeled = needed
-      ? new PatchSampler(others.map(({ image, size }) => ({ image, size })), { patch, seed, stream: 1, foreground: 0 })
+      ? new PatchSampler(
+          others.map(({ image, size }) => ({ image, size })),
+          { patch, seed, stream: 1, foreground: 0 },
+        )
       : undefined;
   }
 

@@ -33,7 +33,9 @@ export function makeLearners(config: Config): Learners {
   const { momentum, weightDecay, nesterov } = config;
   const optimizers = networks.map((network) => new Sgd(network, { momentum, weightDecay, nesterov }));
   const weights = new Map(networks.flatMap((network) => prefixed(network.path, network.states())));
-  const velocities = networks.flatMap((network, index) => prefixed(`velocity.${network.path}`, optimizers[index].states()));
+  const velocities = networks.flatMap((network, index) =>
+    prefixed(`velocity.${network.path}`, optimizers[index].states()),
+  );
   return { networks, optimizers, weights, everything: new Map([...weights, ...velocities]) };
 }
 
@@ -45,11 +47,21 @@ function prefixed<T>(prefix: string, states: ReadonlyMap<string, T>): [string, T
  * One training step as one plan: augmentation, every network forward and back, the recipe's losses, all updates.
  * Inputs: `image`, `labels`, `key` (seed and step), `learningRate`, `unsupervisedWeight`.
  */
-export async function compileStep(config: Config, recipe: Recipe, learners: Learners, device: Device): Promise<Plan> {
+export async function compileStep(
+  config: Config,
+  recipe: Recipe,
+  learners: Learners,
+  device: Device,
+): Promise<Plan> {
   return compile((graph) => traceStep(graph, config, recipe, learners), { device });
 }
 
-function traceStep(graph: Graph, config: Config, recipe: Recipe, { networks, optimizers }: Learners): Record<string, Value> {
+function traceStep(
+  graph: Graph,
+  config: Config,
+  recipe: Recipe,
+  { networks, optimizers }: Learners,
+): Record<string, Value> {
   const [x, y, z] = config.patch;
   const count = config.labeledPerBatch + (recipe.unlabeled ? config.unlabeledPerBatch : 0);
   const key = graph.input("key", [2], "i32");
@@ -61,7 +73,13 @@ function traceStep(graph: Graph, config: Config, recipe: Recipe, { networks, opt
     key,
     config,
   );
-  const result = recipe.step({ config, networks, mode: { training: true, key }, ...batch, unsupervisedWeight });
+  const result = recipe.step({
+    config,
+    networks,
+    mode: { training: true, key },
+    ...batch,
+    unsupervisedWeight,
+  });
   for (const [index, loss] of result.losses.entries()) optimizers[index].minimize(loss, learningRate);
   const losses = networks.map(({ path }, index) => [`loss.${path}`, result.losses[index]] as const);
   return { ...Object.fromEntries(losses), ...result.metrics };
@@ -70,17 +88,27 @@ function traceStep(graph: Graph, config: Config, recipe: Recipe, { networks, opt
 const axisOf = { x: 3, y: 2, z: 1 } as const;
 
 /** Random flips and rotation of image and labels alike, drawn anew at every step from the key. */
-function augment(image: Value, labels: Value, key: Value, { flip, rotate }: Config): { image: Value; labels: Value } {
+function augment(
+  image: Value,
+  labels: Value,
+  key: Value,
+  { flip, rotate }: Config,
+): { image: Value; labels: Value } {
   const axes = flip.map((axis) => axisOf[axis]);
   let result = { image, labels };
   if (axes.length > 0) {
     const options = { axes, stream: 1 };
-    result = { image: randomFlip(result.image, key, options), labels: randomFlip(result.labels, key, options) };
+    result = {
+      image: randomFlip(result.image, key, options),
+      labels: randomFlip(result.labels, key, options),
+    };
   }
   if (rotate > 0) {
     const options = { degrees: rotate, plane: axisOf.z, stream: 2 };
-    result = { image: randomRotate(result.image, key, options), labels: randomRotate(result.labels, key, options) };
+    result = {
+      image: randomRotate(result.image, key, options),
+      labels: randomRotate(result.labels, key, options),
+    };
   }
   return result;
 }
-

@@ -45,7 +45,9 @@ static std::shared_ptr<Block> alive(const Napi::CallbackInfo& info, const std::s
 Napi::Value Buffer::read(const Napi::CallbackInfo& info) {
   auto block = alive(info, block_);
   auto copy = std::make_shared<std::vector<uint8_t>>();
-  auto work = [block, copy](const std::atomic<bool>&) { copy->assign(block->data(), block->data() + block->bytes()); };
+  auto work = [block, copy](const std::atomic<bool>&) {
+    copy->assign(block->data(), block->data() + block->bytes());
+  };
   auto finish = [copy](Napi::Env env) -> Napi::Value { return toArrayBuffer(env, *copy); };
   return Instance::of(info.Env()).queue.submit(info.Env(), work, finish).promise;
 }
@@ -57,7 +59,9 @@ Napi::Value Buffer::write(const Napi::CallbackInfo& info) {
     throw toJs(info.Env(), "ERR_SHAPE",
                "Buffer.write: expected " + std::to_string(block->bytes()) + " bytes, found " +
                    std::to_string(copy->size()));
-  auto work = [block, copy](const std::atomic<bool>&) { std::memcpy(block->data(), copy->data(), copy->size()); };
+  auto work = [block, copy](const std::atomic<bool>&) {
+    std::memcpy(block->data(), copy->data(), copy->size());
+  };
   auto finish = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   return Instance::of(info.Env()).queue.submit(info.Env(), work, finish).promise;
 }

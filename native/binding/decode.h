@@ -1,4 +1,5 @@
-// JavaScript objects to plan structures. Every number is checked; nothing here allocates by a size it was given.
+// JavaScript objects to plan structures. Every number is checked; nothing here allocates by a size it was
+// given.
 #pragma once
 
 #include <napi.h>

@@ -6,8 +6,9 @@
 namespace voxgrad::binding {
 
 Napi::Function PlanObject::define(Napi::Env env) {
-  return DefineClass(env, "Plan",
-                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("dispose", &PlanObject::dispose)});
+  return DefineClass(
+      env, "Plan",
+      {InstanceMethod("start", &PlanObject::start), InstanceMethod("dispose", &PlanObject::dispose)});
 }
 
 PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {

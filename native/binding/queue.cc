@@ -24,7 +24,8 @@ Queue::Queue(Napi::Env env) {
 
 Queue::Ticket Queue::submit(Napi::Env env, Work work, Finish finish) {
   auto cancelled = std::make_shared<std::atomic<bool>>(false);
-  auto* job = new Job{this, std::move(work), std::move(finish), Napi::Promise::Deferred::New(env), cancelled, "", ""};
+  auto* job =
+      new Job{this, std::move(work), std::move(finish), Napi::Promise::Deferred::New(env), cancelled, "", ""};
   const Napi::Promise promise = job->deferred.Promise();
   if (unsettled_++ == 0) callback_.Ref(env);
   {

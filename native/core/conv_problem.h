@@ -9,10 +9,11 @@ namespace voxgrad {
 // One convolution, in the letters of the field:
 //   x [N, D, H, W, C], w [K, R, S, T, C / groups], y [N, Z, P, Q, K], dense row-major float32.
 //   y[n, z, p, q, k] = sum over r, s, t, c of
-//     x[n, z*stride0 + r*dilation0 - pad0, p*stride1 + s*dilation1 - pad1, q*stride2 + t*dilation2 - pad2, c] * w[k, r, s, t, c]
-// where reads outside x give zero. Axes of stride, pad (zeros before the first voxel) and dilation are d, h, w.
-// Z, P, Q are free: the usual formula is not required, so a transposed convolution with output padding is the
-// input gradient of such a problem.
+//     x[n, z*stride0 + r*dilation0 - pad0, p*stride1 + s*dilation1 - pad1, q*stride2 + t*dilation2 - pad2, c]
+//     * w[k, r, s, t, c]
+// where reads outside x give zero. Axes of stride, pad (zeros before the first voxel) and dilation are d, h,
+// w. Z, P, Q are free: the usual formula is not required, so a transposed convolution with output padding is
+// the input gradient of such a problem.
 struct Conv3dProblem {
   int64_t N = 1, D = 1, H = 1, W = 1, C = 1;
   int64_t K = 1, R = 1, S = 1, T = 1;
@@ -38,12 +39,12 @@ struct Conv3dProblem {
     const struct {
       const char* name;
       int64_t value;
-    } extents[] = {{"N", N}, {"D", D}, {"H", H}, {"W", W}, {"C", C}, {"K", K}, {"R", R},
+    } extents[] = {{"N", N}, {"D", D}, {"H", H}, {"W", W}, {"C", C}, {"K", K},          {"R", R},
                    {"S", S}, {"T", T}, {"Z", Z}, {"P", P}, {"Q", Q}, {"groups", groups}};
     for (const auto& extent : extents) {
       if (extent.value < 1 || extent.value > kMaxExtent) {
-        return refuse(std::string(extent.name) + " = " + std::to_string(extent.value) +
-                      ": expected 1 to " + std::to_string(kMaxExtent));
+        return refuse(std::string(extent.name) + " = " + std::to_string(extent.value) + ": expected 1 to " +
+                      std::to_string(kMaxExtent));
       }
     }
     for (int axis = 0; axis < 3; ++axis) {
@@ -59,7 +60,8 @@ struct Conv3dProblem {
                     " must both be divisible by groups = " + std::to_string(groups));
     }
     const int64_t reach = pad[2] + T * dilation[2];
-    if (!fits({N, D, H, W + reach + Q * stride[2], C})) return refuse("x with padded rows exceeds 2^40 bytes");
+    if (!fits({N, D, H, W + reach + Q * stride[2], C}))
+      return refuse("x with padded rows exceeds 2^40 bytes");
     if (!fits({N, Z, P, Q + reach + W, K})) return refuse("y with padded rows exceeds 2^40 bytes");
     if (!fits({K, R, S, T, C / groups})) return refuse("w exceeds 2^40 bytes");
     return true;

@@ -18,8 +18,9 @@ static std::atomic<int64_t> total{0};
 
 Block::Block(size_t bytes) : bytes_(bytes) {
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  data_ = rounded < bytes ? nullptr
-                          : static_cast<uint8_t*>(std::aligned_alloc(alignment, rounded ? rounded : alignment));
+  data_ = rounded < bytes
+              ? nullptr
+              : static_cast<uint8_t*>(std::aligned_alloc(alignment, rounded ? rounded : alignment));
   if (data_ == nullptr)
     throw Error("ERR_OUT_OF_MEMORY", "the system refused " + std::to_string(bytes) + " bytes of memory");
 #ifdef MADV_HUGEPAGE

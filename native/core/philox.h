@@ -1,5 +1,6 @@
-// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw ("Parallel random numbers: as easy
-// as 1, 2, 3", SC'11): 128 random bits as a pure function of a counter and a key, the same on every device.
+// Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw ("Parallel random numbers: as
+// easy as 1, 2, 3", SC'11): 128 random bits as a pure function of a counter and a key, the same on every
+// device.
 #pragma once
 
 #include <cstdint>

@@ -21,8 +21,7 @@ static void checkExtents(const Tensor& tensor, const std::string& where) {
 static Step bind(const StepSpec& spec) {
   Step step;
   step.kernel = findKernel(spec.kernel);
-  if (step.kernel == nullptr)
-    throw Error("ERR_PLAN", "the CPU backend has no kernel called " + spec.kernel);
+  if (step.kernel == nullptr) throw Error("ERR_PLAN", "the CPU backend has no kernel called " + spec.kernel);
   for (const Place& input : spec.inputs) {
     checkExtents(input.tensor, spec.label);
     step.inputs.push_back(input.tensor);
@@ -44,8 +43,8 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
     Step step = bind(each);
     const size_t needed = step.kernel->prepare(step);
     if (needed > each.workspaceBytes)
-      throw Error("ERR_PLAN", each.label + ": needs " + std::to_string(needed) + " bytes of workspace, found " +
-                                  std::to_string(each.workspaceBytes));
+      throw Error("ERR_PLAN", each.label + ": needs " + std::to_string(needed) +
+                                  " bytes of workspace, found " + std::to_string(each.workspaceBytes));
     for (size_t i = 0; i < each.inputs.size(); i++) step.inputs[i].data = resolve(each.inputs[i], each.label);
     step.output.data = resolve(each.output, each.label);
     if (each.workspaceBytes > 0) {
@@ -88,8 +87,8 @@ void Plan::stage(const std::vector<std::vector<uint8_t>>& inputs) {
   if (inputs.size() != inputs_.size()) throw Error("ERR_PLAN", "wrong number of plan inputs");
   for (size_t i = 0; i < inputs.size(); i++) {
     if (inputs[i].size() != inputs_[i].bytes())
-      throw Error("ERR_PLAN", "plan input " + std::to_string(i) + ": expected " + format(inputs_[i]) + ", found " +
-                                  std::to_string(inputs[i].size()) + " bytes");
+      throw Error("ERR_PLAN", "plan input " + std::to_string(i) + ": expected " + format(inputs_[i]) +
+                                  ", found " + std::to_string(inputs[i].size()) + " bytes");
     std::memcpy(inputs_[i].data, inputs[i].data(), inputs[i].size());
   }
 }

@@ -49,9 +49,9 @@ class Plan {
   // Throws Error("ERR_PLAN") unless every tensor lies inside its block and every kernel accepts its step.
   explicit Plan(PlanSpec spec);
 
-  // Copies `inputs` in, runs every step, copies the outputs out. Stops between steps with Error("ERR_ABORTED")
-  // while no state has changed; once updates have begun they are finished. Throws Error("ERR_NOT_FINITE")
-  // naming the first bad tensor, states untouched, when a float output is not finite.
+  // Copies `inputs` in, runs every step, copies the outputs out. Stops between steps with
+  // Error("ERR_ABORTED") while no state has changed; once updates have begun they are finished. Throws
+  // Error("ERR_NOT_FINITE") naming the first bad tensor, states untouched, when a float output is not finite.
   void run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
            const std::atomic<bool>& cancelled);
 

@@ -49,7 +49,8 @@ int64_t Attributes::integer(const char* name) const { return toInteger(name, num
 std::vector<int64_t> Attributes::integers(const char* name, size_t count) const {
   const auto& values = list(name);
   if (values.size() != count)
-    throw Error("ERR_PLAN", std::string("attribute ") + name + " needs " + std::to_string(count) + " numbers");
+    throw Error("ERR_PLAN",
+                std::string("attribute ") + name + " needs " + std::to_string(count) + " numbers");
   std::vector<int64_t> whole;
   for (double value : values) whole.push_back(toInteger(name, value));
   return whole;
@@ -70,7 +71,8 @@ void expectDType(const Step& step, const Tensor& tensor, DType dtype) {
 }
 
 void expectRank(const Step& step, const Tensor& tensor, int rank) {
-  if (tensor.rank != rank) refuse(step, "expected " + std::to_string(rank) + " axes, found " + format(tensor));
+  if (tensor.rank != rank)
+    refuse(step, "expected " + std::to_string(rank) + " axes, found " + format(tensor));
 }
 
 void expectCount(const Step& step, const Tensor& tensor, int64_t count) {

@@ -74,8 +74,8 @@ struct Step {
   void* workspace = nullptr;
 };
 
-// `prepare` throws Error unless running the step is memory-safe, and returns the bytes of workspace that `run`
-// needs; tensor data is not there yet. Whether the step makes sense was decided before, in TypeScript.
+// `prepare` throws Error unless running the step is memory-safe, and returns the bytes of workspace that
+// `run` needs; tensor data is not there yet. Whether the step makes sense was decided before, in TypeScript.
 struct Kernel {
   const char* name;
   size_t (*prepare)(const Step& step);

@@ -41,7 +41,8 @@ class ThreadPool {
   void run(int64_t tasks, Task&& task) {
     using Callable = std::remove_reference_t<Task>;
     runErased(
-        tasks, [](const void* context, int64_t i) { (*static_cast<Callable*>(const_cast<void*>(context)))(i); },
+        tasks,
+        [](const void* context, int64_t i) { (*static_cast<Callable*>(const_cast<void*>(context)))(i); },
         static_cast<const void*>(&task));
   }
 

@@ -19,8 +19,7 @@ VOXGRAD_CLONES static void reluChunk(const float* x, int64_t count, float* y) {
 }
 
 // dx may be dy, here and below.
-VOXGRAD_CLONES static void reluGradientChunk(const float* __restrict y, const float* dy, int64_t count,
-                                             float* dx) {
+VOXGRAD_CLONES static void reluGradientChunk(const float* y, const float* dy, int64_t count, float* dx) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; i++) dx[i] = y[i] > 0 ? dy[i] : 0.0f;
 }
@@ -30,8 +29,8 @@ VOXGRAD_CLONES static void leakyReluChunk(const float* x, int64_t count, float s
   for (int64_t i = 0; i < count; i++) y[i] = x[i] < 0 ? slope * x[i] : x[i];
 }
 
-VOXGRAD_CLONES static void leakyReluGradientChunk(const float* __restrict y, const float* dy, int64_t count,
-                                                  float slope, float* dx) {
+VOXGRAD_CLONES static void leakyReluGradientChunk(const float* y, const float* dy, int64_t count, float slope,
+                                                  float* dx) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < count; i++) dx[i] = y[i] > 0 ? dy[i] : slope * dy[i];
 }
@@ -58,8 +57,9 @@ static void runLeakyRelu(const Step& step) {
   const float slope = static_cast<float>(step.attributes.number("slope"));
   const float* x = step.inputs[0].f32();
   float* y = step.output.f32();
-  parallelRange(step.output.count(),
-                [=](int64_t begin, int64_t end) { leakyReluChunk(x + begin, end - begin, slope, y + begin); });
+  parallelRange(step.output.count(), [=](int64_t begin, int64_t end) {
+    leakyReluChunk(x + begin, end - begin, slope, y + begin);
+  });
 }
 
 static size_t prepareReluGradient(const Step& step) {
@@ -99,8 +99,8 @@ VOXGRAD_CLONES static void preluChunk(const float* x, int64_t count, int64_t wid
   }
 }
 
-VOXGRAD_CLONES static void preluGradientChunk(const float* __restrict x, const float* dy, int64_t count,
-                                              int64_t width, const float* __restrict slope, float* dx) {
+VOXGRAD_CLONES static void preluGradientChunk(const float* x, const float* dy, int64_t count, int64_t width,
+                                              const float* __restrict slope, float* dx) {
   for (int64_t i = 0; i < count; i += width) {
     const int64_t n = count - i < width ? count - i : width;
 #pragma GCC ivdep

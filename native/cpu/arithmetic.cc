@@ -98,9 +98,9 @@ static void runConstant(const Step& step) {
 }
 
 const KernelTable arithmeticKernels = {
-    {"add", prepareBinary, runAdd}, {"mul", prepareBinary, runMul},
+    {"add", prepareBinary, runAdd},    {"mul", prepareBinary, runMul},
     {"scale", prepareUnary, runScale}, {"sum", prepareSum, runSum},
-    {"fill", prepareFill, runFill}, {"constant", prepareConstant, runConstant},
+    {"fill", prepareFill, runFill},    {"constant", prepareConstant, runConstant},
 };
 
 }  // namespace voxgrad::cpu

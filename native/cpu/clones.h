@@ -1,5 +1,6 @@
-// VOXGRAD_CLONES before a function compiles its loops once for each x86 instruction set; the loader picks one.
-// For plain loops over floats that the compiler vectorises. The function must not call inline library code.
+// VOXGRAD_CLONES before a function compiles its loops once for each x86 instruction set; the loader picks
+// one. For plain loops over floats that the compiler vectorises. The function must not call inline library
+// code.
 #pragma once
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \

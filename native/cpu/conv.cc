@@ -39,7 +39,9 @@ static Conv3dProblem problemOf(const Step& step, const Tensor& x, const Tensor& 
   return problem;
 }
 
-static const float* biasOf(const Step& step) { return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr; }
+static const float* biasOf(const Step& step) {
+  return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr;
+}
 
 static void checkBias(const Step& step) {
   if (step.inputs.size() < 3) return;

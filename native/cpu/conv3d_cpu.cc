@@ -4,35 +4,53 @@
 #include "conv3d_weight_gradient.h"
 
 namespace voxgrad::cpu {
+namespace {
+
+// Kernels as wide as their stride, without padding, cut rows into blocks that do not overlap: the T voxels of
+// a block are then the channels of one voxel, and a dense kernel of one tap along W meets it. The buffers
+// stay as they are. This is the 2x2x2 up- and down-sampling of V-Net.
+Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
+  Conv3dProblem p = problem;
+  const bool blocks = p.T > 1 && p.groups == 1 && p.stride[2] == p.T && p.dilation[2] == 1 && p.pad[2] == 0;
+  if (!blocks || p.W != p.Q * p.T) return p;
+  p.C *= p.T;
+  p.W = p.Q;
+  p.T = p.stride[2] = 1;
+  return p;
+}
+
+}  // namespace
 
 size_t conv3dForwardWorkspace(const Conv3dProblem& problem) {
-  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem) : Gather(problem, false).workspace();
+  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
+                              : Gather(foldBlocks(problem), false, problem.K).workspace();
 }
 
 void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w, const float* bias, float* y,
                    void* workspace) {
   if (isDepthwise(problem)) return depthwiseGather(problem, false, x, w, bias, y, workspace);
-  Gather(problem, false).run(x, w, bias, y, workspace);
+  Gather(foldBlocks(problem), false, problem.K).run(x, w, bias, y, workspace);
 }
 
 size_t conv3dInputGradientWorkspace(const Conv3dProblem& problem) {
-  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem) : Gather(problem, true).workspace();
+  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
+                              : Gather(foldBlocks(problem), true, problem.C).workspace();
 }
 
 void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const float* w, const float* bias,
                          float* dx, void* workspace) {
   if (isDepthwise(problem)) return depthwiseGather(problem, true, dy, w, bias, dx, workspace);
-  Gather(problem, true).run(dy, w, bias, dx, workspace);
+  Gather(foldBlocks(problem), true, problem.C).run(dy, w, bias, dx, workspace);
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
-  return isDepthwise(problem) ? 0 : WeightGradient(problem).workspace();
+  return isDepthwise(problem) ? 0 : WeightGradient(foldBlocks(problem)).workspace();
 }
 
 void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
                           void* workspace) {
   if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);
-  WeightGradient(problem).run(x, dy, dw, workspace);
+  WeightGradient(foldBlocks(problem)).run(x, dy, dw, workspace);
 }
 
 }  // namespace voxgrad::cpu

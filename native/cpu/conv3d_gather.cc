@@ -25,8 +25,16 @@ struct Gather::Phase {
   int64_t tapsPerStep() const { return shared ? 3 : 1; }
 };
 
-Gather::Gather(const Conv3dProblem& p, bool inputGradient)
-    : problem_(p), kernels_(conv3dKernels()), inputGradient_(inputGradient) {
+struct Gather::Tiling {
+  int64_t size;          // index into kGroupSizes
+  int64_t voxels;        // in a group
+  int64_t groupsPerRow;  // the last one overlaps its neighbour where voxels do not divide the row
+  bool sampleInner;
+  int64_t rows, rowsPerTask;
+};
+
+Gather::Gather(const Conv3dProblem& p, bool inputGradient, int64_t biasChannels)
+    : biasChannels_(biasChannels), problem_(p), kernels_(conv3dKernels()), inputGradient_(inputGradient) {
   const int64_t xExtent[3] = {p.D, p.H, p.W}, yExtent[3] = {p.Z, p.P, p.Q}, kernel[3] = {p.R, p.S, p.T};
   for (int axis = 0; axis < 3; ++axis) {
     sourceExtent_[axis] = inputGradient ? yExtent[axis] : xExtent[axis];
@@ -69,12 +77,13 @@ void Gather::chooseEdges() {
   const bool innerInside = voxels * axis.sourceStep + axis.minSource() >= 0 &&
                            (groups - 2) * voxels * axis.sourceStep + groupReach + overread < sourceExtent_[2];
   edgeVoxels_ = groupReach - axis.minSource() + 1;
-  if (groups < 4 || !innerInside || edgeVoxels_ > sourceExtent_[2]) return;
+  edgeOrigin_[0] = axis.minSource();
+  edgeOrigin_[1] = (axis.count - voxels) * axis.sourceStep + axis.minSource();
+  const bool edgesInside = edgeOrigin_[0] + edgeVoxels_ > 0 && edgeOrigin_[1] < sourceExtent_[2];
+  if (groups < 4 || !innerInside || !edgesInside || edgeVoxels_ > sourceExtent_[2]) return;
   edges_ = true;
   copies_ = false;
   padLeft_ = padRight_ = 0;
-  edgeOrigin_[0] = axis.minSource();
-  edgeOrigin_[1] = (axis.count - voxels) * axis.sourceStep + axis.minSource();
 }
 
 template <typename Visit>
@@ -94,10 +103,10 @@ Gather::Phase Gather::makePhase(const int64_t (&at)[3]) const {
   Phase phase;
   for (int a = 0; a < 3; ++a) {
     const int64_t stride = problem_.stride[a], pad = problem_.pad[a], dilation = problem_.dilation[a];
-    phase.axis[a] = inputGradient_ ? gradientAxis(sourceExtent_[a], kernel_[a], outputExtent_[a], stride, pad,
-                                                  dilation, at[a])
-                                   : forwardAxis(sourceExtent_[a], kernel_[a], outputExtent_[a], stride, pad,
-                                                 dilation);
+    phase.axis[a] =
+        inputGradient_
+            ? gradientAxis(sourceExtent_[a], kernel_[a], outputExtent_[a], stride, pad, dilation, at[a])
+            : forwardAxis(sourceExtent_[a], kernel_[a], outputExtent_[a], stride, pad, dilation);
   }
   phase.rowTaps = phase.axis[0].taps * phase.axis[1].taps;
   const GatherAxis& w = phase.axis[2];
@@ -122,11 +131,14 @@ size_t Gather::workspace() const {
   cursor.floats(paddedRow() + kSlack);
   cursor.floats(largestPack_);
   if (copies_) cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * paddedRow() + kSlack);
-  if (edges_) cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ + kSlack);
+  if (edges_)
+    cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ +
+                  kSlack);
   return cursor.used();
 }
 
-void Gather::run(const float* source, const float* w, const float* bias, float* output, void* workspace) const {
+void Gather::run(const float* source, const float* w, const float* bias, float* output,
+                 void* workspace) const {
   WorkspaceCursor cursor(workspace);
   float* const packedBias = cursor.floats(problem_.groups * vectors_ * kernels_.lanes);
   float* const zeroRow = cursor.floats(paddedRow() + kSlack);
@@ -141,7 +153,8 @@ void Gather::run(const float* source, const float* w, const float* bias, float* 
   }
   float* edges = nullptr;
   if (edges_) {
-    edges = cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ + kSlack);
+    edges = cursor.floats(
+        problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ + kSlack);
     copyEdges(source, edges);
   }
   forEachPhase([&](const Phase& phase) {
@@ -176,10 +189,12 @@ void Gather::copyEdges(const float* source, float* edges) const {
     for (int64_t edge = task * kRowsPerTask * 2; edge < end * 2; ++edge) {
       const float* const row = source + edge / 2 * sourceExtent_[2] * sourceChannels_;
       const int64_t origin = edgeOrigin_[edge % 2];
-      const int64_t first = std::max<int64_t>(0, origin), last = std::min(sourceExtent_[2], origin + edgeVoxels_);
+      const int64_t first = std::max<int64_t>(0, origin),
+                    last = std::min(sourceExtent_[2], origin + edgeVoxels_);
       float* const to = edges + edge * edgeFloats;
       float* const inside = std::fill_n(to, (first - origin) * sourceChannels_, 0.0f);
-      std::fill(std::copy(row + first * sourceChannels_, row + last * sourceChannels_, inside), to + edgeFloats, 0.0f);
+      std::fill(std::copy(row + first * sourceChannels_, row + last * sourceChannels_, inside),
+                to + edgeFloats, 0.0f);
     }
   });
   std::fill_n(edges + rows * 2 * edgeFloats, kSlack, 0.0f);
@@ -193,7 +208,9 @@ void Gather::packBias(const float* bias, float* packed) const {
   const int64_t copies = reduction_, half = kernels_.lanes / 2;
   for (int64_t group = 0; group < problem_.groups; ++group) {
     for (int64_t copy = 0; copy < copies; ++copy) {
-      std::copy_n(bias + group * produced_, produced_, packed + group * perGroup + copy * half);
+      for (int64_t k = 0; k < produced_; ++k) {
+        packed[group * perGroup + copy * half + k] = bias[(group * produced_ + k) % biasChannels_];
+      }
     }
   }
 }
@@ -213,7 +230,8 @@ void Gather::packWeights(const Phase& phase, const float* w, float* packed) cons
 }
 
 // Layout [rowTaps][segments][steps][vectors of the block, or shared taps][lanes].
-void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const {
+void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_t block,
+                       float* packed) const {
   const int64_t cPerGroup = problem_.C / problem_.groups, kPerGroup = problem_.K / problem_.groups;
   const int64_t lanes = kernels_.lanes;
   const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
@@ -231,7 +249,8 @@ void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_
       for (int64_t j = 0; j < axisW.taps; ++j) {
         const float* const tap = filters + ((r * kernel_[1] + s) * kernel_[2] + axisW.tap(j)) * cPerGroup;
         const int64_t segment = phase.segments > 1 ? j : 0;
-        float* const to = packed + (rowTap * phase.segments + segment) * segmentFloats + (phase.shared ? j * lanes : 0);
+        float* const to =
+            packed + (rowTap * phase.segments + segment) * segmentFloats + (phase.shared ? j * lanes : 0);
         const int64_t start = (phase.segments > 1 || phase.shared ? 0 : j * reduced_) + first;  // in the run
         for (int64_t c = 0; reduction_ == 2 && c < count; ++c) {
           const int64_t at = start + c;
@@ -268,7 +287,8 @@ int64_t Gather::groupSize(int64_t count, int vectors) const {
     const int64_t voxels = kGroupSizes[size];
     if (voxels > count) continue;
     const double tile = static_cast<double>(voxels * kernels_.maxGroups[vectors - 1][size]);
-    const double repeated = static_cast<double>(divideUp(count, voxels) * voxels) / static_cast<double>(count);
+    const double repeated =
+        static_cast<double>(divideUp(count, voxels) * voxels) / static_cast<double>(count);
     const double cost = repeated * std::max(1.0, (tile + vectors) / (tile * vectors));
     if (cost <= bestCost) {
       bestCost = cost;
@@ -277,14 +297,6 @@ int64_t Gather::groupSize(int64_t count, int vectors) const {
   }
   return best;
 }
-
-struct Gather::Tiling {
-  int64_t size;          // index into kGroupSizes
-  int64_t voxels;        // in a group
-  int64_t groupsPerRow;  // the last one overlaps its neighbour where voxels do not divide the row
-  bool sampleInner;
-  int64_t rows, rowsPerTask;
-};
 
 Gather::Tiling Gather::tilingOf(const Phase& phase) const {
   Tiling tiling;
@@ -328,8 +340,9 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
   const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
   const int64_t firstChannel = block * kMaxVectors * kernels_.lanes;
   const int64_t mostGroups = kernels_.maxGroups[vectors - 1][tiling.size];
-  const GatherKernel* const kernels = phase.shared ? kernels_.gatherShared[reduction_ - 1]
-                                                   : kernels_.gather[reduction_ - 1][vectors - 1][tiling.size];
+  const GatherKernel* const kernels = phase.shared
+                                          ? kernels_.gatherShared[reduction_ - 1]
+                                          : kernels_.gather[reduction_ - 1][vectors - 1][tiling.size];
 
   // A row offers up to three sources: the row itself and its two edges.
   const int64_t slots = edges_ ? 3 : 1;
@@ -353,7 +366,8 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
   tile.bias = buffers.bias + firstVector * kernels_.lanes;
   tile.channels = std::min<int64_t>(produced_ - firstChannel, vectors * kernels_.lanes);
 
-  const float* const weights = buffers.weights + firstVector * (packedFloats(phase) / (problem_.groups * vectors_));
+  const float* const weights =
+      buffers.weights + firstVector * (packedFloats(phase) / (problem_.groups * vectors_));
   const int64_t segmentFloats = phase.steps * phase.tapsPerStep() * vectors * kernels_.lanes;
   const int64_t rowFloats = paddedRow(), edgeFloats = edgeVoxels_ * sourceChannels_;
   int64_t unitRows = 0;
@@ -367,8 +381,8 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
       if (!inside) continue;
       for (int64_t s = 0; s < phase.segments; ++s) {
         const int64_t tap = axisW.offset(s);
-        if (phase.segments > 1 && (highest * axisW.sourceStep + tap < 0 ||
-                                   lowest * axisW.sourceStep + tap >= sourceExtent_[2])) {
+        if (phase.segments > 1 &&
+            (highest * axisW.sourceStep + tap < 0 || lowest * axisW.sourceStep + tap >= sourceExtent_[2])) {
           continue;
         }
         const int64_t tapFloats = tap * sourceChannels_, inEdge = (tap - edgeOrigin_[0]) * sourceChannels_;
@@ -377,7 +391,8 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
           const bool outside = from[row] < 0;
           *to++ = (outside ? buffers.zeroRow : buffers.source + from[row] * rowFloats) + tapFloats;
           for (int64_t edge = 0; edge + 1 < slots; ++edge) {
-            *to++ = (outside ? buffers.zeroRow : buffers.edges + (from[row] * 2 + edge) * edgeFloats) + inEdge;
+            *to++ =
+                (outside ? buffers.zeroRow : buffers.edges + (from[row] * 2 + edge) * edgeFloats) + inEdge;
           }
         }
         tileWeights[tile.segments++] = weights + (rowTap * phase.segments + s) * segmentFloats;
@@ -406,7 +421,8 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
         starts[g] = std::min(inRow * tiling.voxels, axisW.count - tiling.voxels);
         outputs[g] = rowOutputs[row] + starts[g] * tile.outputStride;
         offsets[g] = group * reduced_;
-        if (!edges_ || !(first || last)) offsets[g] += (starts[g] * axisW.sourceStep + padLeft_) * sourceChannels_;
+        if (!edges_ || !(first || last))
+          offsets[g] += (starts[g] * axisW.sourceStep + padLeft_) * sourceChannels_;
       }
       if (phase.segments > 1) {
         const bool oneRow = unitRows == 1;
@@ -417,8 +433,8 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
   }
 }
 
-// Finds the source rows of the index-th row of a phase, sourceRows[rowTap * kMaxGroups] each (-1: outside), and
-// returns the number of its output row.
+// Finds the source rows of the index-th row of a phase, sourceRows[rowTap * kMaxGroups] each (-1: outside),
+// and returns the number of its output row.
 int64_t Gather::placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const {
   const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1];
   const int64_t plane = axisD.count * axisH.count;

@@ -10,7 +10,8 @@ namespace voxgrad::cpu {
 
 class Gather {
  public:
-  Gather(const Conv3dProblem& problem, bool inputGradient);
+  // The bias repeats every biasChannels output channels.
+  Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
 
   size_t workspace() const;
   void run(const float* source, const float* w, const float* bias, float* output, void* workspace) const;
@@ -38,10 +39,11 @@ class Gather {
   void packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const;
   Tiling tilingOf(const Phase& phase) const;
   void runPhase(const Phase& phase, const Buffers& buffers) const;
-  void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column, int64_t firstRow,
-                 int64_t lastRow) const;
+  void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,
+                 int64_t firstRow, int64_t lastRow) const;
   int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;
 
+  const int64_t biasChannels_;
   const Conv3dProblem problem_;
   const Conv3dKernels& kernels_;
   const bool inputGradient_;

@@ -49,7 +49,8 @@ inline GatherAxis forwardAxis(int64_t source, int64_t kernel, int64_t output, in
 }
 
 // One phase of the input-gradient axis: the outputs h = phase + stride*i of dx read dy[p] where
-// p*stride + r*dilation - pad = h. Only every (stride / gcd)-th tap divides; the others belong to other phases.
+// p*stride + r*dilation - pad = h. Only every (stride / gcd)-th tap divides; the others belong to other
+// phases.
 inline GatherAxis gradientAxis(int64_t source, int64_t kernel, int64_t output, int64_t stride, int64_t pad,
                                int64_t dilation, int64_t phase) {
   const int64_t count = (output - phase + stride - 1) / stride;

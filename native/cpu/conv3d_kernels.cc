@@ -42,8 +42,9 @@ VOXGRAD_INLINE void gatherStep(vfloat (&sums)[Groups * V][Vectors], const float*
 // One reduction step of a group of 4 voxels in which source voxel i meets outputs i, i - 1 and i - 2, so that
 // 12 multiply-adds need 6 broadcasts.
 template <int Reduction, int Groups>
-VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const (&source)[Groups], int64_t stride,
-                               int64_t stride3, int64_t stride5, const float* weights, int step) {
+VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const (&source)[Groups],
+                               int64_t stride, int64_t stride3, int64_t stride5, const float* weights,
+                               int step) {
   vfloat w[3];
 #pragma GCC unroll 3
   for (int tap = 0; tap < 3; ++tap) w[tap] = load(weights + (step * 3 + tap) * kLanes);
@@ -172,8 +173,9 @@ void weightGradient(const WeightGradientTile& tile) {
       vfloat x[Vectors];
 #pragma GCC unroll 3
       for (int v = 0; v < Vectors; ++v) {
-        x[v] = Pieces == 1 ? load(window[v] + offset)
-                           : loadHalves(window[v * Pieces] + offset, window[v * Pieces + Pieces - 1] + offset);
+        x[v] = Pieces == 1
+                   ? load(window[v] + offset)
+                   : loadHalves(window[v * Pieces] + offset, window[v * Pieces + Pieces - 1] + offset);
       }
 #pragma GCC unroll 8
       for (int k = 0; k < Channels; ++k) {
@@ -205,7 +207,8 @@ void depthwise(const DepthwiseRow& row) {
         int64_t tap = row.firstTap;
         for (int64_t j = 0, at = base; j < row.taps; ++j, at += row.offsetStep, tap += row.tapStep) {
           if (at < 0 || at >= row.sourceVoxels) continue;
-          sum += loadFirst(source + at * row.channels, count) * loadFirst(weights + tap * row.channels, count);
+          sum +=
+              loadFirst(source + at * row.channels, count) * loadFirst(weights + tap * row.channels, count);
         }
       }
       storeFirst(row.output + voxel * row.outputStep * row.channels + channel, sum, count);
@@ -225,8 +228,8 @@ void depthwiseSum(const float* x, const float* dy, const DepthwiseSum& sum) {
     }
   }
   for (; voxel < sum.voxels; ++voxel) {
-    chains[0] += loadFirst(x + voxel * sum.xStride, sum.channels) *
-                 loadFirst(dy + voxel * sum.dyStride, sum.channels);
+    chains[0] +=
+        loadFirst(x + voxel * sum.xStride, sum.channels) * loadFirst(dy + voxel * sum.dyStride, sum.channels);
   }
   store(sum.sums, (chains[0] + chains[1]) + (chains[2] + chains[3]));
 }

@@ -13,12 +13,12 @@ namespace cpu {
 struct GatherTile {
   const float* const* sources;  // [segments][sourceRows]
   int64_t sourceRows;
-  const int64_t* rows;     // [groups]: a group's row among sourceRows, and
-  const int64_t* offsets;  // [groups]: where in it the run of its first voxel starts, in floats
+  const int64_t* rows;          // [groups]: a group's row among sourceRows, and
+  const int64_t* offsets;       // [groups]: where in it the run of its first voxel starts, in floats
   const float* const* weights;  // [segments]: packed [steps][vectors][lanes]
   int64_t segments;
-  int64_t steps;         // reduction steps in a segment, of `reduction` source floats each
-  int64_t sourceStride;  // floats between the runs of neighbouring voxels of a group
+  int64_t steps;          // reduction steps in a segment, of `reduction` source floats each
+  int64_t sourceStride;   // floats between the runs of neighbouring voxels of a group
   float* const* outputs;  // [groups]
   int64_t outputStride;   // floats between neighbouring voxels of a group
   const float* bias;      // [vectors][lanes]

@@ -37,7 +37,8 @@ WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(c
   channelBlocks_ = divideUp(kPerGroup_, channelBlock_);
 
   padLeft_ = p.pad[2];
-  padRight_ = std::max<int64_t>(0, (p.Q - 1) * p.stride[2] + (p.T - 1) * p.dilation[2] - p.pad[2] - (p.W - 1));
+  padRight_ =
+      std::max<int64_t>(0, (p.Q - 1) * p.stride[2] + (p.T - 1) * p.dilation[2] - p.pad[2] - (p.W - 1));
   copies_ = padLeft_ > 0 || padRight_ > 0 || run_ % pieceFloats_ != 0;
   if (!copies_) padLeft_ = padRight_ = 0;
 
@@ -46,7 +47,8 @@ WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(c
   const int64_t worth = std::max<int64_t>(1, p.flops() / kLeastFlops);
   slabs_ = std::min({rows_, divideUp(kTasks, columns_), divideUp(worth, columns_)});
   constexpr int64_t kChunkFloats = 8192;
-  rowsPerChunk_ = std::max<int64_t>(1, kChunkFloats / (rowFloats() / std::max<int64_t>(1, p.stride[1]) + p.Q * p.K));
+  rowsPerChunk_ =
+      std::max<int64_t>(1, kChunkFloats / (rowFloats() / std::max<int64_t>(1, p.stride[1]) + p.Q * p.K));
 }
 
 int64_t WeightGradient::vectorsOf(int64_t column) const {
@@ -111,8 +113,8 @@ void WeightGradient::padRows(const float* x, float* padded) const {
   std::fill_n(padded + rows * paddedFloats, kSlack, 0.0f);
 }
 
-void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* dy, int64_t slab, int64_t column,
-                             float* sums) const {
+void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* dy, int64_t slab,
+                             int64_t column, float* sums) const {
   const Conv3dProblem& p = problem_;
   const int64_t group = column / columnsPerGroup_;
   const int64_t vectors = vectorsOf(column), pieces = vectors * piecesPerVector_;
@@ -124,7 +126,8 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
   }
   std::fill_n(sums, channelBlocks_ * tileFloats(), 0.0f);
 
-  const float** const windows = threadScratch<const float*>(static_cast<size_t>(rowsPerChunk_ * (pieces + 2)));
+  const float** const windows =
+      threadScratch<const float*>(static_cast<size_t>(rowsPerChunk_ * (pieces + 2)));
   const float** const lines = windows + rowsPerChunk_ * pieces;
   const float** const gradients = lines + rowsPerChunk_;
   WeightGradientTile tile;
@@ -147,7 +150,8 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
         const int64_t h = y * p.stride[1] + part.s * p.dilation[1] - p.pad[1];
         const bool inside = d >= 0 && d < p.D && h >= 0 && h < p.H;
         const float* const source = inside ? x + ((n * p.D + d) * p.H + h) * rowFloats() : zeroRow;
-        windows[tile.rows * pieces + i] = source + (padLeft_ + part.offset) * p.C + group * cPerGroup_ + part.within;
+        windows[tile.rows * pieces + i] =
+            source + (padLeft_ + part.offset) * p.C + group * cPerGroup_ + part.within;
         reached = reached || inside;
       }
       if (reached) lines[tile.rows++] = dy + row * p.Q * p.K + group * kPerGroup_;
@@ -172,7 +176,8 @@ void WeightGradient::reduceColumn(int64_t column, const float* sums, float* dw) 
     const Piece part = piece(i);
     for (int64_t k = 0; k < kPerGroup_; ++k) {
       const float* const from = columnSums + k / channelBlock_ * tileFloats() +
-                                k % channelBlock_ * vectors * kernels_.lanes + (i - firstPiece) * pieceFloats_;
+                                k % channelBlock_ * vectors * kernels_.lanes +
+                                (i - firstPiece) * pieceFloats_;
       float* const to = dw + (group * kPerGroup_ + k) * filter + part.weight;
       std::copy_n(from, part.length, to);
       for (int64_t slab = 1; slab < slabs_; ++slab) {

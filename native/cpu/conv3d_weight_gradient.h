@@ -39,9 +39,9 @@ class WeightGradient {
   const Conv3dProblem problem_;
   const Conv3dKernels& kernels_;
   int64_t cPerGroup_, kPerGroup_;
-  bool oneRun_;             // the taps along W read one run of floats
-  int64_t run_;             // floats in a window run
-  int piecesPerVector_;     // 2: halves of a vector come from different places
+  bool oneRun_;                                  // the taps along W read one run of floats
+  int64_t run_;                                  // floats in a window run
+  int piecesPerVector_;                          // 2: halves of a vector come from different places
   int64_t pieceFloats_, piecesPerRun_, pieces_;  // pieces_ of one group
   int64_t vectors_;                              // of one group
   int64_t columnsPerGroup_, columns_;            // a column is up to kMaxWindowVectors vectors

@@ -133,7 +133,8 @@ static size_t prepareDropout(const Step& step) {
 
 static void runDropout(const Step& step) {
   const double rate = step.attributes.number("rate");
-  const uint32_t threshold = static_cast<uint32_t>(std::min(4294967295.0, std::floor(rate * 4294967296.0 + 0.5)));
+  const uint32_t threshold =
+      static_cast<uint32_t>(std::min(4294967295.0, std::floor(rate * 4294967296.0 + 0.5)));
   const float scale = static_cast<float>(1 / (1 - rate));
   const float* x = step.inputs[0].f32();
   float* y = step.output.f32();

@@ -2,8 +2,8 @@
 // number of threads.
 #pragma once
 
-#include <cstdint>
 #include <algorithm>
+#include <cstdint>
 
 #include "../core/thread_pool.h"
 

@@ -9,9 +9,15 @@ namespace voxgrad::cpu {
 
 using KernelTable = std::initializer_list<Kernel>;
 
+extern const KernelTable activationKernels;
+extern const KernelTable argmaxKernels;
 extern const KernelTable arithmeticKernels;
 extern const KernelTable convKernels;
 extern const KernelTable copyKernels;
+extern const KernelTable normKernels;
+extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
+extern const KernelTable resizeKernels;
+extern const KernelTable shapeKernels;
 
 }  // namespace voxgrad::cpu

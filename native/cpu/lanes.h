@@ -1,6 +1,7 @@
 // Per-channel work on runs of [rows, C]: elements are taken `lanes` at a time, a multiple of C that is wide
-// enough to fill vector registers whatever C is, so that inner loops run over lanes with coefficients or sums of
-// their own. Runs are cut into chunks whose size depends on C alone: results never depend on the thread count.
+// enough to fill vector registers whatever C is, so that inner loops run over lanes with coefficients or sums
+// of their own. Runs are cut into chunks whose size depends on C alone: results never depend on the thread
+// count.
 #pragma once
 
 #include <algorithm>
@@ -27,8 +28,8 @@ struct Lanes {
   int64_t chunksOf(int64_t count) const { return (count + chunk - 1) / chunk; }
 };
 
-// Calls f(segment, begin, count, task) for the chunks of `segments` consecutive runs of `count` elements each;
-// begin is the offset of the chunk from the first element of all.
+// Calls f(segment, begin, count, task) for the chunks of `segments` consecutive runs of `count` elements
+// each; begin is the offset of the chunk from the first element of all.
 template <class F>
 void forEachChunk(const Lanes& lanes, int64_t segments, int64_t count, F f) {
   const int64_t chunks = lanes.chunksOf(count);
@@ -43,9 +44,9 @@ inline size_t channelSumBytes(const Lanes& lanes, int64_t segments, int64_t coun
   return static_cast<size_t>(segments * lanes.chunksOf(count) * K * lanes.width) * sizeof(double);
 }
 
-// Sums K quantities over each of `segments` runs of `count` elements, channel by channel, in double precision:
-// add(begin, count, sums) adds the elements of a chunk to K rows of lanes.width sums; emit(segment, totals) gets
-// the K rows of totals, the first C of each row being those of the channels.
+// Sums K quantities over each of `segments` runs of `count` elements, channel by channel, in double
+// precision: add(begin, count, sums) adds the elements of a chunk to K rows of lanes.width sums;
+// emit(segment, totals) gets the K rows of totals, the first C of each row being those of the channels.
 template <int K, class Add, class Emit>
 void channelSums(const Lanes& lanes, int64_t segments, int64_t count, void* workspace, Add add, Emit emit) {
   double* partial = static_cast<double*>(workspace);

@@ -32,7 +32,8 @@ VOXGRAD_INLINE float floatOf(uint32_t bits) {
 constexpr float ln2High = 0.693359375f;
 constexpr float ln2Low = -2.12194440e-4f;
 
-// e^x, relative error below 2e-7; 0 below -87.3, where floats become denormal, and e^88.3 above 88.3. NaN stays NaN.
+// e^x, relative error below 2e-7; 0 below -87.3, where floats become denormal, and e^88.3 above 88.3. NaN
+// stays NaN.
 VOXGRAD_INLINE float expOf(float x) {
   const float bounded = x > 88.3f ? 88.3f : x < -87.3f ? -87.3f : x;
   // Adding 1.5 * 2^23 rounds to a whole number, which the lowest bits of the sum then hold.

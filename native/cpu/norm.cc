@@ -204,11 +204,10 @@ static void runGradientSums(const Step& step) {
   const double epsilon = epsilonOf(step);
   const float *x = step.inputs[0].f32(), *moments = step.inputs[1].f32(), *dy = step.inputs[2].f32();
   float* y = step.output.f32();
-  char* behindSums =
-      static_cast<char*>(step.workspace) + channelSumBytes(lanes, sets.sets, sets.count, 2);
-  const float* means = spreadCoefficients<1>(sets, lanes, behindSums, [&](int64_t set, int64_t c, float* value) {
-    value[0] = sets.momentsOf(moments, set, c)[0];
-  });
+  char* behindSums = static_cast<char*>(step.workspace) + channelSumBytes(lanes, sets.sets, sets.count, 2);
+  const float* means = spreadCoefficients<1>(
+      sets, lanes, behindSums,
+      [&](int64_t set, int64_t c, float* value) { value[0] = sets.momentsOf(moments, set, c)[0]; });
   channelSums<2>(
       lanes, sets.sets, sets.count, step.workspace,
       [&](int64_t begin, int64_t count, double* sums) {
@@ -251,10 +250,11 @@ static void runParameterGradient(const Step& step) {
 }
 
 // dx may be dy.
-VOXGRAD_CLONES static void inputGradientChunk(const float* __restrict x, const float* dy, int64_t count,
-                                              int64_t width, const float* __restrict mean,
-                                              const float* __restrict ofGradient, const float* __restrict ofInput,
-                                              const float* __restrict shift, float* dx) {
+VOXGRAD_CLONES static void inputGradientChunk(const float* x, const float* dy, int64_t count, int64_t width,
+                                              const float* __restrict mean,
+                                              const float* __restrict ofGradient,
+                                              const float* __restrict ofInput, const float* __restrict shift,
+                                              float* dx) {
   for (int64_t i = 0; i < count; i += width) {
     const int64_t n = count - i < width ? count - i : width;
 #pragma GCC ivdep
@@ -319,8 +319,8 @@ static void runInputGradient(const Step& step) {
     const int64_t width = lanes.width;
     const float* row = rows + set * 4 * width;
     if (batch)
-      inputGradientChunk(x + begin, dy + begin, count, width, row, row + width, row + 2 * width, row + 3 * width,
-                         dx + begin);
+      inputGradientChunk(x + begin, dy + begin, count, width, row, row + width, row + 2 * width,
+                         row + 3 * width, dx + begin);
     else
       scaleChunk(dy + begin, count, width, row + width, dx + begin);
   });

@@ -1,5 +1,5 @@
-// Max and average pooling over windows, the mean over space, and their gradients. Gradients gather: a task owns
-// the rows of the input gradient that it writes and visits the windows that reach them.
+// Max and average pooling over windows, the mean over space, and their gradients. Gradients gather: a task
+// owns the rows of the input gradient that it writes and visits the windows that reach them.
 #include <algorithm>
 
 #include "clones.h"
@@ -50,8 +50,8 @@ struct Pool {
     for (int i = 0; i < 3; i++) {
       Axis& axis = *axes[i];
       axis = {large.shape[i + 1], small.shape[i + 1], kernel[i], stride[i], padding[i]};
-      if (axis.kernel < 1 || axis.kernel > 1024 || axis.stride < 1 || axis.stride > 32768 || axis.padding < 0 ||
-          axis.padding * 2 > axis.kernel || axis.in + 2 * axis.padding < axis.kernel ||
+      if (axis.kernel < 1 || axis.kernel > 1024 || axis.stride < 1 || axis.stride > 32768 ||
+          axis.padding < 0 || axis.padding * 2 > axis.kernel || axis.in + 2 * axis.padding < axis.kernel ||
           axis.out != (axis.in + 2 * axis.padding - axis.kernel) / axis.stride + 1)
         refuse(step, "kernel, stride and padding of axis " + std::to_string(i) + " do not fit");
     }
@@ -101,17 +101,21 @@ static void runMaxPool(const Step& step) {
   const float* x = step.inputs[0].f32();
   float* y = step.output.f32();
   parallelFor(pool.samples * pool.d.out * pool.h.out, [&](int64_t line) {
-    const int64_t p = line % pool.h.out, z = line / pool.h.out % pool.d.out, n = line / pool.h.out / pool.d.out;
+    const int64_t p = line % pool.h.out, z = line / pool.h.out % pool.d.out,
+                  n = line / pool.h.out / pool.d.out;
     maxLine(pool, x + pool.inputLine(n, 0, 0), pool.d.taps(z), pool.h.taps(p), y + pool.outputLine(n, z, p));
   });
 }
 
-// Adds the gradients of one line of outputs to those of their maxima that lie in plane `d`, rows `rows`, of dx.
-VOXGRAD_CLONES static void scatterLine(const Pool& pool, const float* __restrict x, const float* __restrict dy,
-                                       Range ds, Range hs, int64_t d, Range rows, float* __restrict dx) {
+// Adds the gradients of one line of outputs to those of their maxima that lie in plane `d`, rows `rows`, of
+// dx.
+VOXGRAD_CLONES static void scatterLine(const Pool& pool, const float* __restrict x,
+                                       const float* __restrict dy, Range ds, Range hs, int64_t d, Range rows,
+                                       float* __restrict dx) {
   constexpr int64_t block = 64;
   const int64_t channels = pool.channels;
-  const int64_t h0 = hs.begin > rows.begin ? hs.begin : rows.begin, h1 = hs.end < rows.end ? hs.end : rows.end;
+  const int64_t h0 = hs.begin > rows.begin ? hs.begin : rows.begin,
+                h1 = hs.end < rows.end ? hs.end : rows.end;
   for (int64_t q = 0; q < pool.w.out; q++) {
     const Range ws = pool.w.taps(q);
     for (int64_t c0 = 0; c0 < channels; c0 += block) {
@@ -170,8 +174,8 @@ static void runMaxPoolGradient(const Step& step) {
 
 // What the sum over a window is divided by, as a factor.
 static float averageFactor(const Pool& pool, bool countPadding, Range ds, Range hs, Range ws) {
-  const int64_t count = countPadding ? pool.d.kernel * pool.h.kernel * pool.w.kernel
-                                     : ds.size() * hs.size() * ws.size();
+  const int64_t count =
+      countPadding ? pool.d.kernel * pool.h.kernel * pool.w.kernel : ds.size() * hs.size() * ws.size();
   return 1.0f / static_cast<float>(count);
 }
 
@@ -194,7 +198,8 @@ static void runAveragePool(const Step& step) {
   float* y = step.output.f32();
   const int64_t channels = pool.channels;
   parallelFor(pool.samples * pool.d.out * pool.h.out, [&](int64_t line) {
-    const int64_t p = line % pool.h.out, z = line / pool.h.out % pool.d.out, n = line / pool.h.out / pool.d.out;
+    const int64_t p = line % pool.h.out, z = line / pool.h.out % pool.d.out,
+                  n = line / pool.h.out / pool.d.out;
     const Range ds = pool.d.taps(z), hs = pool.h.taps(p);
     float* target = y + pool.outputLine(n, z, p);
     std::fill(target, target + pool.w.out * channels, 0.0f);

@@ -9,8 +9,10 @@ namespace voxgrad {
 static const std::map<std::string, const Kernel*>& byName() {
   static const auto* kernels = [] {
     auto* map = new std::map<std::string, const Kernel*>;
-    for (const cpu::KernelTable* family : 
-         {&cpu::arithmeticKernels, &cpu::convKernels, &cpu::copyKernels, &cpu::reduceKernels})
+    for (const cpu::KernelTable* family :
+         {&cpu::activationKernels, &cpu::argmaxKernels, &cpu::arithmeticKernels, &cpu::convKernels,
+          &cpu::copyKernels, &cpu::normKernels, &cpu::poolKernels, &cpu::reduceKernels, &cpu::resizeKernels,
+          &cpu::shapeKernels})
       for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
     return map;
   }();

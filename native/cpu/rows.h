@@ -1,5 +1,5 @@
-// Work on voxels with few channels: 64 rows of [.., C] at a time, turned so that the rows lie side by side and
-// fill the vector registers whatever C is.
+// Work on voxels with few channels: 64 rows of [.., C] at a time, turned so that the rows lie side by side
+// and fill the vector registers whatever C is.
 #pragma once
 
 #include "../core/tensor.h"
@@ -21,16 +21,16 @@ inline void expectFewChannels(const Step& step, const Tensor& tensor) {
 }
 
 // Defines name(args) from the template nameBody<C>(args), compiled for the usual channel counts, 0 being any.
-#define VOXGRAD_BY_CHANNELS(name, Args)                                  \
-  VOXGRAD_CLONES static void name##Of2(const Args& a) { name##Body<2>(a); } \
-  VOXGRAD_CLONES static void name##Of3(const Args& a) { name##Body<3>(a); } \
+#define VOXGRAD_BY_CHANNELS(name, Args)                                       \
+  VOXGRAD_CLONES static void name##Of2(const Args& a) { name##Body<2>(a); }   \
+  VOXGRAD_CLONES static void name##Of3(const Args& a) { name##Body<3>(a); }   \
   VOXGRAD_CLONES static void name##Of14(const Args& a) { name##Body<14>(a); } \
   VOXGRAD_CLONES static void name##OfAny(const Args& a) { name##Body<0>(a); } \
-  static void name(const Args& a) {                                      \
-    if (a.channels == 2) return name##Of2(a);                            \
-    if (a.channels == 3) return name##Of3(a);                            \
-    if (a.channels == 14) return name##Of14(a);                          \
-    name##OfAny(a);                                                      \
+  static void name(const Args& a) {                                           \
+    if (a.channels == 2) return name##Of2(a);                                 \
+    if (a.channels == 3) return name##Of3(a);                                 \
+    if (a.channels == 14) return name##Of14(a);                               \
+    name##OfAny(a);                                                           \
   }
 
 // Floats for a block of C channels, 0 being any number.
@@ -75,8 +75,8 @@ VOXGRAD_INLINE void rowMaxima(const float* block, int channels, float* largest) 
     }
 }
 
-// total[r] = sum over c of e(c, r) = exp(factor * (block[c][r] - largest[r])); `powers`, which may be the block
-// itself or null, takes the e(c, r).
+// total[r] = sum over c of e(c, r) = exp(factor * (block[c][r] - largest[r])); `powers`, which may be the
+// block itself or null, takes the e(c, r).
 template <int C>
 VOXGRAD_INLINE void rowExponentials(const float* block, int channels, float factor, const float* largest,
                                     float* total, float* powers) {

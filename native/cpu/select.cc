@@ -17,7 +17,9 @@ static size_t prepareLess(const Step& step) {
   return 0;
 }
 
-static void runLess(const Step& step) { step.output.u8()[0] = step.inputs[0].f32()[0] < step.inputs[1].f32()[0]; }
+static void runLess(const Step& step) {
+  step.output.u8()[0] = step.inputs[0].f32()[0] < step.inputs[1].f32()[0];
+}
 
 static size_t prepareSelect(const Step& step) {
   expectInputs(step, 3, 3);
@@ -37,7 +39,9 @@ static void runSelect(const Step& step) {
   uint8_t* to = static_cast<uint8_t*>(step.output.data);
   parallelRange(
       static_cast<int64_t>(step.output.bytes()),
-      [=](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin)); },
+      [=](int64_t begin, int64_t end) {
+        std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+      },
       chunkElements * 4);
 }
 

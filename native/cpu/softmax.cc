@@ -118,7 +118,9 @@ static void checkRows(const Step& step, size_t inputs) {
   }
 }
 
-static float factorOf(const Step& step) { return static_cast<float>(1.0 / step.attributes.number("temperature")); }
+static float factorOf(const Step& step) {
+  return static_cast<float>(1.0 / step.attributes.number("temperature"));
+}
 
 static size_t prepareSoftmax(const Step& step) {
   checkRows(step, 1);

@@ -13,5 +13,7 @@ export function recipeNamed(name: string): Recipe {
   if (recipe !== undefined) return recipe;
   const known = Object.keys(recipes);
   const hint = nearest(name, known);
-  throw new UsageError(`no recipe is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${known.join(", ")}`);
+  throw new UsageError(
+    `no recipe is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${known.join(", ")}`,
+  );
 }

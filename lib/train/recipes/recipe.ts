@@ -46,6 +46,9 @@ export interface Supervision {
 /** Cross-entropy + Dice loss of labelled patches, and what they were computed from. */
 export function supervise(logits: Value, labels: Value, config: Config): Supervision {
   const probabilities = softmax(logits);
-  const diceLoss = dice(probabilities, labels, { squared: config.dice === "squared", smooth: config.diceSmooth });
+  const diceLoss = dice(probabilities, labels, {
+    squared: config.dice === "squared",
+    smooth: config.diceSmooth,
+  });
   return { loss: add(crossEntropy(logits, labels), diceLoss), diceLoss, probabilities };
 }

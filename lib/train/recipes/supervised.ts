@@ -7,7 +7,9 @@ export const supervised: Recipe = {
   unlabeled: false,
   step({ networks, image, labels, mode, config }) {
     const parts = networks.map((network) => supervise(network.apply(image, mode), labels, config));
-    const metrics = Object.fromEntries(parts.map(({ diceLoss }, index) => [`dice.${networks[index].path}`, diceLoss]));
+    const metrics = Object.fromEntries(
+      parts.map(({ diceLoss }, index) => [`dice.${networks[index].path}`, diceLoss]),
+    );
     return { losses: parts.map(({ loss }) => loss), metrics };
   },
 };

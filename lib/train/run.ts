@@ -1,0 +1,116 @@
+import { existsSync } from "node:fs";
+import { appendFile, mkdir, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { writeAtomically } from "../data/atomic.ts";
+import { DataError, UsageError } from "../errors.ts";
+import { type Config, makeConfig } from "./config.ts";
+import type { Split } from "./data.ts";
+
+/** What a run folder says about itself in `config.json`. */
+export interface RunDescription {
+  readonly recipe: string;
+  readonly preset: string;
+  /** The dataset's folder. */
+  readonly data: string;
+  readonly config: Config;
+}
+
+export type Metrics = Readonly<Record<string, number>> & { readonly step: number };
+
+/**
+ * The folder of one training run: `config.json`, `split.json`, `metrics.jsonl`, `last.safetensors`,
+ * `best.safetensors` and `report.html`.
+ */
+export class RunFolder {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  file(
+    name:
+      | "config.json"
+      | "split.json"
+      | "metrics.jsonl"
+      | "last.safetensors"
+      | "best.safetensors"
+      | "report.html",
+  ): string {
+    return join(this.path, name);
+  }
+
+  /** Makes the folder for a new run; one that already holds something is refused. */
+  async create(description: RunDescription, split: Split): Promise<void> {
+    await mkdir(this.path, { recursive: true });
+    const held = await readdir(this.path);
+    if (held.length > 0)
+      throw new UsageError(
+        `${this.path} is not empty (${held[0]}, …): continue that run with --resume, or choose another folder`,
+      );
+    await this.writeJson("split.json", split);
+    await this.writeJson("config.json", description);
+  }
+
+  /** Reads the description of an existing run. Throws `DataError` when there is none or it cannot be used. */
+  async describe(): Promise<RunDescription> {
+    const description = (await this.readJson("config.json")) as RunDescription;
+    try {
+      return { ...description, config: makeConfig("recommended", description.config) };
+    } catch (error) {
+      throw new DataError(this.file("config.json"), (error as Error).message, { cause: error });
+    }
+  }
+
+  async split(): Promise<Split> {
+    return (await this.readJson("split.json")) as Split;
+  }
+
+  /** Adds one line to the metrics. */
+  async log(metrics: Metrics): Promise<void> {
+    await appendFile(this.file("metrics.jsonl"), `${JSON.stringify(metrics)}\n`);
+  }
+
+  /** All metrics so far; a line cut short by a crash is left out. */
+  async metrics(): Promise<Metrics[]> {
+    if (!existsSync(this.file("metrics.jsonl"))) return [];
+    const text = await readFile(this.file("metrics.jsonl"), "utf8");
+    return text.split("\n").flatMap((line) => {
+      try {
+        return [JSON.parse(line) as Metrics];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  /** Drops the metrics behind `step`, which a resumed run will write again. */
+  async rewindMetrics(step: number): Promise<void> {
+    const kept = (await this.metrics()).filter((line) => line.step <= step);
+    const text = kept.map((line) => `${JSON.stringify(line)}\n`).join("");
+    await writeAtomically(this.file("metrics.jsonl"), [Buffer.from(text)]);
+  }
+
+  private async writeJson(name: "config.json" | "split.json", value: unknown): Promise<void> {
+    await writeAtomically(this.file(name), [Buffer.from(`${JSON.stringify(value, undefined, 2)}\n`)]);
+  }
+
+  private async readJson(name: "config.json" | "split.json"): Promise<unknown> {
+    const path = this.file(name);
+    let text: string;
+    try {
+      text = await readFile(path, "utf8");
+    } catch (error) {
+      throw new DataError(
+        path,
+        `there is no run in this folder (${(error as NodeJS.ErrnoException).code ?? "unreadable"})`,
+        { cause: error },
+      );
+    }
+    try {
+      return JSON.parse(text) as unknown;
+    } catch (error) {
+      throw new DataError(path, `not JSON: ${(error as Error).message}`, { cause: error });
+    }
+  }
+}

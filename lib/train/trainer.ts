@@ -1,0 +1,245 @@
+import { existsSync } from "node:fs";
+import type { Plan } from "../compile/plan.ts";
+import { disposeStates } from "../compile/states.ts";
+import type { Case } from "../data/dataset.ts";
+import { DataError, NotFiniteError } from "../errors.ts";
+import { reestimateFromPatches } from "./reestimate.ts";
+import { constantRate, polynomial, rampUp, type Schedule, stepwise } from "../optim/schedule.ts";
+import type { Device } from "../runtime/device.ts";
+import { readCheckpoint, restore, saveCheckpoint, snapshot } from "./checkpoint.ts";
+import type { Config } from "./config.ts";
+import { Batches, loadVolume, type LoadedVolume, type Split } from "./data.ts";
+import type { Recipe } from "./recipes/index.ts";
+import type { Metrics, RunFolder } from "./run.ts";
+import { compileStep, type Learners, makeLearners } from "./step.ts";
+import { validate } from "./validate.ts";
+
+export interface TrainOptions {
+  readonly recipe: Recipe;
+  readonly config: Config;
+  readonly cases: readonly Case[];
+  readonly split: Split;
+  readonly run: RunFolder;
+  readonly device: Device;
+  /** Continue from the folder's last checkpoint. */
+  readonly resume?: boolean;
+  /** When it is aborted, the step under way is finished and saved. */
+  readonly signal?: AbortSignal;
+  readonly listener?: TrainListener;
+}
+
+/** What a caller may follow of a run; every method is optional. */
+export interface TrainListener {
+  onLoad?(done: number, total: number): void;
+  onWarning?(text: string): void;
+  onPlan?(plan: Plan, firstStep: number): void;
+  onStep?(metrics: Metrics): void;
+  onCheckpoint?(step: number, score: number, best: boolean): void;
+}
+
+export interface TrainResult {
+  /** Steps done, over all sittings. */
+  readonly steps: number;
+  /** False when the signal ended it early. */
+  readonly finished: boolean;
+  /** The last step's metrics. */
+  readonly last: Metrics | undefined;
+}
+
+/** How far a run has come; kept in its checkpoints. */
+interface Progress {
+  step: number;
+  /** Highest score of a checkpoint so far. */
+  best: number;
+  /** Sum and number of the losses since the last checkpoint. */
+  lossSum: number;
+  lossCount: number;
+}
+
+/**
+ * Trains by a recipe until the last step or the signal. The same configuration and cases give the same bits,
+ * however often the run was interrupted and resumed.
+ *
+ * @throws {NotFiniteError} when a loss is not finite; the last checkpoint stays as it was.
+ */
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  const { config, recipe, device, listener } = options;
+  const volumes = await loadAll(options);
+  const pick = (ids: readonly string[]) => ids.map((id) => volumes.get(id) as LoadedVolume);
+  const labeled = pick(options.split.labeled);
+  const unlabeled = pick(options.split.unlabeled);
+  const batches = new Batches(config, recipe, labeled, unlabeled);
+  const learners = makeLearners(config);
+  const plan = await compileStep(config, recipe, learners, device);
+  try {
+    const progress = options.resume
+      ? await resumeFrom(options, learners)
+      : { step: 0, best: -Infinity, lossSum: 0, lossCount: 0 };
+    listener?.onPlan?.(plan, progress.step);
+    const last = await runSteps(options, plan, batches, learners, progress, pick(options.split.validation));
+    const finished = progress.step === config.steps;
+    if (finished && config.reestimateBatches > 0)
+      await reestimate(options, learners, progress, unlabeled.length > 0 ? unlabeled : labeled);
+    return { steps: progress.step, finished, last };
+  } finally {
+    plan.dispose();
+    disposeStates(device, learners.everything.values());
+  }
+}
+
+async function loadAll({
+  cases,
+  split,
+  config,
+  recipe,
+  listener,
+}: TrainOptions): Promise<Map<string, LoadedVolume>> {
+  const needed = new Set([...split.labeled, ...split.validation]);
+  if (recipe.unlabeled || config.reestimateBatches > 0) for (const id of split.unlabeled) needed.add(id);
+  const chosen = cases.filter(({ id }) => needed.has(id));
+  const volumes = new Map<string, LoadedVolume>();
+  for (const [index, each] of chosen.entries()) {
+    volumes.set(each.id, await loadVolume(each, config, (text) => listener?.onWarning?.(text)));
+    listener?.onLoad?.(index + 1, chosen.length);
+    needed.delete(each.id);
+  }
+  for (const id of split.unlabeled) needed.delete(id);
+  for (const id of needed)
+    throw new DataError(id, "the run's split names this case and the dataset does not hold it");
+  return volumes;
+}
+
+async function runSteps(
+  options: TrainOptions,
+  plan: Plan,
+  batches: Batches,
+  learners: Learners,
+  progress: Progress,
+  validation: readonly LoadedVolume[],
+): Promise<Metrics | undefined> {
+  const { config, run, signal, listener } = options;
+  const rate = scheduleOf(config);
+  let metrics: Metrics | undefined;
+  let saved = progress.step;
+  while (progress.step < config.steps && signal?.aborted !== true) {
+    const { step } = progress;
+    const learningRate = rate(step, config.steps);
+    const unsupervisedWeight = config.unsupervisedWeight * rampUp(step, config.rampShare * config.steps);
+    const key = Int32Array.of(config.seed, step);
+    const results = await runStep(
+      plan,
+      { ...batches.at(step), key, learningRate, unsupervisedWeight },
+      options,
+      step,
+    );
+    progress.step++;
+    for (const [name, value] of Object.entries(results)) {
+      if (!name.startsWith("loss.")) continue;
+      progress.lossSum += value;
+      progress.lossCount++;
+    }
+    metrics = { step: progress.step, learningRate, unsupervisedWeight, ...results };
+    await run.log(metrics);
+    listener?.onStep?.(metrics);
+    if (progress.step % config.checkpointEvery === 0 || progress.step === config.steps) {
+      await checkpoint(options, learners, progress, validation);
+      saved = progress.step;
+    }
+  }
+  // Stopped between checkpoints: the sums go along, so that the score of the next one comes out the same.
+  if (saved < progress.step) await saveLast(options, learners, progress);
+  return metrics;
+}
+
+async function runStep(
+  plan: Plan,
+  feed: Parameters<Plan["run"]>[0],
+  { run }: TrainOptions,
+  step: number,
+): Promise<Record<string, number>> {
+  try {
+    const outputs = await plan.run(feed);
+    return Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, value[0]]));
+  } catch (error) {
+    if (!(error instanceof NotFiniteError)) throw error;
+    const kept = existsSync(run.file("last.safetensors"))
+      ? `; ${run.file("last.safetensors")} is the last good checkpoint`
+      : "";
+    throw new NotFiniteError(
+      error.tensor,
+      `step ${step + 1}: the loss is not finite; the first bad tensor is ${error.tensor}${kept}. ` +
+        `A lower learningRate is the usual remedy`,
+    );
+  }
+}
+
+/** Scores the run, saves it, and keeps the best apart. */
+async function checkpoint(
+  options: TrainOptions,
+  learners: Learners,
+  progress: Progress,
+  validation: readonly LoadedVolume[],
+): Promise<void> {
+  const { config, run, device, listener } = options;
+  const score =
+    validation.length > 0
+      ? await validate(learners.networks, device, validation, config)
+      : -progress.lossSum / Math.max(1, progress.lossCount);
+  if (validation.length > 0) await run.log({ step: progress.step, validationDice: score });
+  progress.lossSum = 0;
+  progress.lossCount = 0;
+  const isBest = score > progress.best;
+  if (isBest) {
+    progress.best = score;
+    await saveCheckpoint(
+      run.file("best.safetensors"),
+      await snapshot(device, learners.weights, { step: String(progress.step) }),
+    );
+  }
+  await saveLast(options, learners, progress);
+  listener?.onCheckpoint?.(progress.step, score, isBest);
+}
+
+async function saveLast(
+  { run, device }: TrainOptions,
+  learners: Learners,
+  progress: Progress,
+): Promise<void> {
+  const metadata = { step: String(progress.step), progress: JSON.stringify(progress) };
+  await saveCheckpoint(run.file("last.safetensors"), await snapshot(device, learners.everything, metadata));
+}
+
+async function resumeFrom({ run, device }: TrainOptions, learners: Learners): Promise<Progress> {
+  const path = run.file("last.safetensors");
+  const file = await readCheckpoint(path);
+  await restore(device, learners.everything, file, path);
+  const stored = JSON.parse(file.metadata.progress ?? "{}") as Partial<Progress>;
+  if (typeof stored.step !== "number")
+    throw new DataError(path, "this checkpoint does not say how far its run had come");
+  // JSON has no infinity: a run stopped before its first checkpoint has no best score yet.
+  const progress = {
+    step: stored.step,
+    best: stored.best ?? -Infinity,
+    lossSum: stored.lossSum ?? 0,
+    lossCount: stored.lossCount ?? 0,
+  };
+  await run.rewindMetrics(progress.step);
+  return progress;
+}
+
+async function reestimate(
+  options: TrainOptions,
+  learners: Learners,
+  progress: Progress,
+  volumes: readonly LoadedVolume[],
+): Promise<void> {
+  const { config, device } = options;
+  await reestimateFromPatches(learners.networks, device, config, volumes, config.reestimateBatches);
+  await saveLast(options, learners, progress);
+}
+
+function scheduleOf({ schedule, learningRate, decayPower, decayEvery, decayFactor }: Config): Schedule {
+  if (schedule === "poly") return polynomial(learningRate, decayPower);
+  if (schedule === "step") return stepwise(learningRate, decayEvery, decayFactor);
+  return constantRate(learningRate);
+}
