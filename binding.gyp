@@ -2,6 +2,7 @@
   "variables": {
     "isa_sources%": ["<!@(node tools/sources.mjs isa)"],
     "plain_sources%": ["<!@(node tools/sources.mjs plain)"],
+    "static_runtime%": "<!(node tools/static-runtime.mjs)",
     "sanitize%": "false"
   },
   "target_defaults": {
@@ -17,6 +18,9 @@
       ["sanitize=='true'", {
         "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g1", "-O1"],
         "ldflags": ["-fsanitize=address,undefined"]
+      }],
+      ["static_runtime=='true' and sanitize!='true'", {
+        "ldflags": ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
       }]
     ]
   },
@@ -25,7 +29,7 @@
       "target_name": "voxgrad",
       "sources": ["<@(plain_sources)"],
       "include_dirs": ["<!@(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED"],
+      "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS", "NODE_API_NO_EXTERNAL_BUFFERS_ALLOWED", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "dependencies": ["cpu_portable"],
       "conditions": [
         ["target_arch=='x64'", { "dependencies": ["cpu_avx2", "cpu_avx512"] }]

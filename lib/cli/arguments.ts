@@ -27,6 +27,8 @@ export interface OptionSpec {
   multiple?: boolean;
   /** Absence is a UsageError, and the value is never undefined. */
   required?: boolean;
+  /** What the option stands for when it is given without a value; the value is then optional (text only). */
+  bare?: string;
 }
 
 export interface PositionalSpec {
@@ -67,6 +69,8 @@ interface CommandBase {
   usage: string;
   /** Whole command lines that work when copied. */
   examples: readonly string[];
+  /** Sentences below the options: what a user must know that fits no single option. */
+  notes?: readonly string[];
 }
 
 export interface CommandDefinition<O extends OptionSpecs, P extends readonly PositionalSpec[]>
@@ -113,7 +117,7 @@ export function parseArguments(
   argv: readonly string[],
 ): Parsed {
   const { tokens } = parseArgs({
-    args: [...argv],
+    args: fillBare(specs, argv),
     options: Object.fromEntries(
       Object.entries(specs).map(([name, spec]) => [
         name,
@@ -145,6 +149,18 @@ export function parseArguments(
       : (values[0] ?? (spec.type === "boolean" ? false : undefined));
   }
   return { options, positionals: readPositionals(wanted, words) };
+}
+
+/** Gives options that were typed without their optional value the one they stand for. */
+function fillBare(specs: OptionSpecs, argv: readonly string[]): string[] {
+  const end = argv.indexOf("--");
+  return argv.map((word, i) => {
+    const bare = word.startsWith("--") ? specs[word.slice(2)]?.bare : undefined;
+    if (bare === undefined || (end >= 0 && i > end)) return word;
+    const next = argv[i + 1];
+    const alone = next === undefined || (next.startsWith("-") && next !== "-");
+    return alone ? `${word}=${bare}` : word;
+  });
 }
 
 interface OptionToken {
@@ -230,7 +246,8 @@ export function didYouMean(candidate: string | undefined): string {
 export function optionUsage(name: string, spec: OptionSpec): string {
   if (spec.type === "boolean") return spec.default === true ? `--no-${name}` : `--${name}`;
   const fallback = spec.type === "string" ? "TEXT" : "N";
-  return `--${name} ${spec.placeholder ?? spec.choices?.join("|") ?? fallback}`;
+  const value = spec.placeholder ?? spec.choices?.join("|") ?? fallback;
+  return spec.bare === undefined ? `--${name} ${value}` : `--${name} [${value}]`;
 }
 
 function camelCase(name: string): string {

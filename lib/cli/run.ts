@@ -1,10 +1,14 @@
+import { getSystemErrorMap } from "node:util";
 import { nearest, UsageError, VoxgradError } from "../errors.ts";
 import { type Command, type Context, didYouMean, optionUsage } from "./arguments.ts";
 import { paint, visibleWidth, type Writer } from "./style.ts";
 
+/** Exit status of a command that Ctrl-C ended: what shells expect, so that `train && predict` goes no further. */
+export const STOPPED = 130;
+
 /**
  * Runs the command that `argv` (without node and script) names. Resolves to the exit status: 0 done, 1 failed, 2 the
- * command line could not be understood. Never rejects: what went wrong is on `context.stderr`.
+ * command line could not be understood, 130 stopped by Ctrl-C. Never rejects: what went wrong is on `context.stderr`.
  */
 export async function runCli(
   commands: readonly Command[],
@@ -54,9 +58,13 @@ function report(error: unknown, running: Command | undefined, { stderr, signal }
     stderr.write(`${label} ${error.message} [${error.code}]\n`);
     return 1;
   }
+  if (isSystemError(error) && error.syscall !== undefined) {
+    stderr.write(`${label} ${describeSystemError(error)}\n`);
+    return 1;
+  }
   if (signal.aborted && error instanceof Error && error.name === "AbortError") {
     stderr.write(`${label} stopped\n`);
-    return 1;
+    return STOPPED;
   }
   stderr.write(`${label} ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return 1;
@@ -64,6 +72,12 @@ function report(error: unknown, running: Command | undefined, { stderr, signal }
 
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && "code" in error;
+}
+
+/** `/scans/a.nii: no space left on device (ENOSPC, write)`: what the operating system refused, without a stack. */
+function describeSystemError({ code, syscall, path, errno, message }: NodeJS.ErrnoException): string {
+  const reason = errno === undefined ? message : (getSystemErrorMap().get(errno)?.[1] ?? message);
+  return `${path === undefined ? "" : `${path}: `}${reason} (${code}, ${syscall})`;
 }
 
 function asksForHelp(argv: readonly string[]): boolean {
@@ -122,6 +136,10 @@ export function commandHelp(command: Command, stream: Writer): string {
     ...section("Usage", [`  voxgrad ${command.name} ${command.usage}`.trimEnd()]),
     ...section("Arguments", aligned(positionals)),
     ...section("Options", aligned([...options, ["-h, --help", "show this text"]])),
+    ...section(
+      "Notes",
+      (command.notes ?? []).flatMap((note) => wrap(note, LINE_WIDTH - 2).map((line) => `  ${line}`)),
+    ),
     ...section(
       "Examples",
       command.examples.map((example) => `  ${example}`),

@@ -29,6 +29,22 @@ export async function compile<Names extends string>(
   trace: (graph: Graph) => Readonly<Record<Names, Value>>,
   options: CompileOptions = {},
 ): Promise<Plan<Names>> {
+  const device = options.device ?? openDevice();
+  const plan = planOnly(trace, { ...options, device });
+  await plan.load((state) => stateMemory(device, state));
+  return plan;
+}
+
+/**
+ * The plan that `compile` would make, without taking device memory: it prints itself and knows its peak memory
+ * and operations, however large they are, and cannot be run.
+ *
+ * @throws {ShapeError} while tracing, when operands do not fit.
+ */
+export function planOnly<Names extends string>(
+  trace: (graph: Graph) => Readonly<Record<Names, Value>>,
+  options: CompileOptions = {},
+): Plan<Names> {
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
@@ -36,9 +52,7 @@ export async function compile<Names extends string>(
   verify(graph);
   const device = options.device ?? openDevice();
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
-  const plan = new Plan<Names>(graph, device, layout);
-  await plan.load((state) => stateMemory(device, state));
-  return plan;
+  return new Plan<Names>(graph, device, layout);
 }
 
 export interface PlanLayout {

@@ -24,9 +24,10 @@ const layouts =
   "a label has the name of its image (.nii or .nii.gz), an image without a label is unlabelled";
 
 /** Name without its ending -> path. */
-type Stems = Map<string, string>;
+export type Stems = Map<string, string>;
 
-async function niftiFiles(folder: string): Promise<Stems> {
+/** The .nii and .nii.gz files of a folder, by name. Throws DataError when two differ in their ending alone. */
+export async function niftiFiles(folder: string): Promise<Stems> {
   const names = (await readdir(folder)).filter((name) => /^[^.].*\.nii(\.gz)?$/.test(name)).sort();
   const stems: Stems = new Map();
   for (const name of names) {

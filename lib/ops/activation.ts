@@ -25,7 +25,7 @@ const reluOp = defineOp({
 const reluGradientOp = defineOp({
   name: "reluGradient",
   infer: ([y, dy]) => inferGradient("reluGradient", y, dy),
-  grad: ([y], ddx) => [null, reluGradientOp([y, ddx], {})],
+  grad: ([y], ddx): (Value | null)[] => [null, reluGradientOp([y, ddx], {})],
   flops: perElement(1),
   inPlace: 1,
 });
@@ -45,7 +45,7 @@ const leakyReluOp = defineOp<{ slope: number }>({
 const leakyReluGradientOp = defineOp<{ slope: number }>({
   name: "leakyReluGradient",
   infer: ([y, dy]) => inferGradient("leakyReluGradient", y, dy),
-  grad: ([y], ddx, _dx, attributes) => [null, leakyReluGradientOp([y, ddx], attributes)],
+  grad: ([y], ddx, _dx, attributes): (Value | null)[] => [null, leakyReluGradientOp([y, ddx], attributes)],
   flops: perElement(2),
   inPlace: 1,
 });

@@ -9,7 +9,9 @@ const argmaxOp = defineOp({
     expectDType("argmax", "the input", x, "f32");
     expectRank("argmax", "the input [N, D, H, W, C]", x, 5);
     if (x.shape[4] > 256)
-      throw new ShapeError(`argmax: labels are bytes, so at most 256 channels are possible, found ${formatType(x)}`);
+      throw new ShapeError(
+        `argmax: labels are bytes, so at most 256 channels are possible, found ${formatType(x)}`,
+      );
     return { dtype: "u8", shape: x.shape.slice(0, 4) };
   },
   grad: "none",

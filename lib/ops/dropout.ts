@@ -22,7 +22,7 @@ const dropoutOp = defineOp<{ rate: number; stream: number; channels: boolean }>(
       throw new ShapeError(`dropout: whole channels need [N, ..., C], found ${formatType(x)}`);
     return x;
   },
-  grad: ([, key], dy, _y, attributes) => [dropoutOp([dy, key], attributes), null],
+  grad: ([, key], dy, _y, attributes): (Value | null)[] => [dropoutOp([dy, key], attributes), null],
   flops: perElement(1),
   inPlace: 0,
 });

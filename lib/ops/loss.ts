@@ -12,12 +12,12 @@ function expectVoxels(op: string, what: string, value: TensorType, x: TensorType
 
 const scalar: TensorType = { dtype: "f32", shape: [] };
 
-interface CrossEntropy extends Record<string, number | readonly number[]> {
+type CrossEntropy = {
   /** One weight per class, or none. */
   weights: readonly number[];
   /** The label that does not count; -1 for none. */
   ignore: number;
-}
+};
 
 function inferCrossEntropy(
   op: string,
@@ -65,10 +65,10 @@ const crossEntropyGradOp = defineOp<CrossEntropy>({
 });
 
 /** Per class, and per sample or not, the sums that Dice is made of: `[S, C, 3]` of p g, of p or p^2, and of g. */
-interface DiceSums extends Record<string, boolean> {
+type DiceSums = {
   squared: boolean;
   perSample: boolean;
-}
+};
 
 function diceSumsType(op: string, probabilities: Value, labels: Value, { perSample }: DiceSums): TensorType {
   expectChannels(op, "probabilities", probabilities);
@@ -99,10 +99,10 @@ const diceSumsGradOp = defineOp<DiceSums>({
   inPlace: 0,
 });
 
-interface DiceOfSums extends Record<string, number | boolean> {
+type DiceOfSums = {
   smooth: number;
   background: boolean;
-}
+};
 
 function checkDiceOfSums(op: string, sums: Value, { smooth, background }: DiceOfSums): void {
   expectDType(op, "the sums", sums, "f32");
@@ -136,9 +136,9 @@ const diceOfSumsGradOp = defineOp<DiceOfSums>({
   inPlace: 0,
 });
 
-interface MaskedMse extends Record<string, boolean> {
+type MaskedMse = {
   background: boolean;
-}
+};
 
 function inferMaskedMse(
   op: string,

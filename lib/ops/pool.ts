@@ -54,7 +54,7 @@ const flopsOf = (small: TensorType, { kernel }: Window) => elements(small.shape)
 const maxPoolOp = defineOp<Window>({
   name: "maxPool3d",
   infer: ([x], window) => inferPool("maxPool3d", x, window),
-  grad: ([x], dy, _y, window) => [maxPoolGradientOp([x, dy], window)],
+  grad: ([x], dy, _y, window): Value[] => [maxPoolGradientOp([x, dy], window)],
   flops: (_inputs, y, window) => flopsOf(y, window),
 });
 
@@ -73,7 +73,9 @@ const maxPoolGradientOp = defineOp<Window>({
 const averagePoolOp = defineOp<AverageWindow>({
   name: "averagePool3d",
   infer: ([x], window) => inferPool("averagePool3d", x, window),
-  grad: ([x], dy, _y, window) => [averagePoolGradientOp([dy], { ...window, size: x.shape.slice(1, 4) })],
+  grad: ([x], dy, _y, window): Value[] => [
+    averagePoolGradientOp([dy], { ...window, size: x.shape.slice(1, 4) }),
+  ],
   flops: (_inputs, y, window) => flopsOf(y, window),
 });
 
@@ -87,7 +89,9 @@ const averagePoolGradientOp = defineOp<AverageWindow & { readonly size: readonly
     expectShape(op, "the output gradient", dy, inferPool(op, x, window).shape);
     return x;
   },
-  grad: (_inputs, ddx, _dx, { size: _size, ...window }) => [averagePoolOp([ddx], window)],
+  grad: (_inputs, ddx, _dx, { kernel, stride, padding, countIncludePad }): Value[] => [
+    averagePoolOp([ddx], { kernel, stride, padding, countIncludePad }),
+  ],
   flops: ([dy], _dx, window) => flopsOf(dy, window),
 });
 
@@ -97,7 +101,7 @@ const globalAveragePoolOp = defineOp({
     expectActivation("globalAveragePool", "the input", x);
     return { dtype: "f32", shape: [x.shape[0], 1, 1, 1, x.shape[4]] };
   },
-  grad: ([x], dy) => [globalAveragePoolGradientOp([dy], { size: x.shape.slice(1, 4) })],
+  grad: ([x], dy): Value[] => [globalAveragePoolGradientOp([dy], { size: x.shape.slice(1, 4) })],
   flops: ([x]) => perElement(1)([], x),
 });
 
@@ -109,7 +113,7 @@ const globalAveragePoolGradientOp = defineOp<{ size: readonly number[] }>({
     expectShape(op, "the output gradient", dy, [dy.shape[0], 1, 1, 1, dy.shape[4]]);
     return { dtype: "f32", shape: [dy.shape[0], ...size, dy.shape[4]] };
   },
-  grad: (_inputs, ddx) => [globalAveragePoolOp([ddx], {})],
+  grad: (_inputs, ddx): Value[] => [globalAveragePoolOp([ddx], {})],
   flops: perElement(1),
 });
 

@@ -31,14 +31,16 @@ function inferResize(op: string, x: TensorType, { size }: Sampling): TensorType 
 const resizeOp = defineOp<Sampling>({
   name: "resize",
   infer: ([x], sampling) => inferResize("resize", x, sampling),
-  grad: ([x], dy, _y, sampling) => [resizeGradientOp([dy], { ...sampling, size: x.shape.slice(1, 4) })],
+  grad: ([x], dy, _y, sampling): Value[] => [
+    resizeGradientOp([dy], { ...sampling, size: x.shape.slice(1, 4) }),
+  ],
   flops: (_inputs, y, { linear }) => perElement(linear ? 14 : 0)([], y),
 });
 
 const resizeGradientOp = defineOp<Sampling>({
   name: "resizeGradient",
   infer: ([dy], sampling) => inferResize("resizeGradient", dy, sampling),
-  grad: ([dy], ddx, _dx, sampling) => [resizeOp([ddx], { ...sampling, size: dy.shape.slice(1, 4) })],
+  grad: ([dy], ddx, _dx, sampling): Value[] => [resizeOp([ddx], { ...sampling, size: dy.shape.slice(1, 4) })],
   flops: ([dy], _dx, { linear }) => perElement(linear ? 14 : 1)([], dy),
 });
 

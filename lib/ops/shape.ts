@@ -34,7 +34,7 @@ const concatOp = defineOp<{ axis: number }>({
       inputs.reduce((total, { shape }) => total + shape[axis], 0),
     );
   },
-  grad: (inputs, dy, _y, { axis }) => {
+  grad: (inputs, dy, _y, { axis }): Value[] => {
     let start = 0;
     return inputs.map(({ shape }) => {
       const part = sliceOp([dy], { axis, start, length: shape[axis] });
@@ -53,7 +53,7 @@ const sliceOp = defineOp<Cut & { readonly length: number }>({
       throw new ShapeError(`slice: ${length} from ${start} of axis ${axis} lies outside ${formatType(x)}`);
     return withExtent(x, axis, length);
   },
-  grad: ([x], dy, _y, { axis, start }) => [padSliceOp([dy], { axis, start, extent: x.shape[axis] })],
+  grad: ([x], dy, _y, { axis, start }): Value[] => [padSliceOp([dy], { axis, start, extent: x.shape[axis] })],
   flops: () => 0,
 });
 
@@ -62,10 +62,12 @@ const padSliceOp = defineOp<Cut & { readonly extent: number }>({
   infer: ([x], { axis, start, extent }) => {
     const whole = Number.isInteger(start) && Number.isInteger(extent);
     if (!whole || start < 0 || start + x.shape[axis] > extent)
-      throw new ShapeError(`padSlice: ${formatType(x)} at ${start} of axis ${axis} exceeds the extent ${extent}`);
+      throw new ShapeError(
+        `padSlice: ${formatType(x)} at ${start} of axis ${axis} exceeds the extent ${extent}`,
+      );
     return withExtent(x, axis, extent);
   },
-  grad: ([x], dy, _y, { axis, start }) => [sliceOp([dy], { axis, start, length: x.shape[axis] })],
+  grad: ([x], dy, _y, { axis, start }): Value[] => [sliceOp([dy], { axis, start, length: x.shape[axis] })],
   flops: () => 0,
 });
 

@@ -61,15 +61,22 @@ void Queue::settle(Napi::Env env, Napi::Function, std::nullptr_t*, Job* job) {
   std::unique_ptr<Job> owned(job);
   if (env == nullptr) return;
   Napi::HandleScope scope(env);
-  if (--job->queue->unsettled_ == 0) job->queue->callback_.Unref(env);
-  if (!job->code.empty()) {
-    job->deferred.Reject(toJs(env, job->code, job->message).Value());
-    return;
-  }
   try {
-    job->deferred.Resolve(job->finish(env));
-  } catch (const Napi::Error& error) {
-    job->deferred.Reject(error.Value());
+    if (--job->queue->unsettled_ == 0) job->queue->callback_.Unref(env);
+    if (!job->code.empty()) {
+      job->deferred.Reject(toJs(env, job->code, job->message).Value());
+      return;
+    }
+    Napi::Value value;
+    try {
+      value = job->finish(env);
+    } catch (const Napi::Error& error) {
+      job->deferred.Reject(error.Value());
+      return;
+    }
+    job->deferred.Resolve(value);
+  } catch (const Napi::Error&) {
+    // A worker that is being terminated refuses every call; nobody is left to hear of the result.
   }
 }
 

@@ -1,6 +1,8 @@
 #include "thread_pool.h"
 
+#if defined(__linux__)
 #include <sched.h>
+#endif
 
 #include <algorithm>
 #include <cstdlib>
@@ -72,8 +74,10 @@ int chooseSize() {
     if (asked > 0) return std::min(asked, kMaxThreads);
   }
   int cpus = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
+#endif
   for (const int quota : {quotaVersion2(), quotaVersion1()}) {
     if (quota > 0) cpus = std::min(cpus, quota);
   }

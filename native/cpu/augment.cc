@@ -155,18 +155,14 @@ static void runRotate(const Step& step) {
     const double lowA = std::floor(sourceA), lowB = std::floor(sourceB);
     const float shareA = static_cast<float>(sourceA - lowA), shareB = static_cast<float>(sourceB - lowB);
     float* to = y + voxel * channels;
-    float rest = 1;
     std::fill(to, to + channels, 0.0f);
     for (int corner = 0; corner < 4; corner++) {
       const int64_t i = static_cast<int64_t>(lowA) + (corner >> 1), j = static_cast<int64_t>(lowB) + (corner & 1);
-      if (i < 0 || i >= extentA || j < 0 || j >= extentB) continue;
       const float weight = (corner >> 1 ? shareA : 1 - shareA) * (corner & 1 ? shareB : 1 - shareB);
-      const float* from = x + (origin + i * strideA + j * strideB) * channels;
-      for (int64_t c = 0; c < channels; c++) to[c] += weight * from[c];
-      rest -= weight;
+      const bool inside = i >= 0 && i < extentA && j >= 0 && j < extentB;
+      const float* from = x + (inside ? origin + i * strideA + j * strideB : 0) * channels;
+      for (int64_t c = 0; c < channels; c++) to[c] += weight * (inside ? from[c] : fill);
     }
-    if (rest > 1e-6f)
-      for (int64_t c = 0; c < channels; c++) to[c] += rest * fill;
   });
 }
 

@@ -61,4 +61,23 @@ class Gather {
   int64_t largestPack_ = 0;                          // floats
 };
 
+struct Gather::Phase {
+  GatherAxis axis[3];
+  int64_t rowTaps;   // taps in depth times taps in height
+  int64_t segments;  // per row tap: 1 when the taps along W read one run of floats, else one per tap
+  int64_t run;       // source floats in a segment
+  int64_t steps;     // reduction steps in a segment
+  bool shared;       // the three taps along W share their broadcasts: see Conv3dKernels::gatherShared
+
+  int64_t tapsPerStep() const { return shared ? 3 : 1; }
+};
+
+struct Gather::Tiling {
+  int64_t size;          // index into kGroupSizes
+  int64_t voxels;        // in a group
+  int64_t groupsPerRow;  // the last one overlaps its neighbour where voxels do not divide the row
+  bool sampleInner;
+  int64_t rows, rowsPerTask;
+};
+
 }  // namespace voxgrad::cpu

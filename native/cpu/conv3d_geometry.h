@@ -68,6 +68,11 @@ inline GatherAxis gradientAxis(int64_t source, int64_t kernel, int64_t output, i
   return axis;
 }
 
+// Floats that a kernel may read behind the end of a row.
+constexpr int64_t kSlack = 16;
+
+inline int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Bytes rounded up to the next cache line, so that every part of a workspace starts on one.
 inline size_t roundToLine(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 

@@ -5,15 +5,6 @@
 #include "../core/thread_pool.h"
 
 namespace voxgrad::cpu {
-namespace {
-
-// Floats that a kernel may read behind the end of a row.
-constexpr int64_t kSlack = 16;
-
-int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-}  // namespace
-
 WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(conv3dKernels()) {
   cPerGroup_ = p.C / p.groups;
   kPerGroup_ = p.K / p.groups;
@@ -171,17 +162,31 @@ void WeightGradient::reduceColumn(int64_t column, const float* sums, float* dw) 
   const int64_t vectors = vectorsOf(column);
   const int64_t firstPiece = column % columnsPerGroup_ * kMaxWindowVectors * piecesPerVector_;
   const int64_t endPiece = std::min(pieces_, firstPiece + vectors * piecesPerVector_);
-  const float* const columnSums = sums + column * channelBlocks_ * tileFloats();
+  // Full pieces that follow one another in the sums and in the filter are copied as one.
+  struct Span {
+    int64_t from, weight, length;
+  } spans[2 * kMaxWindowVectors];
+  int64_t count = 0;
   for (int64_t i = firstPiece; i < endPiece; ++i) {
     const Piece part = piece(i);
-    for (int64_t k = 0; k < kPerGroup_; ++k) {
-      const float* const from = columnSums + k / channelBlock_ * tileFloats() +
-                                k % channelBlock_ * vectors * kernels_.lanes +
-                                (i - firstPiece) * pieceFloats_;
-      float* const to = dw + (group * kPerGroup_ + k) * filter + part.weight;
-      std::copy_n(from, part.length, to);
+    const int64_t from = (i - firstPiece) * pieceFloats_;
+    Span* const last = count > 0 ? &spans[count - 1] : nullptr;
+    if (last && last->from + last->length == from && last->weight + last->length == part.weight) {
+      last->length += part.length;
+    } else {
+      spans[count++] = {from, part.weight, part.length};
+    }
+  }
+  for (int64_t k = 0; k < kPerGroup_; ++k) {
+    const float* const row = sums + column * channelBlocks_ * tileFloats() +
+                             k / channelBlock_ * tileFloats() + k % channelBlock_ * vectors * kernels_.lanes;
+    float* const filters = dw + (group * kPerGroup_ + k) * filter;
+    for (int64_t i = 0; i < count; ++i) {
+      const float* const from = row + spans[i].from;
+      float* const to = filters + spans[i].weight;
+      std::copy_n(from, spans[i].length, to);
       for (int64_t slab = 1; slab < slabs_; ++slab) {
-        for (int64_t c = 0; c < part.length; ++c) to[c] += from[slab * sumsPerSlab() + c];
+        for (int64_t c = 0; c < spans[i].length; ++c) to[c] += from[slab * sumsPerSlab() + c];
       }
     }
   }

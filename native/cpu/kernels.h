@@ -12,12 +12,18 @@ using KernelTable = std::initializer_list<Kernel>;
 extern const KernelTable activationKernels;
 extern const KernelTable argmaxKernels;
 extern const KernelTable arithmeticKernels;
+extern const KernelTable augmentKernels;
 extern const KernelTable convKernels;
 extern const KernelTable copyKernels;
+extern const KernelTable dropoutKernels;
+extern const KernelTable lossKernels;
 extern const KernelTable normKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
+extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
+extern const KernelTable softmaxKernels;
+extern const KernelTable updateKernels;
 
 }  // namespace voxgrad::cpu

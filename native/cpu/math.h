@@ -53,7 +53,7 @@ VOXGRAD_INLINE float expOf(float x) {
   return x < -87.3f ? 0.0f : power * scale;
 }
 
-// ln x of a positive normal float, relative error below 2e-7.
+// ln x of a positive normal float, relative error below 2e-7; NaN for infinity and NaN.
 VOXGRAD_INLINE float logOf(float x) {
   // x = m * 2^e with m from sqrt(1/2) to sqrt(2).
   const uint32_t offset = bitsOf(x) - 0x3f3504f3u;
@@ -65,7 +65,8 @@ VOXGRAD_INLINE float logOf(float x) {
   series = series * square + 2.0f / 7;
   series = series * square + 2.0f / 5;
   series = series * square + 2.0f / 3;
-  return e * ln2High + (e * ln2Low + (series * square * s + 2.0f * s));
+  // x - x is 0, or NaN where there is no logarithm to give.
+  return e * ln2High + (e * ln2Low + (series * square * s + 2.0f * s)) + (x - x);
 }
 
 // Cosine and sine of 2 pi u for u from 0 to 1, absolute error below 2e-7.

@@ -1,19 +1,22 @@
 // Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
 // every buffer, and times them. Stand-alone; build and run from the project root:
 //
-//   g++ -std=c++17 -O3 -ffp-contract=fast -c -DVOXGRAD_ISA_NAME=portable native/cpu/conv3d_kernels.cc -o portable.o
-//   g++ -std=c++17 -O3 -ffp-contract=fast -mavx2 -mfma -c -DVOXGRAD_ISA_NAME=avx2 native/cpu/conv3d_kernels.cc -o avx2.o
-//   g++ -std=c++17 -O3 -ffp-contract=fast -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512 \
-//     -c -DVOXGRAD_ISA_NAME=avx512 native/cpu/conv3d_kernels.cc -o avx512.o
-//   g++ -std=c++17 -O2 -pthread test/native/conv3d_test.cc native/cpu/isa.cc native/cpu/conv3d_cpu.cc \
-//     native/cpu/conv3d_gather.cc native/cpu/conv3d_weight_gradient.cc native/cpu/conv3d_depthwise.cc \
-//     native/core/thread_pool.cc portable.o avx2.o avx512.o -o conv3d_test
+//   K="g++ -std=c++17 -O3 -ffp-contract=fast -c native/cpu/conv3d_kernels.cc"
+//   $K -DVOXGRAD_ISA_NAME=portable -o portable.o
+//   $K -DVOXGRAD_ISA_NAME=avx2 -mavx2 -mfma -o avx2.o
+//   $K -DVOXGRAD_ISA_NAME=avx512 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl
+//   -mprefer-vector-width=512 -o avx512.o g++ -std=c++17 -O3 -pthread -o conv3d_test
+//   test/native/conv3d_test.cc native/core/thread_pool.cc native/cpu/isa.cc
+//     native/cpu/conv3d_{cpu,gather,gather_pack,weight_gradient,depthwise}.cc portable.o avx2.o avx512.o (one
+//     line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
 //
 // VOXGRAD_ISA=avx2 or portable selects other kernels. Add -fsanitize=address,undefined to every line for the
 // memory check.
+#include "../../native/cpu/conv3d.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -25,7 +28,6 @@
 #include <vector>
 
 #include "../../native/core/thread_pool.h"
-#include "../../native/cpu/conv3d.h"
 #include "../../native/cpu/isa.h"
 
 using voxgrad::Conv3dProblem;
@@ -50,7 +52,8 @@ class Buffer {
   explicit Buffer(int64_t floats) : floats_(floats) {
     const size_t bytes = (static_cast<size_t>(floats) * 4 + 2 * kGuard * 4 + 63) / 64 * 64;
     base_ = static_cast<float*>(std::aligned_alloc(64, bytes));
-    for (int64_t i = 0; i < floats + 2 * kGuard; ++i) base_[i] = i < kGuard || i >= floats + kGuard ? kWord : NAN;
+    for (int64_t i = 0; i < floats + 2 * kGuard; ++i)
+      base_[i] = i < kGuard || i >= floats + kGuard ? kWord : NAN;
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -123,8 +126,9 @@ std::string describe(const Conv3dProblem& p) {
   std::snprintf(text, sizeof text,
                 "N%ld x %ldx%ldx%ldx%ld w %ld:%ldx%ldx%ld y %ldx%ldx%ld stride %ld,%ld,%ld pad %ld,%ld,%ld "
                 "dilation %ld,%ld,%ld groups %ld",
-                p.N, p.D, p.H, p.W, p.C, p.K, p.R, p.S, p.T, p.Z, p.P, p.Q, p.stride[0], p.stride[1], p.stride[2],
-                p.pad[0], p.pad[1], p.pad[2], p.dilation[0], p.dilation[1], p.dilation[2], p.groups);
+                p.N, p.D, p.H, p.W, p.C, p.K, p.R, p.S, p.T, p.Z, p.P, p.Q, p.stride[0], p.stride[1],
+                p.stride[2], p.pad[0], p.pad[1], p.pad[2], p.dilation[0], p.dilation[1], p.dilation[2],
+                p.groups);
   return text;
 }
 
@@ -144,8 +148,7 @@ void check(const Conv3dProblem& p) {
   for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
     Buffer& a = pass == Pass::inputGradient ? y : x;
     Buffer& b = pass == Pass::weightGradient ? y : w;
-    const int64_t count =
-        pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w;
+    const int64_t count = pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w;
     const bool hasBias = pass != Pass::weightGradient && (p.N + p.C + p.K) % 2 == 0;
     Buffer& bias = pass == Pass::forward ? biasK : biasC;
     std::vector<double> want(static_cast<size_t>(count)), scale(static_cast<size_t>(count));
@@ -173,8 +176,8 @@ void check(const Conv3dProblem& p) {
     }
     const bool intact = out.intact() && workspace.intact() && a.intact() && b.intact();
     if (!(worst < 2e-6) || !intact) {
-      std::printf("FAILED %s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)], describe(p).c_str(), worst,
-                  intact ? "" : ", guard words overwritten");
+      std::printf("FAILED %s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)], describe(p).c_str(),
+                  worst, intact ? "" : ", guard words overwritten");
       ++failures;
     }
   }
@@ -324,7 +327,8 @@ void bench(const char* filter) {
       {"2-D k3 64>64 64x64", problem(4, 1, 64, 64, 64, 64, 3, 1, 1)},
   };
   std::printf("%s, %d thread(s)\n%-24s %25s %25s %25s\n", voxgrad::cpu::isaName(),
-              voxgrad::ThreadPool::shared().size(), "ms, GFLOP/s", "forward", "input gradient", "weight gradient");
+              voxgrad::ThreadPool::shared().size(), "ms, GFLOP/s", "forward", "input gradient",
+              "weight gradient");
   for (const auto& shape : shapes) {
     if (filter && !std::strstr(shape.name, filter)) continue;
     const Conv3dProblem& p = shape.problem;

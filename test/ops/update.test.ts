@@ -1,0 +1,113 @@
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { gradients } from "../../lib/autograd/gradients.ts";
+import { compile } from "../../lib/compile/compile.ts";
+import { readState } from "../../lib/compile/states.ts";
+import { Graph } from "../../lib/graph/graph.ts";
+import { State } from "../../lib/graph/state.ts";
+import { mul, sum } from "../../lib/ops/arithmetic.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
+import { ema, sgdStep, sgdVelocity } from "../../lib/ops/update.ts";
+import { checkOp, expectClose, random } from "./harness.ts";
+
+const shape = [3, 5, 17];
+const sgd = { momentum: 0.9, weightDecay: 0.01 };
+
+test("one update", async () => {
+  const inputs = { p: { shape }, v: { shape }, g: { shape }, rate: { shape: [] } };
+  const wrt: string[] = [];
+  await checkOp({
+    inputs,
+    wrt,
+    build: ({ p, v, g }) => sgdVelocity(v, g, p, sgd),
+    reference: ({ p, v, g }) => v.data.map((value, i) => 0.9 * value + g.data[i] + 0.01 * p.data[i]),
+  });
+  await checkOp({
+    inputs,
+    wrt,
+    build: ({ p, v, g, rate }) => sgdStep(p, v, g, rate, sgd),
+    reference: ({ p, v, rate }) => p.data.map((value, i) => value - rate.data[0] * v.data[i]),
+  });
+  await checkOp({
+    inputs,
+    wrt,
+    build: ({ p, v, g, rate }) => sgdStep(p, v, g, rate, { ...sgd, nesterov: true }),
+    reference: ({ p, v, g, rate }) =>
+      p.data.map((value, i) => value - rate.data[0] * (g.data[i] + 0.01 * value + 0.9 * v.data[i])),
+  });
+});
+
+test("moving average with a decay known or fed", async () => {
+  const inputs = { a: { shape }, x: { shape }, decay: { shape: [], data: [0.75] } };
+  await checkOp({
+    inputs,
+    wrt: [],
+    build: ({ a, x }) => ema(a, x, { decay: 0.99 }),
+    reference: ({ a, x }) => a.data.map((value, i) => 0.99 * value + 0.01 * x.data[i]),
+  });
+  await checkOp({
+    inputs,
+    wrt: [],
+    build: ({ a, x, decay }) => ema(a, x, { decay }),
+    reference: ({ a, x }) => a.data.map((value, i) => 0.75 * value + 0.25 * x.data[i]),
+  });
+});
+
+/** PyTorch's SGD on sum(c p^2), in float64, with its buffer made at the first step. */
+function pytorch(p: Float64Array, c: Float64Array, rates: number[], nesterov: boolean): Float64Array {
+  const { momentum, weightDecay } = sgd;
+  let buffer: Float64Array | undefined;
+  for (const rate of rates) {
+    const gradient = p.map((value, i) => 2 * c[i] * value + weightDecay * value);
+    buffer = buffer === undefined ? gradient.slice() : buffer.map((value, i) => momentum * value + gradient[i]);
+    const kept = buffer;
+    const direction = nesterov ? gradient.map((value, i) => value + momentum * kept[i]) : kept;
+    p = p.map((value, i) => value - rate * direction[i]);
+  }
+  return p;
+}
+
+for (const nesterov of [false, true])
+  test(`ten steps are PyTorch's${nesterov ? " with Nesterov momentum" : ""}, states updated in place`, async () => {
+    const count = 40_001;
+    const device = openDevice();
+    const [start, curvature] = [random(count, 1), random(count, 2)];
+    const parameter = new State("p", [count], { initial: () => Float32Array.from(start) });
+    const velocity = new State("v", [count]);
+    const teacher = new State("teacher", [count], { initial: () => Float32Array.from(start) });
+    const plan = await compile(
+      (graph) => {
+        const [p, c, rate] = [graph.read(parameter), graph.input("c", [count]), graph.input("rate", [])];
+        const loss = sum(mul(c, mul(p, p)));
+        const [g] = gradients(loss, [p]);
+        const v = sgdVelocity(velocity, g, p, sgd);
+        const next = sgdStep(p, v, g, rate, { ...sgd, nesterov });
+        graph.assign(velocity, v);
+        graph.assign(parameter, next);
+        graph.assign(teacher, ema(teacher, next, { decay: 0.5 }));
+        return { loss };
+      },
+      { device, paranoid: true },
+    );
+    const rates = Array.from({ length: 10 }, (_, i) => 0.1 / (i + 1));
+    for (const rate of rates) await plan.run({ c: Float32Array.from(curvature), rate });
+    plan.dispose();
+    expectClose(await readState(device, parameter), pytorch(start, curvature, rates, nesterov), 2e-6, "parameter");
+    let average = start;
+    for (let step = 1; step <= 10; step++) {
+      const p = pytorch(start, curvature, rates.slice(0, step), nesterov);
+      average = average.map((value, i) => (value + p[i]) / 2);
+    }
+    expectClose(await readState(device, teacher), average, 2e-6, "teacher");
+  });
+
+test("what does not fit is named", () => {
+  const graph = new Graph();
+  const [a, b, rate] = [graph.input("a", [2]), graph.input("b", [3]), graph.input("rate", [])];
+  assert.throws(() => sgdVelocity(a, b, a, sgd), /sgdVelocity: .*f32\[2\] and f32\[3\]/);
+  assert.throws(() => sgdStep(a, a, a, b, sgd), /sgdStep: the scalar must have shape \[\], found f32\[3\]/);
+  assert.throws(() => sgdStep(a, a, a, rate, { momentum: 2, weightDecay: 0 }), /sgdStep: momentum .* found 2/);
+  assert.throws(() => ema(a, a, { decay: 1.5 }), /ema: decay must be from 0 to 1, found 1.5/);
+});
+
+test.run();
