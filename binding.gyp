@@ -2,7 +2,6 @@
   "variables": {
     "isa_sources%": ["<!@(node tools/sources.mjs isa)"],
     "plain_sources%": ["<!@(node tools/sources.mjs plain)"],
-    "static_runtime%": "<!(node tools/static-runtime.mjs)",
     "sanitize%": "false"
   },
   "target_defaults": {
@@ -18,9 +17,6 @@
       ["sanitize=='true'", {
         "cflags_cc": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g1", "-O1"],
         "ldflags": ["-fsanitize=address,undefined"]
-      }],
-      ["static_runtime=='true' and sanitize!='true'", {
-        "ldflags": ["-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL"]
       }]
     ]
   },

@@ -76,14 +76,24 @@ async function remember(key: string, make: () => Promise<Plan<"result">>): Promi
 function dtypeOf({ data, shape }: Tensor): DType {
   const found = (Object.keys(arrayOf) as DType[]).find((dtype) => data instanceof arrayOf[dtype]);
   if (found === undefined)
-    throw new ShapeError(`a tensor's data must be a Float32Array, Uint8Array or Int32Array, found ${String(data?.constructor.name)}`);
+    throw new ShapeError(
+      `a tensor's data must be a Float32Array, Uint8Array or Int32Array, found ${String(data?.constructor.name)}`,
+    );
   if (!Array.isArray(shape) || elements(shape) !== data.length)
-    throw new ShapeError(`a tensor of shape [${String(shape)}] needs ${elements(shape)} elements, found ${data.length}`);
+    throw new ShapeError(
+      `a tensor of shape [${String(shape)}] needs ${elements(shape)} elements, found ${data.length}`,
+    );
   return found;
 }
 
 function isTensor(value: unknown): value is Tensor {
-  return typeof value === "object" && value !== null && "data" in value && "shape" in value && ArrayBuffer.isView(value.data);
+  return (
+    typeof value === "object" &&
+    value !== null &&
+    "data" in value &&
+    "shape" in value &&
+    ArrayBuffer.isView(value.data)
+  );
 }
 
 /** A copy of nested arguments with every tensor replaced. */
@@ -98,7 +108,9 @@ function replacePlaceholders(value: unknown, replace: (index: number) => Value):
   if (Array.isArray(value)) return value.map((each) => replacePlaceholders(each, replace));
   if (typeof value !== "object" || value === null) return value;
   if ("placeholder" in value) return replace(value.placeholder as number);
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, replacePlaceholders(each, replace)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => [key, replacePlaceholders(each, replace)]),
+  );
 }
 
 /** Makes the addon ready, so that a server fails at its start rather than at its first request. */

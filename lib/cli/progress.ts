@@ -83,13 +83,18 @@ export class Progress {
     // Rounded down: 100% is said only when all is done.
     const percent = `${Math.floor(fraction * 100)}%`.padStart(4);
     const parts = [`${this.label} ${bar}${percent}  ${done}/${this.total}`];
-    const rate = this.rate();
-    if (rate > 0) {
-      parts.push(formatRate(rate, this.unit));
-      if (done < this.total) parts.push(`${duration((this.total - done) / rate)} left`);
-    }
+    const pace = this.pace();
+    if (pace !== "") parts.push(pace);
     if (this.extra !== "") parts.push(this.extra);
     return parts.join("  ");
+  }
+
+  /** Rate and time left, `1.25 steps/s  3 min 05 s left`; empty while nothing is known. */
+  pace(): string {
+    const rate = this.rate();
+    if (rate <= 0) return "";
+    const left = this.total - this.latest.done;
+    return formatRate(rate, this.unit) + (left > 0 ? `  ${duration(left / rate)} left` : "");
   }
 
   /** Steps per second over about the last twenty seconds; 0 while nothing is known. */

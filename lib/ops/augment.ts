@@ -17,7 +17,9 @@ const randomFlipOp = defineOp<{ axes: readonly number[]; stream: number }>({
     expectImageOrLabels("randomFlip", x);
     expectRandom("randomFlip", key, stream);
     if (!axes.every((axis) => [1, 2, 3].includes(axis)) || new Set(axes).size !== axes.length)
-      throw new ShapeError(`randomFlip: axes must be among 1, 2 and 3, each once, found [${axes.join(", ")}]`);
+      throw new ShapeError(
+        `randomFlip: axes must be among 1, 2 and 3, each once, found [${axes.join(", ")}]`,
+      );
     return x;
   },
   grad: "none",
@@ -62,5 +64,10 @@ export const randomFlip = (
 export const randomRotate = (
   x: Operand,
   key: Operand,
-  { degrees, plane = 1, stream, fill = 0 }: { degrees: number; plane?: number; stream: number; fill?: number },
+  {
+    degrees,
+    plane = 1,
+    stream,
+    fill = 0,
+  }: { degrees: number; plane?: number; stream: number; fill?: number },
 ): Value => randomRotateOp([x, key], { degrees, plane, stream, fill });

@@ -5,7 +5,13 @@ import { defineOp, perElement } from "./define.ts";
 import { expectChannels, mostChannels, softmaxFlops } from "./softmax.ts";
 
 /** Checks labels, or a mask, against the `[N, ..., C]` tensor that they belong to. */
-function expectVoxels(op: string, what: string, value: TensorType, x: TensorType, ...dtypes: ("u8" | "i32")[]): void {
+function expectVoxels(
+  op: string,
+  what: string,
+  value: TensorType,
+  x: TensorType,
+  ...dtypes: ("u8" | "i32")[]
+): void {
   expectDType(op, what, value, ...dtypes);
   expectShape(op, what, value, x.shape.slice(0, -1));
 }
@@ -186,7 +192,9 @@ const oneHotOp = defineOp<{ classes: number }>({
   infer: ([labels], { classes }) => {
     expectDType("oneHot", "labels", labels, "u8", "i32");
     if (!Number.isInteger(classes) || classes < 1 || classes > mostChannels)
-      throw new ShapeError(`oneHot: the number of classes must be from 1 to ${mostChannels}, found ${classes}`);
+      throw new ShapeError(
+        `oneHot: the number of classes must be from 1 to ${mostChannels}, found ${classes}`,
+      );
     return { dtype: "f32", shape: [...labels.shape, classes] };
   },
   grad: "none",
@@ -206,7 +214,10 @@ export const crossEntropy = (
   labels: Operand,
   { weights = [], ignore = -1, mask }: { weights?: readonly number[]; ignore?: number; mask?: Operand } = {},
 ): Value =>
-  crossEntropyOp(mask === undefined ? [logits, labels] : [logits, labels, mask], { weights: [...weights], ignore });
+  crossEntropyOp(mask === undefined ? [logits, labels] : [logits, labels, mask], {
+    weights: [...weights],
+    ignore,
+  });
 
 /**
  * Dice loss of `[N, D, H, W, C]` probabilities p against labels `[N, D, H, W]` (u8 or i32; g is their one-hot form), as a
@@ -251,4 +262,5 @@ export const maskedMse = (
  * `[N, D, H, W]` labels (u8 or i32) to f32 `[N, D, H, W, classes]`: 1 in the channel of the label, 0 elsewhere;
  * all zeros where the label is no class. At most 256 classes.
  */
-export const oneHot = (labels: Operand, { classes }: { classes: number }): Value => oneHotOp([labels], { classes });
+export const oneHot = (labels: Operand, { classes }: { classes: number }): Value =>
+  oneHotOp([labels], { classes });

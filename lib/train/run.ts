@@ -40,14 +40,19 @@ export class RunFolder {
     return join(this.path, name);
   }
 
-  /** Makes the folder for a new run; one that already holds something is refused. */
-  async create(description: RunDescription, split: Split): Promise<void> {
-    await mkdir(this.path, { recursive: true });
-    const held = await readdir(this.path);
+  /** Throws `UsageError` when the folder exists and holds something. */
+  async checkNew(): Promise<void> {
+    const held = existsSync(this.path) ? await readdir(this.path) : [];
     if (held.length > 0)
       throw new UsageError(
         `${this.path} is not empty (${held[0]}, …): continue that run with --resume, or choose another folder`,
       );
+  }
+
+  /** Makes the folder for a new run; one that already holds something is refused. */
+  async create(description: RunDescription, split: Split): Promise<void> {
+    await this.checkNew();
+    await mkdir(this.path, { recursive: true });
     await this.writeJson("split.json", split);
     await this.writeJson("config.json", description);
   }
@@ -68,7 +73,12 @@ export class RunFolder {
 
   /** Adds one line to the metrics. */
   async log(metrics: Metrics): Promise<void> {
-    await appendFile(this.file("metrics.jsonl"), `${JSON.stringify(metrics)}\n`);
+    const path = this.file("metrics.jsonl");
+    try {
+      await appendFile(path, `${JSON.stringify(metrics)}\n`);
+    } catch (error) {
+      throw new DataError(path, `could not be written: ${(error as Error).message}`, { cause: error });
+    }
   }
 
   /** All metrics so far; a line cut short by a crash is left out. */

@@ -9,7 +9,7 @@ import type { Device } from "../runtime/device.ts";
 import { readCheckpoint, restore, saveCheckpoint, snapshot } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
 import { Batches, loadVolume, type LoadedVolume, type Split } from "./data.ts";
-import type { Recipe } from "./recipes/index.ts";
+import { checkRecipe, type Recipe } from "./recipes/index.ts";
 import type { Metrics, RunFolder } from "./run.ts";
 import { compileStep, type Learners, makeLearners } from "./step.ts";
 import { validate } from "./validate.ts";
@@ -32,7 +32,8 @@ export interface TrainOptions {
 export interface TrainListener {
   onLoad?(done: number, total: number): void;
   onWarning?(text: string): void;
-  onPlan?(plan: Plan, firstStep: number): void;
+  /** The step is compiled and its memory taken; the first step waits for a Promise that this returns. */
+  onPlan?(plan: Plan, firstStep: number): void | Promise<void>;
   onStep?(metrics: Metrics): void;
   onCheckpoint?(step: number, score: number, best: boolean): void;
 }
@@ -60,10 +61,12 @@ interface Progress {
  * Trains by a recipe until the last step or the signal. The same configuration and cases give the same bits,
  * however often the run was interrupted and resumed.
  *
+ * @throws {UsageError} when the configuration does not suit the recipe.
  * @throws {NotFiniteError} when a loss is not finite; the last checkpoint stays as it was.
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const { config, recipe, device, listener } = options;
+  checkRecipe(recipe, config);
   const volumes = await loadAll(options);
   const pick = (ids: readonly string[]) => ids.map((id) => volumes.get(id) as LoadedVolume);
   const labeled = pick(options.split.labeled);
@@ -75,7 +78,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const progress = options.resume
       ? await resumeFrom(options, learners)
       : { step: 0, best: -Infinity, lossSum: 0, lossCount: 0 };
-    listener?.onPlan?.(plan, progress.step);
+    await listener?.onPlan?.(plan, progress.step);
     const last = await runSteps(options, plan, batches, learners, progress, pick(options.split.validation));
     const finished = progress.step === config.steps;
     if (finished && config.reestimateBatches > 0)

@@ -62,21 +62,29 @@ static void runFlip(const Step& step) {
           uint32_t words[4];
           random.draw(static_cast<uint64_t>(n), words);
           bool flipped[4] = {};
-          for (double axis : axes) flipped[static_cast<int>(axis)] = words[static_cast<int>(axis) - 1] >> 31 != 0;
+          for (double axis : axes)
+            flipped[static_cast<int>(axis)] = words[static_cast<int>(axis) - 1] >> 31 != 0;
           if (flipped[1]) d = v.extent[1] - 1 - d;
           if (flipped[2]) h = v.extent[2] - 1 - h;
-          const uint8_t* from = x + static_cast<size_t>(((n * v.extent[1] + d) * v.extent[2] + h) * v.extent[3]) * voxel;
+          const uint8_t* from =
+              x + static_cast<size_t>(((n * v.extent[1] + d) * v.extent[2] + h) * v.extent[3]) * voxel;
           uint8_t* to = y + static_cast<size_t>(row * v.extent[3]) * voxel;
           if (!flipped[3]) {
             std::memcpy(to, from, static_cast<size_t>(v.extent[3]) * voxel);
           } else {
             for (int64_t w = 0; w < v.extent[3]; w++)
-              std::memcpy(to + static_cast<size_t>(w) * voxel, from + static_cast<size_t>(v.extent[3] - 1 - w) * voxel,
-                          voxel);
+              std::memcpy(to + static_cast<size_t>(w) * voxel,
+                          from + static_cast<size_t>(v.extent[3] - 1 - w) * voxel, voxel);
           }
         }
       },
       64);
+}
+
+// The largest whole number that is not above x; a cast and a comparison where std::floor may be a call.
+static int64_t floorOf(double x) {
+  const int64_t truncated = static_cast<int64_t>(x);
+  return truncated - (static_cast<double>(truncated) > x);
 }
 
 // The turn of one sample: out - middle = R (source - middle), within the plane of the axes a < b.
@@ -108,7 +116,8 @@ static void forEachSource(const Step& step, F f) {
   const Volume v = volumeOf(step.output);
   const int plane = static_cast<int>(step.attributes.integer("plane"));
   const int a = plane == 1 ? 2 : 1, b = plane == 3 ? 2 : 3;
-  const int64_t strides[4] = {v.extent[1] * v.extent[2] * v.extent[3], v.extent[2] * v.extent[3], v.extent[3], 1};
+  const int64_t strides[4] = {v.extent[1] * v.extent[2] * v.extent[3], v.extent[2] * v.extent[3], v.extent[3],
+                              1};
   const double middleA = (static_cast<double>(v.extent[a]) - 1) / 2;
   const double middleB = (static_cast<double>(v.extent[b]) - 1) / 2;
   const double degrees = step.attributes.number("degrees");
@@ -117,12 +126,15 @@ static void forEachSource(const Step& step, F f) {
       v.extent[0] * v.extent[1] * v.extent[2],
       [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; row++) {
-          int64_t at[4] = {row / v.extent[2] / v.extent[1], row / v.extent[2] % v.extent[1], row % v.extent[2], 0};
+          int64_t at[4] = {row / v.extent[2] / v.extent[1], row / v.extent[2] % v.extent[1],
+                           row % v.extent[2], 0};
           const Turn turn = turnOf(random, at[0], degrees);
           for (; at[3] < v.extent[3]; at[3]++) {
-            const double offA = static_cast<double>(at[a]) - middleA, offB = static_cast<double>(at[b]) - middleB;
+            const double offA = static_cast<double>(at[a]) - middleA,
+                         offB = static_cast<double>(at[b]) - middleB;
             f(row * v.extent[3] + at[3], at[0] * strides[0] + at[plane] * strides[plane],
-              middleA + turn.cosine * offA + turn.sine * offB, middleB - turn.sine * offA + turn.cosine * offB);
+              middleA + turn.cosine * offA + turn.sine * offB,
+              middleB - turn.sine * offA + turn.cosine * offB);
           }
         }
       },
@@ -140,8 +152,8 @@ static void runRotate(const Step& step) {
     const uint8_t* x = step.inputs[0].u8();
     uint8_t* y = step.output.u8();
     forEachSource(step, [=](int64_t voxel, int64_t origin, double sourceA, double sourceB) {
-      const int64_t i = static_cast<int64_t>(std::floor(sourceA + 0.5));
-      const int64_t j = static_cast<int64_t>(std::floor(sourceB + 0.5));
+      const int64_t i = floorOf(sourceA + 0.5);
+      const int64_t j = floorOf(sourceB + 0.5);
       const bool inside = i >= 0 && i < extentA && j >= 0 && j < extentB;
       y[voxel] = inside ? x[origin + i * strideA + j * strideB] : fill;
     });
@@ -152,16 +164,24 @@ static void runRotate(const Step& step) {
   const float* x = step.inputs[0].f32();
   float* y = step.output.f32();
   forEachSource(step, [=](int64_t voxel, int64_t origin, double sourceA, double sourceB) {
-    const double lowA = std::floor(sourceA), lowB = std::floor(sourceB);
-    const float shareA = static_cast<float>(sourceA - lowA), shareB = static_cast<float>(sourceB - lowB);
-    float* to = y + voxel * channels;
-    std::fill(to, to + channels, 0.0f);
+    const int64_t lowA = floorOf(sourceA), lowB = floorOf(sourceB);
+    const float shareA = static_cast<float>(sourceA - static_cast<double>(lowA));
+    const float shareB = static_cast<float>(sourceB - static_cast<double>(lowB));
+    const int64_t at = origin + lowA * strideA + lowB * strideB;
+    float weights[4];
+    const float* corners[4];
     for (int corner = 0; corner < 4; corner++) {
-      const int64_t i = static_cast<int64_t>(lowA) + (corner >> 1), j = static_cast<int64_t>(lowB) + (corner & 1);
-      const float weight = (corner >> 1 ? shareA : 1 - shareA) * (corner & 1 ? shareB : 1 - shareB);
-      const bool inside = i >= 0 && i < extentA && j >= 0 && j < extentB;
-      const float* from = x + (inside ? origin + i * strideA + j * strideB : 0) * channels;
-      for (int64_t c = 0; c < channels; c++) to[c] += weight * (inside ? from[c] : fill);
+      const int nextA = corner >> 1, nextB = corner & 1;
+      const bool inside =
+          lowA + nextA >= 0 && lowA + nextA < extentA && lowB + nextB >= 0 && lowB + nextB < extentB;
+      corners[corner] = inside ? x + (at + nextA * strideA + nextB * strideB) * channels : nullptr;
+      weights[corner] = (nextA ? shareA : 1 - shareA) * (nextB ? shareB : 1 - shareB);
+    }
+    for (int64_t c = 0; c < channels; c++) {
+      float sum = 0;
+      for (int corner = 0; corner < 4; corner++)
+        sum += weights[corner] * (corners[corner] != nullptr ? corners[corner][c] : fill);
+      y[voxel * channels + c] = sum;
     }
   });
 }

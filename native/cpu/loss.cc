@@ -7,8 +7,9 @@
 
 namespace voxgrad::cpu {
 
-// Which voxels count, how much, and what class they are: from labels, a mask and class weights, each of which may
-// be absent. A voxel whose label is no class does not count, so no label is ever used as an index unchecked.
+// Which voxels count, how much, and what class they are: from labels, a mask and class weights, each of which
+// may be absent. A voxel whose label is no class does not count, so no label is ever used as an index
+// unchecked.
 struct Voxels {
   const uint8_t* bytes = nullptr;
   const int32_t* integers = nullptr;
@@ -86,7 +87,11 @@ VOXGRAD_INLINE void entropyBody(const LossRows& s) {
     rowExponentials<C>(block, count, 1.0f, largest, total, nullptr);
     for (int r = 0; r < blockRows; r++) total[r] = logOf(total[r]) + largest[r];
     for (int c = 0; c < count; c++)
-      for (int r = 0; r < blockRows; r++) total[r] -= label[r] == c ? block[c * blockRows + r] : 0.0f;
+      for (int r = 0; r < blockRows; r++) {
+        // The logit of the label or 0, by a mask of bits: no branch, and other logits may be infinite.
+        const uint32_t hit = 0u - static_cast<uint32_t>(label[r] == c);
+        total[r] -= floatOf(bitsOf(block[c * blockRows + r]) & hit);
+      }
     addRows(weight, total, sums, weights);
   }
   s.sums[0] = sumOf(sums);
@@ -122,7 +127,8 @@ VOXGRAD_BY_CHANNELS(entropyGrad, LossRows)
 
 // Fills `target` with the target of each channel, from the tensor or from the labels.
 template <int C>
-VOXGRAD_INLINE void loadTarget(const LossRows& s, int64_t row, int rows, const int32_t* label, float* target) {
+VOXGRAD_INLINE void loadTarget(const LossRows& s, int64_t row, int rows, const int32_t* label,
+                               float* target) {
   const int count = C > 0 ? C : s.channels;
   if (s.target != nullptr) return loadRows<C>(s.target + row * count, count, rows, target);
   for (int c = 0; c < count; c++)

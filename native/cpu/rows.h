@@ -55,11 +55,11 @@ template <int C>
 VOXGRAD_INLINE void storeRows(const float* block, int channels, int rows, float* y) {
   const int count = C > 0 ? C : channels;
   if (rows == blockRows) {
-    for (int r = 0; r < blockRows; r++)
-      for (int c = 0; c < count; c++) y[r * count + c] = block[c * blockRows + r];
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < blockRows; r++) y[r * count + c] = block[c * blockRows + r];
   } else {
-    for (int r = 0; r < rows; r++)
-      for (int c = 0; c < count; c++) y[r * count + c] = block[c * blockRows + r];
+    for (int c = 0; c < count; c++)
+      for (int r = 0; r < rows; r++) y[r * count + c] = block[c * blockRows + r];
   }
 }
 

@@ -134,7 +134,9 @@ test("a plan larger than memory is refused before it runs, with its largest tens
   const previous = process.env.VOXGRAD_MEMORY;
   process.env.VOXGRAD_MEMORY = "1000000";
   try {
-    await compile((g) => ({ y: scale(add(g.input("big", [1000, 1000]), g.input("other", [1000, 1000])), 2) }));
+    await compile((g) => ({
+      y: scale(add(g.input("big", [1000, 1000]), g.input("other", [1000, 1000])), 2),
+    }));
     assert.unreachable();
   } catch (error) {
     assert.instance(error, OutOfMemoryError);

@@ -24,7 +24,10 @@ function volume(shape: Shape, channels: number, f: (at: number[], c: number) => 
   const [, D, H, W] = shape;
   return Float64Array.from({ length: shape.slice(0, 4).reduce((a, b) => a * b) * channels }, (_, i) => {
     const v = Math.floor(i / channels);
-    return f([Math.floor(v / (D * H * W)), Math.floor(v / (H * W)) % D, Math.floor(v / W) % H, v % W], i % channels);
+    return f(
+      [Math.floor(v / (D * H * W)), Math.floor(v / (H * W)) % D, Math.floor(v / W) % H, v % W],
+      i % channels,
+    );
   });
 }
 
@@ -59,7 +62,9 @@ for (const axes of [[1, 2, 3], [2], [3, 1], []])
   });
 
 test("randomFlip makes all eight decisions", () => {
-  const seen = new Set(Array.from({ length: 200 }, (_, n) => [...words(n).slice(0, 3)].map((w) => w >>> 31).join("")));
+  const seen = new Set(
+    Array.from({ length: 200 }, (_, n) => [...words(n).slice(0, 3)].map((w) => w >>> 31).join("")),
+  );
   assert.is(seen.size, 8);
 });
 
@@ -76,7 +81,8 @@ for (const plane of [1, 2, 3])
         middle[1] - Math.sin(angle) * da + Math.cos(angle) * db,
       ];
     };
-    const moved = (at: number[], i: number, j: number) => at.map((index, axis) => (axis === a ? i : axis === b ? j : index));
+    const moved = (at: number[], i: number, j: number) =>
+      at.map((index, axis) => (axis === a ? i : axis === b ? j : index));
     for (const channels of [1, 3]) {
       await checkOp({
         inputs: { x: { shape: [4, 5, 6, 7, channels] }, key },
@@ -85,8 +91,14 @@ for (const plane of [1, 2, 3])
           volume(inputs.x.shape, channels, (at, c) => {
             const [i, j] = source(inputs.x.shape, at);
             let sum = 0;
-            for (const [k, wi] of [[Math.floor(i), 1 - (i - Math.floor(i))], [Math.floor(i) + 1, i - Math.floor(i)]])
-              for (const [l, wj] of [[Math.floor(j), 1 - (j - Math.floor(j))], [Math.floor(j) + 1, j - Math.floor(j)]])
+            for (const [k, wi] of [
+              [Math.floor(i), 1 - (i - Math.floor(i))],
+              [Math.floor(i) + 1, i - Math.floor(i)],
+            ])
+              for (const [l, wj] of [
+                [Math.floor(j), 1 - (j - Math.floor(j))],
+                [Math.floor(j) + 1, j - Math.floor(j)],
+              ])
                 sum += wi * wj * element(inputs.x, channels, moved(at, k, l), c, -2);
             return sum;
           }),
@@ -106,7 +118,10 @@ for (const plane of [1, 2, 3])
 
 test("turning by nothing changes nothing", async () => {
   const plan = await compile((graph) => ({
-    y: randomRotate(graph.input("x", [2, 2, 3, 5, 1]), graph.input("key", [2], "i32"), { degrees: 0, stream: 0 }),
+    y: randomRotate(graph.input("x", [2, 2, 3, 5, 1]), graph.input("key", [2], "i32"), {
+      degrees: 0,
+      stream: 0,
+    }),
   }));
   const x = Float32Array.from({ length: 60 }, (_, i) => i);
   assert.equal((await plan.run({ x, key: Int32Array.of(1, 2) })).y, x);
@@ -115,13 +130,23 @@ test("turning by nothing changes nothing", async () => {
 
 test("what does not fit is named", () => {
   const graph = new Graph();
-  const [x, key, flat] = [graph.input("x", [1, 2, 3, 4, 1]), graph.input("key", [2], "i32"), graph.input("flat", [4])];
+  const [x, key, flat] = [
+    graph.input("x", [1, 2, 3, 4, 1]),
+    graph.input("key", [2], "i32"),
+    graph.input("flat", [4]),
+  ];
   const labels = graph.input("labels", [1, 2, 3, 4], "u8");
   assert.throws(() => randomFlip(flat, key, { axes: [1], stream }), /randomFlip: expected .* found f32\[4\]/);
   assert.throws(() => randomFlip(x, key, { axes: [0], stream }), /randomFlip: axes .* found \[0\]/);
-  assert.throws(() => randomRotate(x, key, { degrees: 10, plane: 4, stream }), /randomRotate: the axis .* found 4/);
+  assert.throws(
+    () => randomRotate(x, key, { degrees: 10, plane: 4, stream }),
+    /randomRotate: the axis .* found 4/,
+  );
   assert.throws(() => randomRotate(x, key, { degrees: 200, stream }), /randomRotate: degrees .* found 200/);
-  assert.throws(() => randomRotate(labels, key, { degrees: 1, stream, fill: -1 }), /cannot be filled with -1/);
+  assert.throws(
+    () => randomRotate(labels, key, { degrees: 1, stream, fill: -1 }),
+    /cannot be filled with -1/,
+  );
 });
 
 test.run();

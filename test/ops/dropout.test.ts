@@ -15,7 +15,12 @@ function word(index: number, stream: number): number {
 }
 
 test("dropout of elements draws the words of the stream", async () => {
-  for (const [shape, rate] of [[[2, 3, 5, 7, 3], 0.3], [[17003], 0.5], [[1], 0.9], [[33], 0]] as const)
+  for (const [shape, rate] of [
+    [[2, 3, 5, 7, 3], 0.3],
+    [[17003], 0.5],
+    [[1], 0.9],
+    [[33], 0],
+  ] as const)
     await checkOp({
       inputs: { x: { shape }, key },
       build: ({ x, key }) => dropout(x, key, { rate, stream: 7 }),
@@ -82,7 +87,8 @@ test("gaussianNoise has the mean, spread and fourth moment of a normal distribut
   }));
   const { y } = await plan.run({ x: new Float32Array(count), key: Int32Array.of(9, 9) });
   plan.dispose();
-  const moment = (power: number) => Float64Array.from(y).reduce((sum, value) => sum + value ** power, 0) / count;
+  const moment = (power: number) =>
+    Float64Array.from(y).reduce((sum, value) => sum + value ** power, 0) / count;
   assert.ok(Math.abs(moment(1)) < 0.007, `mean ${moment(1)}`);
   assert.ok(Math.abs(moment(2) - 1) < 0.01, `variance ${moment(2)}`);
   assert.ok(Math.abs(moment(4) - 3) < 0.1, `fourth moment ${moment(4)}`);
@@ -90,11 +96,21 @@ test("gaussianNoise has the mean, spread and fourth moment of a normal distribut
 
 test("what does not fit is named", () => {
   const graph = new Graph();
-  const [x, good, bad] = [graph.input("x", [4]), graph.input("good", [2], "i32"), graph.input("bad", [3], "i32")];
-  assert.throws(() => dropout(x, bad, { rate: 0.5, stream: 0 }), /dropout: the key must have shape \[2\], found i32\[3\]/);
+  const [x, good, bad] = [
+    graph.input("x", [4]),
+    graph.input("good", [2], "i32"),
+    graph.input("bad", [3], "i32"),
+  ];
+  assert.throws(
+    () => dropout(x, bad, { rate: 0.5, stream: 0 }),
+    /dropout: the key must have shape \[2\], found i32\[3\]/,
+  );
   assert.throws(() => dropout(x, good, { rate: 1, stream: 0 }), /dropout: the rate .* found 1/);
   assert.throws(() => dropout(x, good, { rate: 0.5, stream: -1 }), /dropout: the stream .* found -1/);
-  assert.throws(() => dropout(x, good, { rate: 0.5, stream: 0, channels: true }), /dropout: whole channels need/);
+  assert.throws(
+    () => dropout(x, good, { rate: 0.5, stream: 0, channels: true }),
+    /dropout: whole channels need/,
+  );
   assert.throws(() => gaussianNoise(x, good, { stddev: -1, stream: 0 }), /gaussianNoise: .* found -1/);
 });
 

@@ -12,13 +12,19 @@ import { type Array64, checkOp, expectClose, random } from "./harness.ts";
 function labelsOf(shape: Shape, classes: number, dtype: DType = "u8") {
   const count = shape.reduce((product, extent) => product * extent, 1);
   const outside = dtype === "u8" ? 255 : -7;
-  const data = Int32Array.from({ length: count }, (_, i) => (i % 13 === 5 ? outside : (i * 7 + (i >> 3)) % classes));
+  const data = Int32Array.from({ length: count }, (_, i) =>
+    i % 13 === 5 ? outside : (i * 7 + (i >> 3)) % classes,
+  );
   return { shape, dtype, data };
 }
 
 function maskOf(shape: Shape) {
   const count = shape.reduce((product, extent) => product * extent, 1);
-  return { shape, dtype: "u8" as const, data: Uint8Array.from({ length: count }, (_, i) => (i % 3 === 1 ? 1 : 0)) };
+  return {
+    shape,
+    dtype: "u8" as const,
+    data: Uint8Array.from({ length: count }, (_, i) => (i % 3 === 1 ? 1 : 0)),
+  };
 }
 
 interface Voxel {
@@ -91,7 +97,10 @@ test("a NaN among the logits shows in the loss", async () => {
   });
   for (const at of [0, 2, 4])
     assert.ok(
-      Number.isNaN((await plan.run({ x: new Float32Array(6).fill(Number.NaN, at, at + 1), labels: new Uint8Array(2) })).y[0]),
+      Number.isNaN(
+        (await plan.run({ x: new Float32Array(6).fill(Number.NaN, at, at + 1), labels: new Uint8Array(2) }))
+          .y[0],
+      ),
     );
   plan.dispose();
 });
@@ -179,7 +188,13 @@ test("dice is 0 for a perfect prediction and 1 for a disjoint one", async () => 
 });
 
 /** `weightOf` null: the mean over voxels and channels. */
-function mseOf(p: Array64, of: Voxel[], target: (v: Voxel, c: number) => number, mask: Array64 | null, first: number) {
+function mseOf(
+  p: Array64,
+  of: Voxel[],
+  target: (v: Voxel, c: number) => number,
+  mask: Array64 | null,
+  first: number,
+) {
   const classes = p.shape[p.shape.length - 1];
   const error = (voxel: Voxel) =>
     total(Array.from(voxel.row, (value, c) => (c < first ? 0 : (value - target(voxel, c)) ** 2)));
@@ -213,7 +228,13 @@ for (const classes of [2, 3, 5, 8, 14, 17, 70])
           ...shared,
           build: ({ p, t, mask }) => maskedMse(p, t, masked ? mask : undefined, options),
           reference: ({ p, t, mask }) =>
-            mseOf(p, voxels(p, all), ({ index }, c) => t.data[index * classes + c], masked ? mask : null, first),
+            mseOf(
+              p,
+              voxels(p, all),
+              ({ index }, c) => t.data[index * classes + c],
+              masked ? mask : null,
+              first,
+            ),
         });
     }
   });
@@ -228,7 +249,12 @@ test("no gradient flows to the target", async () => {
   const p = Float32Array.from(random(8, 3));
   const { dp } = await plan.run({ p });
   plan.dispose();
-  expectClose(dp, p.map((value) => (2 * (value - value * value)) / 8), 1e-6, "gradient");
+  expectClose(
+    dp,
+    p.map((value) => (2 * (value - value * value)) / 8),
+    1e-6,
+    "gradient",
+  );
 });
 
 for (const classes of [1, 3, 14, 17])
@@ -249,13 +275,22 @@ test("what does not fit is named", () => {
   const x = graph.input("x", [1, 2, 2, 2, 3]);
   const labels = graph.input("labels", [1, 2, 2, 2], "u8");
   const short = graph.input("short", [1, 2, 2], "u8");
-  assert.throws(() => crossEntropy(x, short), /crossEntropy: labels must have shape \[1,2,2,2\], found u8\[1,2,2\]/);
+  assert.throws(
+    () => crossEntropy(x, short),
+    /crossEntropy: labels must have shape \[1,2,2,2\], found u8\[1,2,2\]/,
+  );
   assert.throws(() => crossEntropy(x, x), /crossEntropy: labels must be u8 or i32, found f32\[1,2,2,2,3\]/);
-  assert.throws(() => crossEntropy(x, labels, { weights: [1] }), /crossEntropy: expected 3 class weights, found 1/);
+  assert.throws(
+    () => crossEntropy(x, labels, { weights: [1] }),
+    /crossEntropy: expected 3 class weights, found 1/,
+  );
   assert.throws(() => crossEntropy(x, labels, { weights: [1, -1, 1] }), /crossEntropy: class weights .*-1/);
   assert.throws(() => crossEntropy(x, labels, { mask: short }), /crossEntropy: the mask must have shape/);
   assert.throws(() => dice(x, labels, { smooth: 0 }), /diceOfSums: smooth must be above 0, found 0/);
-  assert.throws(() => dice(graph.input("one", [1, 2, 2, 2, 1]), labels), /without the background no class is left/);
+  assert.throws(
+    () => dice(graph.input("one", [1, 2, 2, 2, 1]), labels),
+    /without the background no class is left/,
+  );
   assert.throws(() => maskedMse(x, short), /maskedMse: target labels must have shape/);
   assert.throws(() => oneHot(labels, { classes: 0 }), /oneHot: the number of classes .* found 0/);
 });

@@ -35,7 +35,13 @@ test("select of labels", async () => {
 
 test("less compares strictly, and NaN is not less", async () => {
   const plan = await compile((graph) => ({ y: less(graph.input("a", []), graph.input("b", [])) }));
-  for (const [a, b, expected] of [[1, 2, 1], [2, 1, 0], [1, 1, 0], [Number.NaN, 1, 0], [1, Number.NaN, 0]])
+  for (const [a, b, expected] of [
+    [1, 2, 1],
+    [2, 1, 0],
+    [1, 1, 0],
+    [Number.NaN, 1, 0],
+    [1, Number.NaN, 0],
+  ])
     assert.is((await plan.run({ a, b })).y[0], expected, `${a} < ${b}`);
   plan.dispose();
 });

@@ -28,7 +28,10 @@ for (const channels of [1, 2, 3, 5, 8, 14, 17, 104])
   });
 
 test("a whole number of blocks, and several tasks", async () => {
-  for (const shape of [[64, 3], [1, 1, 40, 80, 2]])
+  for (const shape of [
+    [64, 3],
+    [1, 1, 40, 80, 2],
+  ])
     await checkOp({
       inputs: { x: { shape } },
       build: ({ x }) => softmax(x),
@@ -99,9 +102,15 @@ test("a row does not depend on where it stands", async () => {
 
 test("what does not fit is named", () => {
   const graph = new Graph();
-  assert.throws(() => softmax(graph.input("a", [2, 2], "u8")), /softmax: the operand must be f32, found u8\[2,2\]/);
+  assert.throws(
+    () => softmax(graph.input("a", [2, 2], "u8")),
+    /softmax: the operand must be f32, found u8\[2,2\]/,
+  );
   assert.throws(() => softmax(graph.input("b", [2, 257])), /softmax: .*at most 256, found f32\[2,257\]/);
-  assert.throws(() => softmax(graph.input("c", [2, 2]), { temperature: 0 }), /softmax: the temperature .* found 0/);
+  assert.throws(
+    () => softmax(graph.input("c", [2, 2]), { temperature: 0 }),
+    /softmax: the temperature .* found 0/,
+  );
 });
 
 test.run();

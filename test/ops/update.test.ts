@@ -59,7 +59,8 @@ function pytorch(p: Float64Array, c: Float64Array, rates: number[], nesterov: bo
   let buffer: Float64Array | undefined;
   for (const rate of rates) {
     const gradient = p.map((value, i) => 2 * c[i] * value + weightDecay * value);
-    buffer = buffer === undefined ? gradient.slice() : buffer.map((value, i) => momentum * value + gradient[i]);
+    buffer =
+      buffer === undefined ? gradient.slice() : buffer.map((value, i) => momentum * value + gradient[i]);
     const kept = buffer;
     const direction = nesterov ? gradient.map((value, i) => value + momentum * kept[i]) : kept;
     p = p.map((value, i) => value - rate * direction[i]);
@@ -92,7 +93,12 @@ for (const nesterov of [false, true])
     const rates = Array.from({ length: 10 }, (_, i) => 0.1 / (i + 1));
     for (const rate of rates) await plan.run({ c: Float32Array.from(curvature), rate });
     plan.dispose();
-    expectClose(await readState(device, parameter), pytorch(start, curvature, rates, nesterov), 2e-6, "parameter");
+    expectClose(
+      await readState(device, parameter),
+      pytorch(start, curvature, rates, nesterov),
+      2e-6,
+      "parameter",
+    );
     let average = start;
     for (let step = 1; step <= 10; step++) {
       const p = pytorch(start, curvature, rates.slice(0, step), nesterov);
@@ -106,7 +112,10 @@ test("what does not fit is named", () => {
   const [a, b, rate] = [graph.input("a", [2]), graph.input("b", [3]), graph.input("rate", [])];
   assert.throws(() => sgdVelocity(a, b, a, sgd), /sgdVelocity: .*f32\[2\] and f32\[3\]/);
   assert.throws(() => sgdStep(a, a, a, b, sgd), /sgdStep: the scalar must have shape \[\], found f32\[3\]/);
-  assert.throws(() => sgdStep(a, a, a, rate, { momentum: 2, weightDecay: 0 }), /sgdStep: momentum .* found 2/);
+  assert.throws(
+    () => sgdStep(a, a, a, rate, { momentum: 2, weightDecay: 0 }),
+    /sgdStep: momentum .* found 2/,
+  );
   assert.throws(() => ema(a, a, { decay: 1.5 }), /ema: decay must be from 0 to 1, found 1.5/);
 });
 

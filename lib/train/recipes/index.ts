@@ -1,5 +1,6 @@
 import { nearest, UsageError } from "../../errors.ts";
 import type { Recipe } from "./recipe.ts";
+import type { Config } from "../config.ts";
 import { sdnet } from "./sdnet.ts";
 import { supervised } from "./supervised.ts";
 
@@ -16,4 +17,19 @@ export function recipeNamed(name: string): Recipe {
   throw new UsageError(
     `no recipe is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${known.join(", ")}`,
   );
+}
+
+/** Throws `UsageError` when a configuration has not the networks or patches that a recipe works with. */
+export function checkRecipe(recipe: Recipe, config: Config): void {
+  const { networks, unlabeledPerBatch, inputChannels } = config;
+  if (recipe.networks !== undefined && networks.length !== recipe.networks)
+    throw new UsageError(
+      `recipe ${recipe.name} trains ${recipe.networks} networks; setting "networks" lists ${networks.length} (${networks.join(", ")})`,
+    );
+  if (recipe.unlabeled && unlabeledPerBatch < 1)
+    throw new UsageError(`recipe ${recipe.name} needs setting "unlabeledPerBatch" to be 1 or more, found 0`);
+  if (inputChannels !== 1)
+    throw new UsageError(
+      `setting "inputChannels": cases of a data folder have one channel, found ${inputChannels}`,
+    );
 }

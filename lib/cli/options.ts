@@ -1,0 +1,51 @@
+import { DataError, UsageError } from "../errors.ts";
+import type { Triple } from "../data/volume.ts";
+import { niftiFiles, type Stems } from "../data/dataset.ts";
+import type { OptionSpec } from "./arguments.ts";
+
+/** Options that several commands have. */
+export const deviceOption = {
+  type: "string",
+  choices: ["auto", "cpu"],
+  default: "auto",
+  help: "where to compute",
+} as const satisfies OptionSpec;
+
+export const jsonOption = {
+  type: "boolean",
+  help: "print JSON instead of a table",
+} as const satisfies OptionSpec;
+
+/** `112x112x80` as three whole numbers, in the axis order of the files. */
+export function parseSize(option: string, text: string): Triple {
+  const parts = text.split("x").map(Number);
+  if (!/^\d+(x\d+){2}$/.test(text) || parts.some((extent) => extent < 1))
+    throw new UsageError(
+      `${option} takes three positive whole numbers along x, y, z, such as 112x112x80; found '${text}'`,
+    );
+  return [parts[0], parts[1], parts[2]];
+}
+
+/** An integer option that must not be below `least`. */
+export function atLeast(option: string, value: number, least: number): number {
+  if (value < least) throw new UsageError(`${option} must be ${least} or more, found ${value}`);
+  return value;
+}
+
+/** Words as a POSIX shell reads them back. */
+export function shellCommand(words: readonly string[]): string {
+  return words
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
+    .join(" ");
+}
+
+/** The NIfTI files of a folder by name without ending, at least one. */
+export async function volumesIn(folder: string): Promise<Stems> {
+  const files = await niftiFiles(folder);
+  if (files.size === 0)
+    throw new DataError(
+      folder,
+      "expected .nii or .nii.gz files, found none in this folder (a data folder keeps them in images/ and labels/)",
+    );
+  return files;
+}

@@ -1,0 +1,57 @@
+import { readFile } from "node:fs/promises";
+import { type Case, readLabels } from "../data/index.ts";
+import { DataError } from "../errors.ts";
+import { parseSetting } from "../train/config.ts";
+
+/** What `--config` and `--set` ask for. */
+export interface Settings {
+  /** Named by a run's own config.json. */
+  readonly preset?: string;
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Settings of a JSON file, with the `key=value` texts over them. The file is an object of settings, or the
+ * config.json of a run.
+ */
+export async function readSettings(file: string | undefined, texts: readonly string[]): Promise<Settings> {
+  const base = file === undefined ? { values: {} } : await readSettingsFile(file);
+  return { ...base, values: { ...base.values, ...Object.fromEntries(texts.map(parseSetting)) } };
+}
+
+async function readSettingsFile(path: string): Promise<Settings> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(await readFile(path, "utf8"));
+  } catch (error) {
+    throw new DataError(path, `expected a JSON file with settings: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (!isObject(parsed))
+    throw new DataError(path, `expected a JSON object such as { "steps": 400 }, found ${typeof parsed}`);
+  if (!isObject(parsed.config)) return { values: parsed };
+  return { preset: String(parsed.preset), values: parsed.config };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The number of classes that the labels of these cases need, background included: the largest label + 1, at least 2. */
+export async function findClasses(
+  cases: readonly Case[],
+  onProgress: (done: number, total: number) => void,
+): Promise<{ classes: number; files: number }> {
+  const paths = cases.flatMap(({ label }) => label ?? []);
+  let classes = 2;
+  for (const [index, path] of paths.entries()) {
+    const { data } = await readLabels(path);
+    const largest = data.reduce((most, label) => Math.max(most, label), 0);
+    if (largest === 255)
+      throw new DataError(path, "expected labels numbered from 0 without gaps, found 255; write masks as 0 and 1");
+    classes = Math.max(classes, largest + 1);
+    onProgress(index + 1, paths.length);
+  }
+  return { classes, files: paths.length };
+}
