@@ -112,8 +112,10 @@ async function runJob(job: Job): Promise<void> {
   let began = 0;
   if (!existsSync(run.file("last.safetensors"))) {
     await run.create({ recipe: job.recipe, preset: "recommended", data, config }, split);
-    const listener = { onPlan: () => (began = performance.now()) };
-    await train({ recipe, config, cases: dataset.cases, split, run, device, listener });
+    const onPlan = () => {
+      began = performance.now();
+    };
+    await train({ recipe, config, cases: dataset.cases, split, run, device, listener: { onPlan } });
   }
   const seconds = began === 0 ? Number.NaN : (performance.now() - began) / 1000;
 

@@ -78,5 +78,5 @@ function decodeTensor(
     throw fail(
       `tensor "${name}" [${shape.join(",")}] does not fit its bytes ${begin} to ${end} of ${body.length}`,
     );
-  return { shape, data: new Array_(body.slice(begin, end).buffer) };
+  return { shape, data: new Array_(new Uint8Array(body.subarray(begin, end)).buffer) };
 }

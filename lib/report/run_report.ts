@@ -35,7 +35,7 @@ const DRAWN = 2;
 export async function writeRunReport(run: RunFolder, options: RunReportOptions): Promise<void> {
   const { device, cases, footer, onProgress } = options;
   const [split, metrics, loaded] = await Promise.all([run.split(), run.metrics(), loadRun(run, device)]);
-  const { recipe, config, data, preset } = loaded.description;
+  const { recipe, config, data, preset } = loaded;
   const drawn = drawnCases(split, cases);
   const predictor = new Predictor(loaded.networks, device);
   const pictures: ReportCase[] = [];
@@ -71,7 +71,7 @@ export async function writeRunReport(run: RunFolder, options: RunReportOptions):
     charts: trainingCharts(metrics),
     cases: pictures,
     classes: classNames(config.classes),
-    config: loaded.description,
+    config: { recipe, preset, data, config },
     footer,
   });
   await writeAtomically(run.file("report.html"), [Buffer.from(html)]);

@@ -32,8 +32,8 @@ export interface TrainOptions {
 export interface TrainListener {
   onLoad?(done: number, total: number): void;
   onWarning?(text: string): void;
-  /** The step is compiled and its memory taken; the first step waits for a Promise that this returns. */
-  onPlan?(plan: Plan, firstStep: number): void | Promise<void>;
+  /** The step is compiled and its memory taken. The first step waits for a Promise that this may return. */
+  onPlan?(plan: Plan, firstStep: number): unknown;
   onStep?(metrics: Metrics): void;
   onCheckpoint?(step: number, score: number, best: boolean): void;
 }

@@ -15,6 +15,7 @@ extern const KernelTable arithmeticKernels;
 extern const KernelTable augmentKernels;
 extern const KernelTable convKernels;
 extern const KernelTable copyKernels;
+extern const KernelTable diceKernels;
 extern const KernelTable dropoutKernels;
 extern const KernelTable lossKernels;
 extern const KernelTable normKernels;

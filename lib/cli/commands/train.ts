@@ -1,0 +1,210 @@
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { type Case, hideLabels, openDataset } from "../../data/index.ts";
+import { UsageError } from "../../errors.ts";
+import { openDevice } from "../../runtime/device.ts";
+import { readCheckpoint } from "../../train/checkpoint.ts";
+import { type Config, makeConfig, presets } from "../../train/config.ts";
+import { type Split, splitCases } from "../../train/data.ts";
+import { checkRecipe, recipeNamed, recipes } from "../../train/recipes/index.ts";
+import { RunFolder } from "../../train/run.ts";
+import { casesOf, readSplit } from "../../train/split.ts";
+import { type Arguments, type Context, defineCommand } from "../arguments.ts";
+import { deviceOption, shellCommand } from "../options.ts";
+import { Progress } from "../progress.ts";
+import { STOPPED } from "../run.ts";
+import { findClasses, readSettings } from "../settings.ts";
+import { sit } from "../training.ts";
+
+const options = {
+  data: {
+    type: "string",
+    placeholder: "DIR",
+    help: "data folder: images/ and labels/ (or imagesTr/, labelsTr/); an image without a label is unlabelled",
+  },
+  out: { type: "string", short: "o", placeholder: "RUN", help: "folder of the run", required: true },
+  preset: {
+    type: "string",
+    choices: Object.keys(presets),
+    placeholder: "NAME",
+    help: "settings to start from; default recommended, literal takes the SD-Net paper's numbers",
+  },
+  config: {
+    type: "string",
+    placeholder: "FILE",
+    help: "JSON file with settings, such as the config.json of a run",
+  },
+  set: {
+    type: "string",
+    placeholder: "KEY=VALUE",
+    multiple: true,
+    help: "one setting, such as patch=96x96x64 or learningRate=0.05; goes before --config",
+  },
+  "labeled-cases": { type: "integer", help: "use only N labels, chosen by the seed; the rest are hidden" },
+  split: {
+    type: "string",
+    placeholder: "FILE",
+    help: 'JSON {"labeled": [ids], "unlabeled": [ids], "validation": [ids]}, such as the split.json of a run; other cases are left out',
+  },
+  seed: { type: "integer", help: "seed of weights, patches, augmentation and split; short for --set seed=N" },
+  steps: { type: "integer", help: "training steps; short for --set steps=N" },
+  resume: { type: "boolean", help: "go on with the run in --out, with its own settings" },
+  device: deviceOption,
+} as const;
+
+export const train = defineCommand({
+  name: "train",
+  summary: "Train networks on a folder of scans.",
+  usage: "RECIPE --data DIR --out RUN [options]",
+  options,
+  positionals: [
+    {
+      name: "recipe",
+      help: Object.values(recipes)
+        .map(({ name, summary }) => `${name}: ${summary}`)
+        .join(". "),
+      required: false,
+      choices: Object.keys(recipes),
+    },
+  ],
+  notes: [
+    "RUN then holds config.json (every setting), split.json, metrics.jsonl, last.safetensors, best.safetensors and report.html.",
+    "Without a setting 'classes' their number is the largest label in the data folder + 1.",
+    "Ctrl-C finishes the step, saves, prints the command that continues, and exits with status 130. A second Ctrl-C ends at once.",
+  ],
+  examples: [
+    "voxgrad train sdnet --data scans --out runs/sdnet --labeled-cases 8",
+    "voxgrad train supervised --data scans --out runs/supervised --split runs/sdnet/split.json",
+    "voxgrad train sdnet --data scans --out runs/small --set patch=64x64x48 --set baseChannels=8 --steps 400",
+    "voxgrad train --out runs/sdnet --resume",
+  ],
+  async run({ options: given, positionals: { recipe } }, context) {
+    const run = new RunFolder(given.out);
+    if (given.resume) return resume(run, given, recipe, context);
+    if (recipe === undefined)
+      throw new UsageError(`RECIPE is missing: one of ${Object.keys(recipes).join(", ")}`);
+    return start(run, given, recipe, context);
+  },
+});
+
+type Given = Arguments<typeof options, []>["options"];
+
+async function start(run: RunFolder, given: Given, recipeName: string, context: Context): Promise<number> {
+  if (given.data === undefined) throw new UsageError("--data DIR is required");
+  if (given.split !== undefined && given.labeledCases !== undefined)
+    throw new UsageError("--split already says which cases are labelled: leave --labeled-cases out");
+  await run.checkNew();
+  const recipe = recipeNamed(recipeName);
+  const asked = await readSettings(given.config, given.set);
+  const preset = given.preset ?? asked.preset ?? "recommended";
+  const values: Record<string, unknown> = { ...asked.values };
+  if (given.seed !== undefined) values.seed = given.seed;
+  if (given.steps !== undefined) values.steps = given.steps;
+  checkRecipe(recipe, makeConfig(preset, values));
+
+  const dataset = await openDataset(given.data);
+  if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
+  const { split, config } = await chooseSplit(dataset.cases, given, preset, values);
+  const data = resolve(given.data);
+  const result = await sit(
+    {
+      run,
+      recipe,
+      config,
+      cases: casesOf(split, dataset.cases),
+      split,
+      device: openDevice(given.device),
+      resume: false,
+      onReady: () => run.create({ recipe: recipe.name, preset, data, config }, split),
+      resumeCommand: resumeCommand(given),
+    },
+    context,
+  );
+  return result.finished ? 0 : STOPPED;
+}
+
+async function announceClasses(cases: readonly Case[], { stdout }: Context): Promise<number> {
+  const progress = new Progress(stdout, { total: cases.length, label: "read labels", unit: "file" });
+  const { classes, files } = await findClasses(cases, (done) => progress.update(done));
+  progress.done();
+  progress.log(`classes   ${classes}: the largest label in ${files} label files is at most ${classes - 1}`);
+  return classes;
+}
+
+async function chooseSplit(
+  cases: readonly Case[],
+  { split: file, labeledCases }: Given,
+  preset: string,
+  values: Record<string, unknown>,
+): Promise<{ split: Split; config: Config }> {
+  const config = makeConfig(preset, values);
+  if (file === undefined) {
+    const visible = labeledCases === undefined ? cases : hideLabels(cases, labeledCases, config.seed);
+    return { split: splitCases(visible, config), config };
+  }
+  const split = await readSplit(file, cases);
+  const { length } = split.validation;
+  if (values.validationCases !== undefined && values.validationCases !== length)
+    throw new UsageError(
+      `${file} lists ${length} validation cases, and setting "validationCases" is ${config.validationCases}`,
+    );
+  return { split, config: { ...config, validationCases: length } };
+}
+
+async function resume(
+  run: RunFolder,
+  given: Given,
+  recipeName: string | undefined,
+  context: Context,
+): Promise<number> {
+  const { preset, config: file, set, labeledCases, split: splitFile, seed, steps } = given;
+  const changed = Object.entries({ preset, config: file, "labeled-cases": labeledCases, split: splitFile, seed, steps })
+    .filter(([, value]) => value !== undefined)
+    .map(([name]) => name);
+  if (set.length > 0) changed.push("set");
+  if (changed.length > 0)
+    throw new UsageError(`--resume goes on with the settings of the run: leave --${changed[0]} out`);
+  const description = await run.describe();
+  if (recipeName !== undefined && recipeName !== description.recipe)
+    throw new UsageError(`the run in ${run.path} has recipe ${description.recipe}, not ${recipeName}`);
+  const { config } = description;
+  const recipe = recipeNamed(description.recipe);
+  const split = await run.split();
+  const { cases } = await openDataset(given.data ?? description.data);
+  const progress = new Progress(context.stdout, { total: config.steps, label: "train" });
+
+  const last = run.file("last.safetensors");
+  const begun = existsSync(last);
+  const step = begun ? Number((await readCheckpoint(last)).metadata.step) : 0;
+  // A run that ends by estimating statistics again may have been stopped while it did.
+  if (step === config.steps && config.reestimateBatches === 0) {
+    progress.log(`the run in ${run.path} has finished: ${step} of ${config.steps} steps are done`);
+    return 0;
+  }
+  if (!begun) {
+    progress.log(`the run in ${run.path} has no checkpoint yet: it begins again`);
+    await run.rewindMetrics(0);
+  }
+  const result = await sit(
+    {
+      run,
+      recipe,
+      config,
+      cases: casesOf(split, cases),
+      split,
+      device: openDevice(given.device),
+      resume: begun,
+      resumeCommand: resumeCommand(given),
+    },
+    context,
+  );
+  return result.finished ? 0 : STOPPED;
+}
+
+/** What to type to go on with a run that was stopped. */
+function resumeCommand({ out, device, data, resume: resumed }: Given): string {
+  const words = ["voxgrad", "train", "--out", out, "--resume"];
+  if (resumed && data !== undefined) words.push("--data", data);
+  if (device !== "auto") words.push("--device", device);
+  return shellCommand(words);
+}

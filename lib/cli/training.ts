@@ -1,0 +1,131 @@
+import { writeRunReport } from "../report/run_report.ts";
+import type { Plan } from "../compile/plan.ts";
+import type { Case } from "../data/index.ts";
+import { NotFiniteError, VoxgradError } from "../errors.ts";
+import type { Device } from "../runtime/device.ts";
+import { existsSync } from "node:fs";
+import type { Config } from "../train/config.ts";
+import type { Split } from "../train/data.ts";
+import type { Recipe } from "../train/recipes/index.ts";
+import type { Metrics, RunFolder } from "../train/run.ts";
+import { makeLearners } from "../train/step.ts";
+import { train, type TrainResult } from "../train/trainer.ts";
+import type { Context } from "./arguments.ts";
+import { duration, Progress } from "./progress.ts";
+import { paint } from "./style.ts";
+import { formatBytes, formatCount } from "./table.ts";
+
+/** One sitting of a run: from its start or its last checkpoint to its end or Ctrl-C. */
+export interface Sitting {
+  readonly run: RunFolder;
+  readonly recipe: Recipe;
+  readonly config: Config;
+  readonly cases: readonly Case[];
+  readonly split: Split;
+  readonly device: Device;
+  /** Goes on from the last checkpoint. */
+  readonly resume: boolean;
+  /** Called before the first step: a new run makes its folder here, when nothing more is likely to be refused. */
+  readonly onReady?: () => Promise<void>;
+  /** The command that continues the run after an interruption. */
+  readonly resumeCommand: string;
+}
+
+/** Trains with progress on `context.stdout`, and writes the run's report. */
+export async function sit(sitting: Sitting, context: Context): Promise<TrainResult> {
+  const { run, config, device, cases } = sitting;
+  const lines = new Progress(context.stdout, { total: config.steps, label: "train" });
+  introduce(sitting, (line) => lines.log(line));
+  const began = performance.now();
+  const { result, say } = await trainWithProgress(sitting, context);
+  if (existsSync(run.file("last.safetensors"))) {
+    const drawing = new Progress(context.stdout, { total: 1, label: "report", unit: "case" });
+    await writeRunReport(run, {
+      device,
+      cases,
+      footer: `voxgrad ${context.version}`,
+      onProgress: (done, total) => drawing.update(done / total),
+    });
+    drawing.done();
+  }
+  if (result.finished) {
+    say(`done      ${result.steps} steps in ${duration((performance.now() - began) / 1000)}`);
+    say(`report    ${run.file("report.html")}`);
+  } else {
+    const kept = existsSync(run.file("last.safetensors")) ? `, saved in ${run.path}` : "; nothing to save yet";
+    say(`stopped   after ${result.steps} of ${config.steps} steps${kept}`);
+    say(`continue  ${sitting.resumeCommand}`);
+  }
+  return result;
+}
+
+async function trainWithProgress(
+  sitting: Sitting,
+  { stdout, stderr, signal }: Context,
+): Promise<{ result: TrainResult; say: (line: string) => void }> {
+  const { run, recipe, config, cases, split, device, resume } = sitting;
+  const needed = split.labeled.length + split.validation.length + split.unlabeled.length;
+  let progress = new Progress(stdout, { total: needed, label: "read", unit: "case" });
+  const onPlan = async (plan: Plan, firstStep: number) => {
+    progress.done();
+    progress = new Progress(stdout, { total: config.steps, label: "train", start: firstStep });
+    progress.log(
+      `plan      ${formatCount(plan.layout.steps.length)} kernel calls, ${(plan.flops / 1e9).toPrecision(3)} GFLOP a step, ` +
+        `peak memory ${formatBytes(plan.peakBytes)}`,
+    );
+    if (firstStep > 0) progress.log(`resume    at step ${firstStep} of ${config.steps}`);
+    await sitting.onReady?.();
+  };
+  try {
+    const result = await train({
+      recipe,
+      config,
+      cases,
+      split,
+      run,
+      device,
+      resume,
+      signal,
+      listener: {
+        onLoad: (done) => progress.update(done),
+        onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
+        onPlan,
+        onStep: (metrics) => progress.update(metrics.step, lossesOf(metrics)),
+        onCheckpoint: (step, score, best) => {
+          const judged =
+            split.validation.length > 0
+              ? `validation Dice ${score.toFixed(4)}`
+              : `mean loss ${(-score).toFixed(4)}`;
+          const parts = [`step ${step}/${config.steps}`, `${judged}${best ? " (best)" : ""}`, progress.pace()];
+          progress.log(parts.filter((part) => part !== "").join("  "));
+        },
+      },
+    });
+    return { result, say: (line) => progress.log(line) };
+  } catch (error) {
+    const canGoOn = error instanceof VoxgradError && !(error instanceof NotFiniteError);
+    if (canGoOn && existsSync(run.file("last.safetensors")))
+      stderr.write(`the last checkpoint is kept; continue from it with: ${sitting.resumeCommand}\n`);
+    throw error;
+  } finally {
+    progress.done();
+  }
+}
+
+function introduce({ run, recipe, config, split, device }: Sitting, say: (line: string) => void): void {
+  const { networks } = makeLearners(config);
+  const sizes = networks.map(({ path, parameterCount }) => `${path} ${formatCount(parameterCount)} parameters`);
+  const { labeled, unlabeled, validation } = split;
+  const idle = recipe.unlabeled || unlabeled.length === 0 ? "" : ` (recipe ${recipe.name} leaves them out)`;
+  say(`device    ${device.describe()}`);
+  say(`networks  ${sizes.join(", ")}; ${config.classes} classes`);
+  say(
+    `cases     ${labeled.length} labelled, ${unlabeled.length} unlabelled${idle}, ${validation.length} for validation`,
+  );
+  say(`run       ${run.path}: ${recipe.name}, ${config.steps} steps, patch ${config.patch.join("x")}`);
+}
+
+function lossesOf(metrics: Metrics): string {
+  const losses = Object.entries(metrics).filter(([name]) => name.startsWith("loss."));
+  return `loss ${losses.map(([, value]) => value.toFixed(3)).join(" ")}`;
+}
