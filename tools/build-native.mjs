@@ -1,9 +1,10 @@
-// Builds the addon with node-gyp, from a clone and from an installed package alike. Further arguments go to node-gyp.
+// Builds the addon with node-gyp, from a clone and from an installed package alike:
+// build-native.mjs [FOLDER [GYP OPTION...]], where FOLDER holds binding.gyp; default: the package.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 
@@ -26,10 +27,11 @@ if (nodeGyp === undefined) {
 // Headers that lie beside node spare the download that node-gyp would make.
 const prefix = join(dirname(process.execPath), "..");
 const headers = existsSync(join(prefix, "include/node/node_api.h")) ? [`--nodedir=${prefix}`] : [];
-const jobs = String(availableParallelism());
-const { status } = spawnSync(
-  process.execPath,
-  [nodeGyp, "configure", "build", "--jobs", jobs, ...headers, ...process.argv.slice(2)],
-  { cwd: root, stdio: "inherit" },
-);
-process.exit(status ?? 1);
+const [folder = root, ...gypOptions] = process.argv.slice(2);
+for (const args of [
+  ["configure", ...headers, "--", ...gypOptions],
+  ["build", "--jobs", String(availableParallelism())],
+]) {
+  const { status } = spawnSync(process.execPath, [nodeGyp, ...args], { cwd: resolve(folder), stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}

@@ -49,7 +49,10 @@ export async function findClasses(
     const { data } = await readLabels(path);
     const largest = data.reduce((most, label) => Math.max(most, label), 0);
     if (largest === 255)
-      throw new DataError(path, "expected labels numbered from 0 without gaps, found 255; write masks as 0 and 1");
+      throw new DataError(
+        path,
+        "expected labels numbered from 0 without gaps, found 255; write masks as 0 and 1",
+      );
     classes = Math.max(classes, largest + 1);
     onProgress(index + 1, paths.length);
   }

@@ -52,7 +52,9 @@ export async function sit(sitting: Sitting, context: Context): Promise<TrainResu
     say(`done      ${result.steps} steps in ${duration((performance.now() - began) / 1000)}`);
     say(`report    ${run.file("report.html")}`);
   } else {
-    const kept = existsSync(run.file("last.safetensors")) ? `, saved in ${run.path}` : "; nothing to save yet";
+    const kept = existsSync(run.file("last.safetensors"))
+      ? `, saved in ${run.path}`
+      : "; nothing to save yet";
     say(`stopped   after ${result.steps} of ${config.steps} steps${kept}`);
     say(`continue  ${sitting.resumeCommand}`);
   }
@@ -96,7 +98,11 @@ async function trainWithProgress(
             split.validation.length > 0
               ? `validation Dice ${score.toFixed(4)}`
               : `mean loss ${(-score).toFixed(4)}`;
-          const parts = [`step ${step}/${config.steps}`, `${judged}${best ? " (best)" : ""}`, progress.pace()];
+          const parts = [
+            `step ${step}/${config.steps}`,
+            `${judged}${best ? " (best)" : ""}`,
+            progress.pace(),
+          ];
           progress.log(parts.filter((part) => part !== "").join("  "));
         },
       },
@@ -114,7 +120,9 @@ async function trainWithProgress(
 
 function introduce({ run, recipe, config, split, device }: Sitting, say: (line: string) => void): void {
   const { networks } = makeLearners(config);
-  const sizes = networks.map(({ path, parameterCount }) => `${path} ${formatCount(parameterCount)} parameters`);
+  const sizes = networks.map(
+    ({ path, parameterCount }) => `${path} ${formatCount(parameterCount)} parameters`,
+  );
   const { labeled, unlabeled, validation } = split;
   const idle = recipe.unlabeled || unlabeled.length === 0 ? "" : ` (recipe ${recipe.name} leaves them out)`;
   say(`device    ${device.describe()}`);

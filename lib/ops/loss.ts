@@ -40,7 +40,7 @@ function inferCrossEntropy(
     throw new ShapeError(`${op}: expected ${classes} class weights, found ${weights.length}`);
   if (!weights.every((weight) => weight >= 0 && Number.isFinite(weight)))
     throw new ShapeError(`${op}: class weights must be at least 0, found [${weights.join(", ")}]`);
-  if (!Number.isInteger(ignore))
+  if ((ignore | 0) !== ignore)
     throw new ShapeError(`${op}: the label to ignore must be a whole number, found ${ignore}`);
 }
 

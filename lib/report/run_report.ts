@@ -56,9 +56,9 @@ export async function writeRunReport(run: RunFolder, options: RunReportOptions):
     { label: "steps", value: `${loaded.step} of ${config.steps}` },
     { label: "labelled cases", value: split.labeled.length },
     { label: "unlabelled cases", value: split.unlabeled.length },
-    ...config.networks.flatMap((name): Fact[] => {
-      const loss = last(`dice.${name}`);
-      return loss === undefined ? [] : [{ label: `last Dice loss, ${name}`, value: loss.toFixed(3) }];
+    ...loaded.networks.flatMap(({ path }): Fact[] => {
+      const loss = last(`dice.${path}`);
+      return loss === undefined ? [] : [{ label: `last Dice loss, ${path}`, value: loss.toFixed(3) }];
     }),
   ];
   const validation = metrics.flatMap((line) => line.validationDice ?? []);

@@ -92,7 +92,7 @@ function load(): Native {
   }
   throw new DeviceError(
     `the native addon could not be loaded for ${platform}:\n${reasons.join("\n")}\n` +
-      `Build it with a C++17 compiler: npm explore voxgrad -- npx node-gyp rebuild`,
+      `Build it (needs a C++17 compiler, make and python3): npm --prefix "${root}" run build:native`,
   );
 }
 

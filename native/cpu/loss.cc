@@ -94,11 +94,13 @@ VOXGRAD_INLINE void squaredErrorBody(const LossRows& s) {
     loadRows<C>(s.x + row * count, count, rows, p);
     loadTarget<C>(s, row, rows, label, target);
     for (int r = 0; r < blockRows; r++) error[r] = 0;
-    for (int c = s.first; c < count; c++)
+    for (int c = 0; c < count; c++) {
+      const float share = c < s.first ? 0.0f : 1.0f;
       for (int r = 0; r < blockRows; r++) {
         const float difference = p[c * blockRows + r] - target[c * blockRows + r];
-        error[r] += difference * difference;
+        error[r] += share * difference * difference;
       }
+    }
     addRows(weight, error, sums, weights);
   }
   s.sums[0] = sumOf(sums);
@@ -197,7 +199,8 @@ static void checkWeights(const Step& step) {
   const size_t weights = step.attributes.list("weights").size();
   if (weights != 0 && static_cast<int64_t>(weights) != step.inputs[0].channels())
     refuse(step, "expected one weight per class");
-  step.attributes.integer("ignore");
+  const int64_t ignore = step.attributes.integer("ignore");
+  if (ignore != static_cast<int32_t>(ignore)) refuse(step, "the label to ignore must fit 32 bits");
 }
 
 static size_t prepareCrossEntropy(const Step& step) {
@@ -218,7 +221,7 @@ static LossRows crossEntropyOf(const Step& step, size_t maskIndex) {
   if (step.inputs.size() > maskIndex) loss.voxels.mask = step.inputs[maskIndex].u8();
   const auto& weights = step.attributes.list("weights");
   loss.voxels.weights = weights.empty() ? nullptr : weights.data();
-  loss.voxels.ignore = step.attributes.integer("ignore");
+  loss.voxels.ignore = static_cast<int32_t>(step.attributes.integer("ignore"));
   return loss;
 }
 
@@ -285,7 +288,7 @@ static size_t prepareOneHot(const Step& step) {
 static void runOneHot(const Step& step) {
   LossRows loss = {};
   loss.channels = static_cast<int>(step.output.channels());
-  loss.voxels.channels = loss.channels;
+  loss.voxels.classes = static_cast<uint32_t>(loss.channels);
   loss.y = step.output.f32();
   setLabels(step.inputs[0], &loss.voxels);
   forEachChunk(rowsOf(step.output), loss, [](const LossRows& part) { oneHot(part); });

@@ -14,8 +14,8 @@ struct Voxels {
   const int32_t* integers = nullptr;
   const uint8_t* mask = nullptr;
   const double* weights = nullptr;
-  int64_t ignore = -1;
-  int channels = 0;
+  int32_t ignore = -1;
+  uint32_t classes = 0;
 
   VOXGRAD_INLINE void load(int64_t row, int rows, int32_t* label, float* weight) const {
     for (int r = rows; r < blockRows; r++) label[r] = -1;
@@ -26,10 +26,12 @@ struct Voxels {
     } else {
       for (int r = 0; r < rows; r++) label[r] = 0;
     }
+    // Masked voxels get the label -1, without a branch, which random masks would make slow.
     if (mask != nullptr)
-      for (int r = 0; r < rows; r++) label[r] = mask[row + r] != 0 ? label[r] : -1;
+      for (int r = 0; r < rows; r++) label[r] |= -static_cast<int32_t>(mask[row + r] == 0);
     for (int r = 0; r < blockRows; r++) {
-      const bool counts = label[r] >= 0 && label[r] < channels && label[r] != ignore;
+      // Bitwise: a chain of && would branch. As unsigned, negative labels are above all classes.
+      const bool counts = (static_cast<uint32_t>(label[r]) < classes) & (label[r] != ignore);
       weight[r] = counts ? 1.0f : 0.0f;
       label[r] = counts ? label[r] : 0;
     }
@@ -107,7 +109,7 @@ inline LossRows lossOf(const Step& step) {
   loss.x = step.inputs[0].f32();
   loss.channels = static_cast<int>(step.inputs[0].channels());
   loss.y = step.output.f32();
-  loss.voxels.channels = loss.channels;
+  loss.voxels.classes = static_cast<uint32_t>(loss.channels);
   return loss;
 }
 

@@ -1,6 +1,10 @@
 import type { Command } from "../arguments.ts";
+import { doctor } from "./doctor.ts";
+import { evaluate } from "./evaluate.ts";
 import { phantom } from "./phantom.ts";
+import { predict } from "./predict.ts";
+import { summary } from "./summary.ts";
 import { train } from "./train.ts";
 
 /** The commands in the order in which the overview lists them. */
-export const commands: readonly Command[] = [train, phantom];
+export const commands: readonly Command[] = [train, predict, evaluate, summary, phantom, doctor];

@@ -38,7 +38,7 @@ const options = {
     type: "string",
     placeholder: "KEY=VALUE",
     multiple: true,
-    help: "one setting, such as patch=96x96x64 or learningRate=0.05; goes before --config",
+    help: "one setting, such as patch=96x96x64 or learningRate=0.05; overrides --config",
   },
   "labeled-cases": { type: "integer", help: "use only N labels, chosen by the seed; the rest are hidden" },
   split: {
@@ -158,7 +158,14 @@ async function resume(
   context: Context,
 ): Promise<number> {
   const { preset, config: file, set, labeledCases, split: splitFile, seed, steps } = given;
-  const changed = Object.entries({ preset, config: file, "labeled-cases": labeledCases, split: splitFile, seed, steps })
+  const changed = Object.entries({
+    preset,
+    config: file,
+    "labeled-cases": labeledCases,
+    split: splitFile,
+    seed,
+    steps,
+  })
     .filter(([, value]) => value !== undefined)
     .map(([name]) => name);
   if (set.length > 0) changed.push("set");
