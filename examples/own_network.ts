@@ -3,8 +3,23 @@
  *   node --import tsx examples/own_network.ts [STEPS]
  */
 import {
-  add, compile, Conv3d, crossEntropy, leakyRelu, mean, type Mode, Module, mul, nameStates, Random, Seeds, Sgd, softmax, slice,
-  sub, type Value,
+  add,
+  compile,
+  Conv3d,
+  crossEntropy,
+  leakyRelu,
+  mean,
+  type Mode,
+  Module,
+  mul,
+  nameStates,
+  Random,
+  Seeds,
+  Sgd,
+  softmax,
+  slice,
+  sub,
+  type Value,
 } from "voxgrad";
 
 /** Three 3x3x3 convolutions at dilation 1, 2 and 4: a wide view without pooling. */
@@ -15,7 +30,8 @@ class Dilated extends Module {
   constructor(channels: number, seeds = new Seeds(0)) {
     super();
     this.layers = [1, 2, 4].map(
-      (dilation, index) => new Conv3d(index === 0 ? 1 : channels, channels, { kernel: 3, padding: dilation, dilation, seeds }),
+      (dilation, index) =>
+        new Conv3d(index === 0 ? 1 : channels, channels, { kernel: 3, padding: dilation, dilation, seeds }),
     );
     this.head = new Conv3d(channels, 2, { kernel: 1, seeds });
   }

@@ -7,11 +7,15 @@ import { createServer } from "node:http";
 import { conv3d, ready } from "voxgrad";
 
 const size = 96;
-const volume = { data: new Float32Array(size ** 3 * 16).map((_, i) => Math.sin(i)), shape: [1, size, size, size, 16] };
+const volume = {
+  data: new Float32Array(size ** 3 * 16).map((_, i) => Math.sin(i)),
+  shape: [1, size, size, size, 16],
+};
 const kernel = { data: new Float32Array(16 * 27 * 16).fill(1 / (27 * 16)), shape: [16, 3, 3, 3, 16] };
 
 const server = createServer((request, response) => {
-  const answer = (status: number, text: string) => response.writeHead(status, { "content-type": "text/plain" }).end(`${text}\n`);
+  const answer = (status: number, text: string) =>
+    response.writeHead(status, { "content-type": "text/plain" }).end(`${text}\n`);
   if (request.url === "/health") {
     answer(200, "ok");
   } else if (request.url === "/blur") {

@@ -19,7 +19,9 @@ const libraries = ["libasan.so", "libubsan.so"].map((name) =>
   execFileSync(compiler, [`-print-file-name=${name}`], { encoding: "utf8" }).trim(),
 );
 if (!libraries.every(isAbsolute)) {
-  console.error(`${compiler} has no ${libraries.find((name) => !isAbsolute(name))}: install GCC's sanitizer libraries`);
+  console.error(
+    `${compiler} has no ${libraries.find((name) => !isAbsolute(name))}: install GCC's sanitizer libraries`,
+  );
   process.exit(1);
 }
 

@@ -13,7 +13,10 @@ function findNodeGyp() {
   try {
     return createRequire(import.meta.url).resolve("node-gyp/bin/node-gyp.js");
   } catch {
-    const besideNode = join(dirname(process.execPath), "../lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js");
+    const besideNode = join(
+      dirname(process.execPath),
+      "../lib/node_modules/npm/node_modules/node-gyp/bin/node-gyp.js",
+    );
     const candidates = [process.env.npm_config_node_gyp, besideNode];
     return candidates.find((path) => path !== undefined && existsSync(path));
   }
@@ -32,6 +35,9 @@ for (const args of [
   ["configure", ...headers, "--", ...gypOptions],
   ["build", "--jobs", String(availableParallelism())],
 ]) {
-  const { status } = spawnSync(process.execPath, [nodeGyp, ...args], { cwd: resolve(folder), stdio: "inherit" });
+  const { status } = spawnSync(process.execPath, [nodeGyp, ...args], {
+    cwd: resolve(folder),
+    stdio: "inherit",
+  });
   if (status !== 0) process.exit(status ?? 1);
 }

@@ -31,12 +31,17 @@ export interface Sitting {
   readonly resumeCommand: string;
 }
 
+/** What a sitting came to. */
+export interface SittingResult extends TrainResult {
+  /** Wall time of the training steps with their validations and checkpoints. */
+  readonly seconds: number;
+}
+
 /** Trains with progress on `context.stdout`, and writes the run's report. */
-export async function sit(sitting: Sitting, context: Context): Promise<TrainResult> {
+export async function sit(sitting: Sitting, context: Context): Promise<SittingResult> {
   const { run, config, device, cases } = sitting;
   const lines = new Progress(context.stdout, { total: config.steps, label: "train" });
   introduce(sitting, (line) => lines.log(line));
-  const began = performance.now();
   const { result, say } = await trainWithProgress(sitting, context);
   if (existsSync(run.file("last.safetensors"))) {
     const drawing = new Progress(context.stdout, { total: 1, label: "report", unit: "case" });
@@ -49,7 +54,7 @@ export async function sit(sitting: Sitting, context: Context): Promise<TrainResu
     drawing.done();
   }
   if (result.finished) {
-    say(`done      ${result.steps} steps in ${duration((performance.now() - began) / 1000)}`);
+    say(`done      ${result.steps} steps; this sitting took ${duration(result.seconds)}`);
     say(`report    ${run.file("report.html")}`);
   } else {
     const kept = existsSync(run.file("last.safetensors"))
@@ -64,10 +69,11 @@ export async function sit(sitting: Sitting, context: Context): Promise<TrainResu
 async function trainWithProgress(
   sitting: Sitting,
   { stdout, stderr, signal }: Context,
-): Promise<{ result: TrainResult; say: (line: string) => void }> {
+): Promise<{ result: SittingResult; say: (line: string) => void }> {
   const { run, recipe, config, cases, split, device, resume } = sitting;
   const needed = split.labeled.length + split.validation.length + split.unlabeled.length;
   let progress = new Progress(stdout, { total: needed, label: "read", unit: "case" });
+  let began = performance.now();
   const onPlan = async (plan: Plan, firstStep: number) => {
     progress.done();
     progress = new Progress(stdout, { total: config.steps, label: "train", start: firstStep });
@@ -77,6 +83,7 @@ async function trainWithProgress(
     );
     if (firstStep > 0) progress.log(`resume    at step ${firstStep} of ${config.steps}`);
     await sitting.onReady?.();
+    began = performance.now();
   };
   try {
     const result = await train({
@@ -107,7 +114,8 @@ async function trainWithProgress(
         },
       },
     });
-    return { result, say: (line) => progress.log(line) };
+    const seconds = (performance.now() - began) / 1000;
+    return { result: { ...result, seconds }, say: (line) => progress.log(line) };
   } catch (error) {
     const canGoOn = error instanceof VoxgradError && !(error instanceof NotFiniteError);
     if (canGoOn && existsSync(run.file("last.safetensors")))

@@ -59,7 +59,7 @@ function checkWindow(op: string, { stride, padding, dilation, groups }: Window):
     list.length === 3 && list.every((n) => Number.isInteger(n) && n >= least && n <= 32768);
   if (!whole(stride, 1) || !whole(dilation, 1) || !whole(padding, 0))
     throw new ShapeError(
-      `${op}: stride and dilation must be whole numbers from 1, padding from 0, one or three of each; ` +
+      `${op}: stride and dilation must be whole numbers from 1 to 32768, padding from 0, one or three of each; ` +
         `found stride ${stride.join("x")}, dilation ${dilation.join("x")}, padding ${padding.join("x")}`,
     );
   if (!Number.isInteger(groups) || groups < 1)
@@ -69,6 +69,12 @@ function checkWindow(op: string, { stride, padding, dilation, groups }: Window):
 function expectActivation(op: string, what: string, value: TensorType): void {
   expectDType(op, what, value, "f32");
   expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
+}
+
+function expectBias(op: string, bias: TensorType | undefined, channels: number): void {
+  if (bias === undefined) return;
+  expectDType(op, "the bias", bias, "f32");
+  expectShape(op, "the bias", bias, [channels]);
 }
 
 function inferForward([x, w, bias]: readonly Value[], window: Window): TensorType {
@@ -82,7 +88,7 @@ function inferForward([x, w, bias]: readonly Value[], window: Window): TensorTyp
     throw new ShapeError(
       `${op}: weight ${formatType(w)} in ${groups} groups does not fit the channels of ${formatType(x)}`,
     );
-  if (bias !== undefined) expectShape(op, "the bias", bias, [w.shape[0]]);
+  expectBias(op, bias, w.shape[0]);
   const spatial = [0, 1, 2].map((axis) => {
     const reach = dilation[axis] * (w.shape[axis + 1] - 1) + 1;
     return Math.floor((x.shape[axis + 1] + 2 * padding[axis] - reach) / stride[axis]) + 1;
@@ -121,7 +127,7 @@ const inputGradientOp: AddOp<ShapedWindow> = defineOp({
     const channels = w.shape[4] * window.groups;
     if (dy.shape[4] !== w.shape[0] || w.shape[0] % window.groups !== 0)
       throw new ShapeError(`${op}: ${formatType(dy)} does not have the output channels of ${formatType(w)}`);
-    if (bias !== undefined) expectShape(op, "the bias", bias, [channels]);
+    expectBias(op, bias, channels);
     return { dtype: "f32", shape: [dy.shape[0], ...window.shape, channels] };
   },
   grad: (inputs, dx, _y, { shape: _shape, ...window }) => [
@@ -176,6 +182,10 @@ export function convTranspose3d(x: Operand, w: Operand, options: ConvTransposeOp
   expectRank(op, "the weight [Cin, kD, kH, kW, Cout / groups]", w, 5);
   const window = windowOf(options);
   checkWindow(op, window);
+  if (w.shape[0] !== x.shape[4] || w.shape[0] % window.groups !== 0)
+    throw new ShapeError(
+      `${op}: weight ${formatType(w)} in ${window.groups} groups does not fit the channels of ${formatType(x)}`,
+    );
   const extra = perAxis(options.outputPadding ?? 0);
   const shape = [0, 1, 2].map((axis) => {
     const { stride, padding, dilation } = window;

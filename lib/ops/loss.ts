@@ -59,10 +59,10 @@ const crossEntropyOp = defineOp<CrossEntropy>({
 });
 
 const crossEntropyGradOp = defineOp<CrossEntropy>({
-  name: "crossEntropyGrad",
+  name: "crossEntropyGradient",
   infer: ([logits, labels, dy, mask], attributes) => {
-    inferCrossEntropy("crossEntropyGrad", logits, labels, mask, attributes);
-    expectShape("crossEntropyGrad", "the gradient", dy, []);
+    inferCrossEntropy("crossEntropyGradient", logits, labels, mask, attributes);
+    expectShape("crossEntropyGradient", "the gradient", dy, []);
     return logits;
   },
   grad: "none",
@@ -94,10 +94,10 @@ const diceSumsOp = defineOp<DiceSums>({
 });
 
 const diceSumsGradOp = defineOp<DiceSums>({
-  name: "diceSumsGrad",
+  name: "diceSumsGradient",
   infer: ([probabilities, labels, dy], attributes) => {
-    const { shape } = diceSumsType("diceSumsGrad", probabilities, labels, attributes);
-    expectShape("diceSumsGrad", "the gradient", dy, shape);
+    const { shape } = diceSumsType("diceSumsGradient", probabilities, labels, attributes);
+    expectShape("diceSumsGradient", "the gradient", dy, shape);
     return probabilities;
   },
   grad: "none",
@@ -131,10 +131,10 @@ const diceOfSumsOp = defineOp<DiceOfSums>({
 });
 
 const diceOfSumsGradOp = defineOp<DiceOfSums>({
-  name: "diceOfSumsGrad",
+  name: "diceOfSumsGradient",
   infer: ([sums, dy], attributes) => {
-    checkDiceOfSums("diceOfSumsGrad", sums, attributes);
-    expectShape("diceOfSumsGrad", "the gradient", dy, []);
+    checkDiceOfSums("diceOfSumsGradient", sums, attributes);
+    expectShape("diceOfSumsGradient", "the gradient", dy, []);
     return sums;
   },
   grad: "none",
@@ -176,10 +176,10 @@ const maskedMseOp = defineOp<MaskedMse>({
 });
 
 const maskedMseGradOp = defineOp<MaskedMse>({
-  name: "maskedMseGrad",
+  name: "maskedMseGradient",
   infer: ([p, target, dy, mask], attributes) => {
-    inferMaskedMse("maskedMseGrad", p, target, mask, attributes);
-    expectShape("maskedMseGrad", "the gradient", dy, []);
+    inferMaskedMse("maskedMseGradient", p, target, mask, attributes);
+    expectShape("maskedMseGradient", "the gradient", dy, []);
     return p;
   },
   grad: "none",
@@ -253,8 +253,7 @@ export const dice = (
 export const maskedMse = (
   probabilities: Operand,
   target: Operand,
-  mask?: Operand,
-  { background = true }: { background?: boolean } = {},
+  { background = true, mask }: { background?: boolean; mask?: Operand } = {},
 ): Value =>
   maskedMseOp(mask === undefined ? [probabilities, target] : [probabilities, target, mask], { background });
 

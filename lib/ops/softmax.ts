@@ -37,8 +37,8 @@ const softmaxOp = defineOp<{ temperature: number }>({
 
 /** From the output `y` and its gradient. */
 const softmaxGradOp = defineOp<{ temperature: number }>({
-  name: "softmaxGrad",
-  infer: (inputs, { temperature }) => inferRows("softmaxGrad", temperature)(inputs),
+  name: "softmaxGradient",
+  infer: (inputs, { temperature }) => inferRows("softmaxGradient", temperature)(inputs),
   grad: "none",
   flops: perElement(5),
   inPlace: 1,
@@ -54,8 +54,8 @@ const logSoftmaxOp = defineOp({
 
 /** From the output `y` and its gradient. */
 const logSoftmaxGradOp = defineOp({
-  name: "logSoftmaxGrad",
-  infer: inferRows("logSoftmaxGrad"),
+  name: "logSoftmaxGradient",
+  infer: inferRows("logSoftmaxGradient"),
   grad: "none",
   flops: perElement(20),
   inPlace: 1,

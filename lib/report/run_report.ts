@@ -68,7 +68,7 @@ export async function writeRunReport(run: RunFolder, options: RunReportOptions):
     title: `${recipe}: ${config.networks.join(" and ")}`,
     subtitle: `${data}, preset ${preset}`,
     facts,
-    charts: trainingCharts(metrics),
+    charts: trainingCharts([{ name: recipe, metrics }]),
     cases: pictures,
     classes: classNames(config.classes),
     config: { recipe, preset, data, config },

@@ -12,39 +12,46 @@ const titles: Readonly<Record<string, string>> = {
   validationDice: "Dice of the validation cases",
 };
 
+/** Smooth by nature, or too sparse to be smoothed. */
+const exact = new Set(["learningRate", "unsupervisedWeight", "validationDice"]);
+
 /**
- * Charts of everything that a run logged: `dice.vnet` and `dice.resvnet` share one, and series that never leave 0
- * have none. Noisy ones are smoothed over a fiftieth of the steps.
+ * Charts of everything that runs logged: `dice.vnet` and `dice.resvnet` share one, and so do several runs. Quantities
+ * that never leave 0 have none. Noisy ones are smoothed over a fiftieth of the steps.
  */
-export function trainingCharts(metrics: readonly Metrics[]): string[] {
-  const groups = new Map<string, Map<string, Point[]>>();
-  for (const { step, ...values } of metrics) {
-    for (const [name, value] of Object.entries(values)) {
-      const [group, network = titles[name] ?? name] = name.split(/\.(.*)/s);
-      const series = groups.get(group) ?? new Map<string, Point[]>();
+export function trainingCharts(
+  runs: readonly { readonly name: string; readonly metrics: readonly Metrics[] }[],
+): string[] {
+  const groups = new Map<string, Series[]>();
+  for (const { name: run, metrics } of runs) {
+    for (const [quantity, points] of seriesOf(metrics)) {
+      const [group, network = ""] = quantity.split(/\.(.*)/s);
+      const name = runs.length === 1 ? network : `${run} ${network}`.trim();
+      const series = groups.get(group) ?? [];
       groups.set(group, series);
-      const points = series.get(network) ?? [];
-      series.set(network, points);
-      points.push([step, value]);
+      series.push({ name, points });
     }
   }
   const order = [...Object.keys(titles), ...groups.keys()];
   const sorted = [...groups].sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
-  return sorted.flatMap(([group, points]) => {
-    const series: Series[] = [...points].map(([name, line]) => ({ name, points: line }));
-    if (series.every((line) => line.points.every(([, y]) => y === 0))) return [];
-    return [
-      lineChart({
-        title: titles[group] ?? group,
-        xLabel: "step",
-        yLabel: "",
-        series: points.size === 1 ? [{ ...series[0], name: "" }] : series,
-        smooth: isSmooth(group) ? undefined : Math.max(1, Math.round(metrics.length / 50)),
-      }),
-    ];
+  const steps = Math.max(0, ...runs.map(({ metrics }) => metrics.length));
+  return sorted.flatMap(([group, series]) => {
+    const shown = series.filter(({ points }) => points.some(([, y]) => y !== 0));
+    if (shown.length === 0) return [];
+    const smooth = exact.has(group) ? undefined : Math.max(1, Math.round(steps / 50));
+    const title = titles[group] ?? group;
+    return [lineChart({ title, xLabel: "step", yLabel: "", series: shown, smooth })];
   });
 }
 
-function isSmooth(group: string): boolean {
-  return group === "learningRate" || group === "unsupervisedWeight" || group === "validationDice";
+function seriesOf(metrics: readonly Metrics[]): Map<string, Point[]> {
+  const series = new Map<string, Point[]>();
+  for (const { step, ...values } of metrics) {
+    for (const [quantity, value] of Object.entries(values)) {
+      const points = series.get(quantity) ?? [];
+      series.set(quantity, points);
+      points.push([step, value]);
+    }
+  }
+  return series;
 }

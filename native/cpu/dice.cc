@@ -46,7 +46,7 @@ VOXGRAD_BY_CHANNELS(overlap, LossRows)
 
 // From the gradients of the sums, three to a class at `target`.
 template <int C>
-VOXGRAD_INLINE void overlapGradBody(const LossRows& s) {
+VOXGRAD_INLINE void overlapGradientBody(const LossRows& s) {
   const int count = C > 0 ? C : s.channels;
   alignas(64) float p[blockFloats<C>], weight[blockRows];
   alignas(64) int32_t label[blockRows];
@@ -64,7 +64,7 @@ VOXGRAD_INLINE void overlapGradBody(const LossRows& s) {
     storeRows<C>(p, count, rows, s.y + row * count);
   }
 }
-VOXGRAD_BY_CHANNELS(overlapGrad, LossRows)
+VOXGRAD_BY_CHANNELS(overlapGradient, LossRows)
 
 static int64_t samplesOf(const Step& step) {
   return step.attributes.flag("perSample") ? step.inputs[0].shape[0] : 1;
@@ -123,20 +123,20 @@ static void runDiceSums(const Step& step) {
     }
 }
 
-static size_t prepareDiceSumsGrad(const Step& step) {
+static size_t prepareDiceSumsGradient(const Step& step) {
   expectInputs(step, 3, 3);
   const Tensor& p = checkDice(step, true);
   expectFloat(step, step.inputs[2], samplesOf(step) * 3 * p.channels());
   return 0;
 }
 
-static void runDiceSumsGrad(const Step& step) {
+static void runDiceSumsGradient(const Step& step) {
   const int64_t samples = samplesOf(step), rows = rowsOf(step.inputs[0]) / samples;
   const int64_t sums = 3 * step.inputs[0].channels();
   const float* slopes = step.inputs[2].f32();
   forEachSampleChunk(samples, rows, diceOf(step), [=](int64_t sample, int64_t, LossRows& part) {
     part.target = slopes + sample * sums;
-    overlapGrad(part);
+    overlapGradient(part);
   });
 }
 
@@ -157,7 +157,7 @@ static size_t prepareDiceOfSums(const Step& step) {
   return 0;
 }
 
-static size_t prepareDiceOfSumsGrad(const Step& step) {
+static size_t prepareDiceOfSumsGradient(const Step& step) {
   expectInputs(step, 2, 2);
   checkDiceOfSums(step);
   expectFloat(step, step.inputs[1], 1);
@@ -178,7 +178,7 @@ static void runDiceOfSums(const Step& step) {
   step.output.f32()[0] = static_cast<float>(total / static_cast<double>(sums.shape[0] * (classes - first)));
 }
 
-static void runDiceOfSumsGrad(const Step& step) {
+static void runDiceOfSumsGradient(const Step& step) {
   const Tensor& sums = step.inputs[0];
   const double smooth = step.attributes.number("smooth");
   const int64_t first = step.attributes.flag("background") ? 0 : 1, classes = sums.shape[1];
@@ -196,9 +196,9 @@ static void runDiceOfSumsGrad(const Step& step) {
 
 const KernelTable diceKernels = {
     {"diceSums", prepareDiceSums, runDiceSums},
-    {"diceSumsGrad", prepareDiceSumsGrad, runDiceSumsGrad},
+    {"diceSumsGradient", prepareDiceSumsGradient, runDiceSumsGradient},
     {"diceOfSums", prepareDiceOfSums, runDiceOfSums},
-    {"diceOfSumsGrad", prepareDiceOfSumsGrad, runDiceOfSumsGrad},
+    {"diceOfSumsGradient", prepareDiceOfSumsGradient, runDiceOfSumsGradient},
 };
 
 }  // namespace voxgrad::cpu

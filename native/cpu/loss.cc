@@ -48,7 +48,7 @@ VOXGRAD_BY_CHANNELS(entropy, LossRows)
 
 // dx = factor * weight * (softmax - one-hot)
 template <int C>
-VOXGRAD_INLINE void entropyGradBody(const LossRows& s) {
+VOXGRAD_INLINE void entropyGradientBody(const LossRows& s) {
   const int count = C > 0 ? C : s.channels;
   alignas(64) float block[blockFloats<C>], largest[blockRows], total[blockRows], weight[blockRows];
   alignas(64) int32_t label[blockRows];
@@ -70,7 +70,7 @@ VOXGRAD_INLINE void entropyGradBody(const LossRows& s) {
     storeRows<C>(block, count, rows, s.y + row * count);
   }
 }
-VOXGRAD_BY_CHANNELS(entropyGrad, LossRows)
+VOXGRAD_BY_CHANNELS(entropyGradient, LossRows)
 
 // Fills `target` with the target of each channel, from the tensor or from the labels.
 template <int C>
@@ -110,7 +110,7 @@ VOXGRAD_BY_CHANNELS(squaredError, LossRows)
 
 // dp = factor * weight * (p - target)
 template <int C>
-VOXGRAD_INLINE void squaredErrorGradBody(const LossRows& s) {
+VOXGRAD_INLINE void squaredErrorGradientBody(const LossRows& s) {
   const int count = C > 0 ? C : s.channels;
   alignas(64) float p[blockFloats<C>], target[blockFloats<C>], weight[blockRows];
   alignas(64) int32_t label[blockRows];
@@ -127,7 +127,7 @@ VOXGRAD_INLINE void squaredErrorGradBody(const LossRows& s) {
     storeRows<C>(p, count, rows, s.y + row * count);
   }
 }
-VOXGRAD_BY_CHANNELS(squaredErrorGrad, LossRows)
+VOXGRAD_BY_CHANNELS(squaredErrorGradient, LossRows)
 
 template <int C>
 VOXGRAD_INLINE void oneHotBody(const LossRows& s) {
@@ -209,7 +209,7 @@ static size_t prepareCrossEntropy(const Step& step) {
   return bytes;
 }
 
-static size_t prepareCrossEntropyGrad(const Step& step) {
+static size_t prepareCrossEntropyGradient(const Step& step) {
   const size_t bytes = prepareVoxelLoss(step, true, false);
   checkWeights(step);
   return bytes;
@@ -230,12 +230,12 @@ static void runCrossEntropy(const Step& step) {
   step.output.f32()[0] = total.weight > 0 ? static_cast<float>(total.sum / total.weight) : 0.0f;
 }
 
-static void runCrossEntropyGrad(const Step& step) {
+static void runCrossEntropyGradient(const Step& step) {
   LossRows loss = crossEntropyOf(step, 3);
   const int64_t rows = rowsOf(step.inputs[0]);
   const double weight = addPairs(step, rows, loss, countVoxels).weight;
   loss.factor = weight > 0 ? static_cast<float>(step.inputs[2].f32()[0] / weight) : 0.0f;
-  forEachChunk(rows, loss, [](const LossRows& part) { entropyGrad(part); });
+  forEachChunk(rows, loss, [](const LossRows& part) { entropyGradient(part); });
 }
 
 static size_t prepareMaskedMse(const Step& step) {
@@ -243,7 +243,7 @@ static size_t prepareMaskedMse(const Step& step) {
   return prepareVoxelLoss(step, false, true);
 }
 
-static size_t prepareMaskedMseGrad(const Step& step) {
+static size_t prepareMaskedMseGradient(const Step& step) {
   step.attributes.flag("background");
   return prepareVoxelLoss(step, true, true);
 }
@@ -269,12 +269,12 @@ static void runMaskedMse(const Step& step) {
   step.output.f32()[0] = divisor > 0 ? static_cast<float>(total.sum / divisor) : 0.0f;
 }
 
-static void runMaskedMseGrad(const Step& step) {
+static void runMaskedMseGradient(const Step& step) {
   LossRows loss = maskedMseOf(step, 3);
   const int64_t rows = rowsOf(step.inputs[0]);
   const double divisor = divisorOf(loss, addPairs(step, rows, loss, countVoxels).weight);
   loss.factor = divisor > 0 ? static_cast<float>(2.0 * step.inputs[2].f32()[0] / divisor) : 0.0f;
-  forEachChunk(rows, loss, [](const LossRows& part) { squaredErrorGrad(part); });
+  forEachChunk(rows, loss, [](const LossRows& part) { squaredErrorGradient(part); });
 }
 
 static size_t prepareOneHot(const Step& step) {
@@ -296,9 +296,9 @@ static void runOneHot(const Step& step) {
 
 const KernelTable lossKernels = {
     {"crossEntropy", prepareCrossEntropy, runCrossEntropy},
-    {"crossEntropyGrad", prepareCrossEntropyGrad, runCrossEntropyGrad},
+    {"crossEntropyGradient", prepareCrossEntropyGradient, runCrossEntropyGradient},
     {"maskedMse", prepareMaskedMse, runMaskedMse},
-    {"maskedMseGrad", prepareMaskedMseGrad, runMaskedMseGrad},
+    {"maskedMseGradient", prepareMaskedMseGradient, runMaskedMseGradient},
     {"oneHot", prepareOneHot, runOneHot},
 };
 

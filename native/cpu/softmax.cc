@@ -56,7 +56,7 @@ VOXGRAD_BY_CHANNELS(logSoftmax, SoftmaxRows)
 
 // dx = factor * y * (dy - sum over c of y dy)
 template <int C>
-VOXGRAD_INLINE void softmaxGradBody(const SoftmaxRows& s) {
+VOXGRAD_INLINE void softmaxGradientBody(const SoftmaxRows& s) {
   const int count = C > 0 ? C : s.channels;
   alignas(64) float y[blockFloats<C>], dy[blockFloats<C>], total[blockRows];
   for (int64_t row = 0; row < s.rows; row += blockRows) {
@@ -72,11 +72,11 @@ VOXGRAD_INLINE void softmaxGradBody(const SoftmaxRows& s) {
     storeRows<C>(dy, count, rows, s.y + row * count);
   }
 }
-VOXGRAD_BY_CHANNELS(softmaxGrad, SoftmaxRows)
+VOXGRAD_BY_CHANNELS(softmaxGradient, SoftmaxRows)
 
 // dx = dy - exp(y) * sum over c of dy
 template <int C>
-VOXGRAD_INLINE void logSoftmaxGradBody(const SoftmaxRows& s) {
+VOXGRAD_INLINE void logSoftmaxGradientBody(const SoftmaxRows& s) {
   const int count = C > 0 ? C : s.channels;
   alignas(64) float y[blockFloats<C>], dy[blockFloats<C>], total[blockRows];
   for (int64_t row = 0; row < s.rows; row += blockRows) {
@@ -91,7 +91,7 @@ VOXGRAD_INLINE void logSoftmaxGradBody(const SoftmaxRows& s) {
     storeRows<C>(dy, count, rows, s.y + row * count);
   }
 }
-VOXGRAD_BY_CHANNELS(logSoftmaxGrad, SoftmaxRows)
+VOXGRAD_BY_CHANNELS(logSoftmaxGradient, SoftmaxRows)
 
 template <void (*kernel)(const SoftmaxRows&)>
 static void runRows(const Step& step, float factor) {
@@ -128,7 +128,7 @@ static size_t prepareSoftmax(const Step& step) {
   return 0;
 }
 
-static size_t prepareSoftmaxGrad(const Step& step) {
+static size_t prepareSoftmaxGradient(const Step& step) {
   checkRows(step, 2);
   factorOf(step);
   return 0;
@@ -139,21 +139,21 @@ static size_t prepareLogSoftmax(const Step& step) {
   return 0;
 }
 
-static size_t prepareLogSoftmaxGrad(const Step& step) {
+static size_t prepareLogSoftmaxGradient(const Step& step) {
   checkRows(step, 2);
   return 0;
 }
 
 static void runSoftmax(const Step& step) { runRows<softmax>(step, factorOf(step)); }
-static void runSoftmaxGrad(const Step& step) { runRows<softmaxGrad>(step, factorOf(step)); }
+static void runSoftmaxGradient(const Step& step) { runRows<softmaxGradient>(step, factorOf(step)); }
 static void runLogSoftmax(const Step& step) { runRows<logSoftmax>(step, 1); }
-static void runLogSoftmaxGrad(const Step& step) { runRows<logSoftmaxGrad>(step, 1); }
+static void runLogSoftmaxGradient(const Step& step) { runRows<logSoftmaxGradient>(step, 1); }
 
 const KernelTable softmaxKernels = {
     {"softmax", prepareSoftmax, runSoftmax},
-    {"softmaxGrad", prepareSoftmaxGrad, runSoftmaxGrad},
+    {"softmaxGradient", prepareSoftmaxGradient, runSoftmaxGradient},
     {"logSoftmax", prepareLogSoftmax, runLogSoftmax},
-    {"logSoftmaxGrad", prepareLogSoftmaxGrad, runLogSoftmaxGrad},
+    {"logSoftmaxGradient", prepareLogSoftmaxGradient, runLogSoftmaxGradient},
 };
 
 }  // namespace voxgrad::cpu

@@ -11,7 +11,9 @@ const device = openDevice();
 
 function statistics(network: Network): number {
   const trained = new Set<State>(network.parameters());
-  return [...network.states().values()].filter((state) => !trained.has(state)).reduce((sum, state) => sum + state.size, 0);
+  return [...network.states().values()]
+    .filter((state) => !trained.has(state))
+    .reduce((sum, state) => sum + state.size, 0);
 }
 
 test("parameters are counted as published", () => {
@@ -40,7 +42,9 @@ for (const [name, make] of Object.entries(models)) {
 
   test(`${name}: logits have the image's extent and one channel per class`, async () => {
     const network = make({ baseChannels: 2, classes: 3 });
-    const plan = await compile((g) => ({ y: network.apply(g.input("x", [1, 16, 32, 16, 1])) }), { paranoid: true });
+    const plan = await compile((g) => ({ y: network.apply(g.input("x", [1, 16, 32, 16, 1])) }), {
+      paranoid: true,
+    });
     const { y } = await plan.run({ x: new Float32Array(16 * 32 * 16).map((_, i) => Math.sin(i)) });
     assert.is(y.length, 16 * 32 * 16 * 3);
     assert.ok(y.every(Number.isFinite));

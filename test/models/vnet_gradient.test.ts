@@ -21,7 +21,10 @@ for (const [name, make] of Object.entries(models)) {
       const labels = g.input("labels", [2, 32, 32, 32], "u8");
       const logits = network.apply(g.input("x", [2, 32, 32, 32, 1]), { training: true, statistics: "keep" });
       const loss = add(crossEntropy(logits, labels), dice(softmax(logits), labels, { background: true }));
-      const slopes = gradients(loss, states.map((state) => g.read(state)));
+      const slopes = gradients(
+        loss,
+        states.map((state) => g.read(state)),
+      );
       return { loss, ...Object.fromEntries(slopes.map((slope, index) => [`d${index}`, slope])) };
     });
     const feed = {
@@ -32,10 +35,16 @@ for (const [name, make] of Object.entries(models)) {
     const start = await Promise.all(states.map((state) => readState(device, state) as Promise<Float32Array>));
 
     // Along the gradient itself the slope is largest, so float32 rounding matters least.
-    const length = Math.sqrt(start.reduce((sum, _, k) => sum + at[`d${k}`].reduce((s, v) => s + v * v, 0), 0));
+    const length = Math.sqrt(
+      start.reduce((sum, _, k) => sum + at[`d${k}`].reduce((s, v) => s + v * v, 0), 0),
+    );
     const lossAt = async (distance: number) => {
       for (const [k, state] of states.entries())
-        await writeState(device, state, start[k].map((v, i) => v + (distance * at[`d${k}`][i]) / length));
+        await writeState(
+          device,
+          state,
+          start[k].map((v, i) => v + (distance * at[`d${k}`][i]) / length),
+        );
       return (await plan.run(feed)).loss[0];
     };
     // So small because every ReLU on the way is a kink.

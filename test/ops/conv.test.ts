@@ -49,12 +49,22 @@ async function checkConv(each: Case, transposed = false): Promise<void> {
   const dy = dense(to, 4);
   const outputPadding = [0, 1, 2].map((axis) => {
     const { stride, padding, dilation } = geometry;
-    return each.x[axis + 1] + 2 * padding[axis] - dilation[axis] * (each.w[axis + 1] - 1) - 1 - (ySpatial[axis + 1] - 1) * stride[axis];
+    return (
+      each.x[axis + 1] +
+      2 * padding[axis] -
+      dilation[axis] * (each.w[axis + 1] - 1) -
+      1 -
+      (ySpatial[axis + 1] - 1) * stride[axis]
+    );
   }) as unknown as PerAxis;
 
   using plan = await compile(
     (graph) => {
-      const inputs = { x: graph.input("x", from), w: graph.input("w", w.shape), bias: graph.input("bias", bias.shape) };
+      const inputs = {
+        x: graph.input("x", from),
+        w: graph.input("w", w.shape),
+        bias: graph.input("bias", bias.shape),
+      };
       const options = { ...optionsOf(geometry), bias: inputs.bias };
       const y = transposed
         ? convTranspose3d(inputs.x, inputs.w, { ...options, outputPadding })
@@ -128,7 +138,11 @@ test("conv3d and its gradients over pairs of stride, padding, dilation, kernel, 
       padding: [all(0), all(1), all(2), [0, 2, 1] as Triple],
       dilation: [all(1), all(2), all(3), [1, 3, 2] as Triple],
       kernel: kernels,
-      size: [[5, 7, 6], [3, 4, 19], [9, 5, 13]] as Triple[],
+      size: [
+        [5, 7, 6],
+        [3, 4, 19],
+        [9, 5, 13],
+      ] as Triple[],
       inputs: [1, 3, 5, 8, 9, 17],
       outputs: [1, 3, 5, 8, 9, 17],
       groups: grouping,
@@ -146,7 +160,10 @@ test("convTranspose3d and its gradients, output padding included", async () => {
       padding: [all(0), all(1)],
       dilation: [all(1), all(2)],
       kernel: [all(2), all(3), [1, 3, 2] as Triple],
-      size: [[5, 7, 6], [4, 6, 11]] as Triple[],
+      size: [
+        [5, 7, 6],
+        [4, 6, 11],
+      ] as Triple[],
       inputs: [1, 3, 8, 17],
       outputs: [1, 5, 9],
       groups: grouping,
@@ -158,8 +175,16 @@ test("convTranspose3d and its gradients, output padding included", async () => {
 
 const small: readonly Case[] = [
   { x: [1, 3, 4, 5, 3], w: [2, 2, 3, 2, 3], geometry: plain },
-  { x: [1, 4, 3, 5, 2], w: [4, 3, 1, 3, 1], geometry: { stride: [2, 1, 2], padding: [1, 0, 2], dilation: [1, 2, 2], groups: 2 } },
-  { x: [2, 1, 4, 4, 3], w: [3, 1, 3, 3, 1], geometry: { stride: all(1), padding: [0, 1, 1], dilation: all(1), groups: 3 } },
+  {
+    x: [1, 4, 3, 5, 2],
+    w: [4, 3, 1, 3, 1],
+    geometry: { stride: [2, 1, 2], padding: [1, 0, 2], dilation: [1, 2, 2], groups: 2 },
+  },
+  {
+    x: [2, 1, 4, 4, 3],
+    w: [3, 1, 3, 3, 1],
+    geometry: { stride: all(1), padding: [0, 1, 1], dilation: all(1), groups: 3 },
+  },
 ];
 
 test("gradients of conv3d by finite differences", async () => {
@@ -178,12 +203,16 @@ test("gradients of convTranspose3d by finite differences", async () => {
     const shape = [x[0], ...convShape(x, w, geometry).slice(1, 4), w[0]];
     const spatial = [0, 1, 2].map(
       (axis) =>
-        (shape[axis + 1] - 1) * geometry.stride[axis] - 2 * geometry.padding[axis] + geometry.dilation[axis] * (w[axis + 1] - 1) + 1,
+        (shape[axis + 1] - 1) * geometry.stride[axis] -
+        2 * geometry.padding[axis] +
+        geometry.dilation[axis] * (w[axis + 1] - 1) +
+        1,
     );
     await checkOp({
       inputs: { x: { shape }, w: { shape: w }, bias: { shape: [filters] } },
       build: ({ x, w, bias }) => convTranspose3d(x, w, { ...optionsOf(geometry), bias }),
-      reference: ({ x, w, bias }) => convInputGradient(x, w, [shape[0], ...spatial, filters], geometry, bias).data,
+      reference: ({ x, w, bias }) =>
+        convInputGradient(x, w, [shape[0], ...spatial, filters], geometry, bias).data,
     });
   }
 });
@@ -203,13 +232,19 @@ test("second derivatives: each gradient of conv3d differentiates again", async (
       reference: ({ x, w }) => {
         const y = conv(x, w, geometry);
         const dy = { shape: y.shape, data: y.data.map((v) => 2 * v) };
-        return target === "x" ? convInputGradient(dy, w, x.shape, geometry).data : convWeightGradient(x, dy, w.shape, geometry).data;
+        return target === "x"
+          ? convInputGradient(dy, w, x.shape, geometry).data
+          : convWeightGradient(x, dy, w.shape, geometry).data;
       },
     });
 });
 
 test("a 2-D slice has depth 1", async () => {
-  for (const [kernel, groups] of [[3, 1], [1, 1], [3, 9]] as const)
+  for (const [kernel, groups] of [
+    [3, 1],
+    [1, 1],
+    [3, 9],
+  ] as const)
     await checkConv({
       x: [2, 1, 13, 17, 9],
       w: [9, 1, kernel, kernel, 9 / groups],
@@ -218,19 +253,29 @@ test("a 2-D slice has depth 1", async () => {
 });
 
 test("dilation 6 as in spatial pyramids: most taps read padding", async () => {
-  for (const size of [[1, 9, 10], [7, 5, 6]] as Triple[]) {
+  for (const size of [
+    [1, 9, 10],
+    [7, 5, 6],
+  ] as Triple[]) {
     const flat = size[0] === 1;
     const reach: Triple = flat ? [0, 6, 6] : all(6);
     const geometry = { ...plain, padding: reach, dilation: flat ? [1, 6, 6] : all(6) };
     await checkConv({ x: [1, ...size, 8], w: [5, flat ? 1 : 3, 3, 3, 8], geometry });
-    await checkConv({ x: [1, ...size, 8], w: [8, flat ? 1 : 3, 3, 3, 1], geometry: { ...geometry, groups: 8 } });
+    await checkConv({
+      x: [1, ...size, 8],
+      w: [8, flat ? 1 : 3, 3, 3, 1],
+      geometry: { ...geometry, groups: 8 },
+    });
   }
 });
 
 test("larger volumes, shared out among the threads", async () => {
   await checkConv({ x: [1, 18, 21, 26, 8], w: [8, 3, 3, 3, 8], geometry: { ...plain, padding: all(1) } });
   await checkConv({ x: [1, 26, 22, 30, 3], w: [16, 2, 2, 2, 3], geometry: { ...plain, stride: all(2) } });
-  await checkConv({ x: [1, 26, 22, 30, 3], w: [16, 2, 2, 2, 3], geometry: { ...plain, stride: all(2) } }, true);
+  await checkConv(
+    { x: [1, 26, 22, 30, 3], w: [16, 2, 2, 2, 3], geometry: { ...plain, stride: all(2) } },
+    true,
+  );
   await checkConv({ x: [2, 1, 65, 70, 5], w: [9, 1, 3, 3, 5], geometry: { ...plain, padding: [0, 1, 1] } });
 });
 
@@ -245,22 +290,38 @@ test("what does not fit is refused with the shapes and the expectation", () => {
       return true;
     });
   };
-  refuses(/conv3d: weight f32\[4,3,3,3,6\] in 2 groups does not fit the channels of f32\[1,4,4,4,6\]/, () => conv3d(x, w, { groups: 2 }));
-  refuses(/conv3d: f32\[1,4,4,4,6\] is smaller than the dilated kernel of f32\[4,3,3,3,6\]/, () => conv3d(x, w, { dilation: 2 }));
-  refuses(/conv3d: stride and dilation must be whole numbers from 1.*found stride 0x0x0/, () => conv3d(x, w, { stride: 0 }));
+  refuses(/conv3d: weight f32\[4,3,3,3,6\] in 2 groups does not fit the channels of f32\[1,4,4,4,6\]/, () =>
+    conv3d(x, w, { groups: 2 }),
+  );
+  refuses(/conv3d: f32\[1,4,4,4,6\] is smaller than the dilated kernel of f32\[4,3,3,3,6\]/, () =>
+    conv3d(x, w, { dilation: 2 }),
+  );
+  refuses(/conv3d: stride and dilation must be whole numbers from 1.*found stride 0x0x0/, () =>
+    conv3d(x, w, { stride: 0 }),
+  );
   refuses(/padding from 0.*found .*padding 1x-1x1/, () => conv3d(x, w, { padding: [1, -1, 1] }));
   refuses(/found stride 1.5x1x1/, () => conv3d(x, w, { stride: [1.5, 1, 1] }));
   refuses(/padding 1000000000x/, () => conv3d(x, w, { padding: 1e9 }));
   refuses(/conv3d: groups must be a whole number from 1, found 0/, () => conv3d(x, w, { groups: 0 }));
-  refuses(/conv3d: the bias must have shape \[4\], found f32\[6\]/, () => conv3d(x, w, { bias: graph.input("b", [6]) }));
-  refuses(/conv3d: the bias must be f32, found u8\[4\]/, () => conv3d(x, w, { bias: graph.input("u", [4], "u8") }));
-  refuses(/the input \[N, D, H, W, C\] must have 5 axes, found f32\[4,4,6\]/, () => conv3d(graph.input("flat", [4, 4, 6]), w));
+  refuses(/conv3d: the bias must have shape \[4\], found f32\[6\]/, () =>
+    conv3d(x, w, { bias: graph.input("b", [6]) }),
+  );
+  refuses(/conv3d: the bias must be f32, found u8\[4\]/, () =>
+    conv3d(x, w, { bias: graph.input("u", [4], "u8") }),
+  );
+  refuses(/the input \[N, D, H, W, C\] must have 5 axes, found f32\[4,4,6\]/, () =>
+    conv3d(graph.input("flat", [4, 4, 6]), w),
+  );
   refuses(/the input must be f32, found u8/, () => conv3d(graph.input("bytes", [1, 4, 4, 4, 6], "u8"), w));
   refuses(/convTranspose3d: outputPadding must be from 0 to below the stride, found 2x2x2/, () =>
     convTranspose3d(graph.input("y", [1, 2, 2, 2, 4]), w, { stride: 2, outputPadding: 2 }),
   );
-  refuses(/conv3dInputGradient: f32\[1,4,4,4,6\] does not have the output channels of f32\[4,3,3,3,6\]/, () => convTranspose3d(x, w));
-  refuses(/extents must be positive/, () => convTranspose3d(graph.input("one", [1, 1, 1, 1, 4]), w, { padding: 2 }));
+  refuses(/convTranspose3d: weight f32\[4,3,3,3,6\] in 1 groups does not fit the channels of f32\[1,4,4,4,6\]/, () =>
+    convTranspose3d(x, w),
+  );
+  refuses(/extents must be positive/, () =>
+    convTranspose3d(graph.input("one", [1, 1, 1, 1, 4]), w, { padding: 2 }),
+  );
 });
 
 test.run();

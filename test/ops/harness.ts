@@ -42,7 +42,10 @@ export async function checkOp(op: OpCase): Promise<void> {
   const arrays: Record<string, Array64> = {};
   for (const [index, name] of names.entries()) {
     const { shape, data } = op.inputs[name];
-    arrays[name] = { shape, data: Float64Array.from(data ?? random(elements(shape), index + 1), Math.fround) };
+    arrays[name] = {
+      shape,
+      data: Float64Array.from(data ?? random(elements(shape), index + 1), Math.fround),
+    };
   }
   const floats = names.filter((name) => (op.inputs[name].dtype ?? "f32") === "f32");
   const wrt = op.wrt ?? floats;
@@ -53,12 +56,16 @@ export async function checkOp(op: OpCase): Promise<void> {
   const plan = await compile(
     (graph) => {
       const values: Record<string, Value> = {};
-      for (const name of names) values[name] = graph.input(name, op.inputs[name].shape, op.inputs[name].dtype);
+      for (const name of names)
+        values[name] = graph.input(name, op.inputs[name].shape, op.inputs[name].dtype);
       const y = op.build(values);
       differentiable = y.dtype === "f32" && wrt.length > 0;
       if (!differentiable) return { y };
       const loss = sum(mul(y, graph.input("weights", y.shape)));
-      const slopes = gradients(loss, wrt.map((name) => values[name]));
+      const slopes = gradients(
+        loss,
+        wrt.map((name) => values[name]),
+      );
       return { y, ...Object.fromEntries(wrt.map((name, index) => [`d${name}`, slopes[index]])) };
     },
     { paranoid: true },
@@ -79,7 +86,12 @@ export async function checkOp(op: OpCase): Promise<void> {
 }
 
 /** Central differences of the weighted sum of the reference; NaN where the element was left out to save time. */
-function finiteDifferences(op: OpCase, arrays: Record<string, Array64>, name: string, weights: Float64Array): Float64Array {
+function finiteDifferences(
+  op: OpCase,
+  arrays: Record<string, Array64>,
+  name: string,
+  weights: Float64Array,
+): Float64Array {
   const { data } = arrays[name];
   const step = op.step ?? 1e-4;
   const stride = Math.max(1, Math.floor(data.length / 60));
@@ -94,14 +106,22 @@ function finiteDifferences(op: OpCase, arrays: Record<string, Array64>, name: st
   );
 }
 
-export function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what: string): void {
+export function expectClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  what: string,
+): void {
   assert.is(actual.length, expected.length, `${what}: length`);
   let scale = 1e-3;
-  for (let i = 0; i < expected.length; i++) if (Number.isFinite(expected[i])) scale = Math.max(scale, Math.abs(expected[i]));
+  for (let i = 0; i < expected.length; i++)
+    if (Number.isFinite(expected[i])) scale = Math.max(scale, Math.abs(expected[i]));
   for (let i = 0; i < expected.length; i++) {
     if (Number.isNaN(expected[i])) continue;
     const error = Math.abs(actual[i] - expected[i]);
     if (!(error <= tolerance * scale))
-      assert.unreachable(`${what}[${i}]: expected ${expected[i]}, found ${actual[i]} (scale ${scale}, tolerance ${tolerance})`);
+      assert.unreachable(
+        `${what}[${i}]: expected ${expected[i]}, found ${actual[i]} (scale ${scale}, tolerance ${tolerance})`,
+      );
   }
 }

@@ -119,7 +119,11 @@ test("losses of many tasks, and of voxels that all do not count", async () => {
   const reference = () => [0];
   await checkOp({ inputs: { x, none }, build: (v) => crossEntropy(v.x, v.none), reference });
   await checkOp({ inputs: { x, none }, build: (v) => maskedMse(v.x, v.none), reference });
-  await checkOp({ inputs: { x, empty }, build: (v) => maskedMse(v.x, v.empty, v.empty), reference });
+  await checkOp({
+    inputs: { x, empty },
+    build: (v) => maskedMse(v.x, v.empty, { mask: v.empty }),
+    reference,
+  });
   await checkOp({ inputs: { x, none }, build: (v) => dice(v.x, v.none), reference });
 });
 
@@ -215,18 +219,18 @@ for (const classes of [2, 3, 5, 8, 14, 17, 70])
       const shared = { inputs, wrt: ["p"], gradientTolerance: 1e-3 };
       await checkOp({
         ...shared,
-        build: ({ p, labels }) => maskedMse(p, labels, undefined, options),
+        build: ({ p, labels }) => maskedMse(p, labels, options),
         reference: ({ p, labels }) => mseOf(p, voxels(p, labels), hit, null, first),
       });
       await checkOp({
         ...shared,
-        build: ({ p, labels, mask }) => maskedMse(p, labels, mask, options),
+        build: ({ p, labels, mask }) => maskedMse(p, labels, { ...options, mask }),
         reference: ({ p, labels, mask }) => mseOf(p, voxels(p, labels), hit, mask, first),
       });
       for (const masked of [true, false])
         await checkOp({
           ...shared,
-          build: ({ p, t, mask }) => maskedMse(p, t, masked ? mask : undefined, options),
+          build: ({ p, t, mask }) => maskedMse(p, t, masked ? { ...options, mask } : options),
           reference: ({ p, t, mask }) =>
             mseOf(
               p,

@@ -20,7 +20,11 @@ test("sumToChannels and its gradient, for channel counts that do and do not fill
       build: ({ x }) => sumToChannels(x),
       reference: ({ x }) => reference(x),
     });
-  await checkOp({ inputs: { x: { shape: [7] } }, build: ({ x }) => sumToChannels(x), reference: ({ x }) => x.data });
+  await checkOp({
+    inputs: { x: { shape: [7] } },
+    build: ({ x }) => sumToChannels(x),
+    reference: ({ x }) => x.data,
+  });
 });
 
 test("the gradient can be differentiated again", async () => {
@@ -39,13 +43,20 @@ test("the gradient can be differentiated again", async () => {
 
 test("rows beyond one chunk of partial sums are all counted", async () => {
   const shape = [3, 1031, 3];
-  await checkOp({ inputs: { x: { shape } }, build: ({ x }) => sumToChannels(x), reference: ({ x }) => reference(x), wrt: [] });
+  await checkOp({
+    inputs: { x: { shape } },
+    build: ({ x }) => sumToChannels(x),
+    reference: ({ x }) => reference(x),
+    wrt: [],
+  });
 });
 
 test("sums are kept in double precision until the end", async () => {
   const shape = [4096, 2];
   // A large value first: single precision would lose every one that follows.
-  const data = Float64Array.from({ length: elements(shape) }, (_, i) => (i === 0 ? 2 ** 26 : i === elements(shape) - 2 ? -(2 ** 26) : 1));
+  const data = Float64Array.from({ length: elements(shape) }, (_, i) =>
+    i === 0 ? 2 ** 26 : i === elements(shape) - 2 ? -(2 ** 26) : 1,
+  );
   await checkOp({
     inputs: { x: { shape, data } },
     build: ({ x }) => sumToChannels(x),

@@ -31,7 +31,9 @@ export function pairwise<F extends Record<string, readonly unknown[]>>(
     let best: { choice: Choice<F>; pairs: string[]; gain: number } | undefined;
     for (let attempt = 0; attempt < 200; attempt++) {
       const levels = sizes.map((size, index) => (index === a ? i : index === b ? j : below(size)));
-      const choice = Object.fromEntries(names.map((name, index) => [name, factors[name][levels[index]]])) as Choice<F>;
+      const choice = Object.fromEntries(
+        names.map((name, index) => [name, factors[name][levels[index]]]),
+      ) as Choice<F>;
       if (!allowed(choice)) continue;
       const pairs = pairsOf(levels);
       const gain = pairs.filter((pair) => open.has(pair)).length;

@@ -9,11 +9,21 @@ import { device, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 const data = await tinyCohort();
 
 test("sdnet lowers the losses of both networks, by either difference loss and selector", async () => {
-  for (const settings of [{}, { differenceLoss: "crossEntropy", selector: "sample", dice: "linear" }] as const) {
-    const run = await tinyRun(data, "sdnet", tinyConfig({ ...settings, steps: 40, dropout: 0, checkpointEvery: 40 }));
+  for (const settings of [
+    {},
+    { differenceLoss: "crossEntropy", selector: "sample", dice: "linear" },
+  ] as const) {
+    const run = await tinyRun(
+      data,
+      "sdnet",
+      tinyConfig({ ...settings, steps: 40, dropout: 0, checkpointEvery: 40 }),
+    );
     const lines = await run.metrics();
     for (const name of ["loss.vnet", "loss.resvnet"])
-      assert.ok(lines[39][name] < 0.8 * lines[0][name], `${name} from ${lines[0][name]} to ${lines[39][name]}`);
+      assert.ok(
+        lines[39][name] < 0.8 * lines[0][name],
+        `${name} from ${lines[0][name]} to ${lines[39][name]}`,
+      );
     assert.ok(lines.every((line) => line.firstIsBetter === 0 || line.firstIsBetter === 1));
   }
 });
@@ -46,7 +56,10 @@ test("a run describes itself and can be loaded", async () => {
   const run = await tinyRun(data, "supervised", config);
   const loaded = await loadRun(run, device);
   assert.equal(loaded.config, config);
-  assert.equal(loaded.networks.map(({ path }) => path), ["vnet", "resvnet"]);
+  assert.equal(
+    loaded.networks.map(({ path }) => path),
+    ["vnet", "resvnet"],
+  );
   for (const name of ["config.json", "split.json", "metrics.jsonl", "best.safetensors"] as const)
     assert.ok(existsSync(run.file(name)), name);
 });
@@ -57,14 +70,19 @@ test("re-estimating statistics changes them and nothing else", async () => {
   const adapted = await tinyRun(data, "supervised", tinyConfig({ ...settings, reestimateBatches: 3 }));
   const [a, b] = [plain, adapted].map((run) => readFileSync(run.file("last.safetensors")));
   assert.is(a.equals(b), false);
-  assert.ok(readFileSync(plain.file("best.safetensors")).equals(readFileSync(adapted.file("best.safetensors"))));
+  assert.ok(
+    readFileSync(plain.file("best.safetensors")).equals(readFileSync(adapted.file("best.safetensors"))),
+  );
 });
 
 test("a loss that is not finite stops the run, keeps the last checkpoint and names the tensor", async () => {
   const before = await tinyRun(data, "supervised", tinyConfig({ steps: 4 }));
   const kept = readFileSync(before.file("last.safetensors"));
   try {
-    await tinyRun(data, "supervised", tinyConfig({ steps: 40, learningRate: 1e30 }), { run: before, resume: true });
+    await tinyRun(data, "supervised", tinyConfig({ steps: 40, learningRate: 1e30 }), {
+      run: before,
+      resume: true,
+    });
     assert.unreachable();
   } catch (error) {
     assert.instance(error, NotFiniteError);
@@ -74,9 +92,15 @@ test("a loss that is not finite stops the run, keeps the last checkpoint and nam
 });
 
 test("settings are checked and the nearest name is offered", () => {
-  assert.throws(() => makeConfig("recommended", { learningrate: 0.1 }), /unknown setting "learningrate", did you mean "learningRate"\?/);
+  assert.throws(
+    () => makeConfig("recommended", { learningrate: 0.1 }),
+    /unknown setting "learningrate", did you mean "learningRate"\?/,
+  );
   assert.throws(() => makeConfig("recomended", {}), /did you mean "recommended"/);
-  assert.throws(() => makeConfig("recommended", { steps: -1 }), (error: unknown) => error instanceof UsageError && /"steps"/.test(error.message));
+  assert.throws(
+    () => makeConfig("recommended", { steps: -1 }),
+    (error: unknown) => error instanceof UsageError && /"steps"/.test(error.message),
+  );
   assert.throws(() => makeConfig("recommended", { patch: [20, 32, 32] }), /multiples of 16, found 20x32x32/);
   assert.equal(parseSetting("patch=32x48x32"), ["patch", [32, 48, 32]]);
   assert.equal(parseSetting("flip=x,y"), ["flip", ["x", "y"]]);
@@ -85,10 +109,40 @@ test("settings are checked and the nearest name is offered", () => {
 });
 
 test("the literal preset has the paper's numbers", () => {
-  const { learningRate, steps, decayEvery, momentum, weightDecay, labeledPerBatch, unlabeledPerBatch, window, temperature } = presets.literal;
+  const {
+    learningRate,
+    steps,
+    decayEvery,
+    momentum,
+    weightDecay,
+    labeledPerBatch,
+    unlabeledPerBatch,
+    window,
+    temperature,
+  } = presets.literal;
   assert.equal(
-    { learningRate, steps, decayEvery, momentum, weightDecay, labeledPerBatch, unlabeledPerBatch, window, temperature },
-    { learningRate: 0.01, steps: 1200, decayEvery: 200, momentum: 0.9, weightDecay: 1e-4, labeledPerBatch: 2, unlabeledPerBatch: 2, window: [0, 400], temperature: 0.1 },
+    {
+      learningRate,
+      steps,
+      decayEvery,
+      momentum,
+      weightDecay,
+      labeledPerBatch,
+      unlabeledPerBatch,
+      window,
+      temperature,
+    },
+    {
+      learningRate: 0.01,
+      steps: 1200,
+      decayEvery: 200,
+      momentum: 0.9,
+      weightDecay: 1e-4,
+      labeledPerBatch: 2,
+      unlabeledPerBatch: 2,
+      window: [0, 400],
+      temperature: 0.1,
+    },
   );
 });
 

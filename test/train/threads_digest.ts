@@ -4,4 +4,8 @@ import { readFileSync } from "node:fs";
 import { tinyConfig, tinyRun } from "./fixtures.ts";
 
 const run = await tinyRun(process.argv[2], "sdnet", tinyConfig());
-process.stdout.write(createHash("sha256").update(readFileSync(run.file("last.safetensors"))).digest("hex"));
+process.stdout.write(
+  createHash("sha256")
+    .update(readFileSync(run.file("last.safetensors")))
+    .digest("hex"),
+);

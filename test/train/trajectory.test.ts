@@ -11,7 +11,10 @@ import { device, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 const config = tinyConfig();
 const data = await tinyCohort();
 
-function weightsOf(run: RunFolder, file: "last.safetensors" | "best.safetensors" = "last.safetensors"): string {
+function weightsOf(
+  run: RunFolder,
+  file: "last.safetensors" | "best.safetensors" = "last.safetensors",
+): string {
   const path = run.file(file);
   const { tensors } = decodeSafetensors(readFileSync(path), path);
   const hash = [...tensors].map(([name, { data }]) => name + Buffer.from(data.buffer).toString("base64"));
@@ -25,7 +28,9 @@ test("ten steps follow the recorded losses", async () => {
   const run = await tinyRun(data, "sdnet", tinyConfig({ learningRate: 0.001, dropout: 0 }));
   const losses = (await run.metrics()).map((line) => [line["loss.vnet"], line["loss.resvnet"]]);
   assert.is(losses.length, 10);
-  const recorded = JSON.parse(readFileSync(join(import.meta.dirname, "trajectory.json"), "utf8")) as number[][];
+  const recorded = JSON.parse(
+    readFileSync(join(import.meta.dirname, "trajectory.json"), "utf8"),
+  ) as number[][];
   for (const [step, pair] of losses.entries())
     for (const [network, loss] of pair.entries())
       assert.ok(
@@ -43,7 +48,9 @@ test("the same run again has the same bits", async () => {
 for (const stopAt of [1, 4, 7]) {
   test(`stopped at step ${stopAt} and resumed, it ends with the same bits`, async () => {
     const controller = new AbortController();
-    const listener = { onStep: ({ step }: { step: number }) => (step === stopAt ? controller.abort() : undefined) };
+    const listener = {
+      onStep: ({ step }: { step: number }) => (step === stopAt ? controller.abort() : undefined),
+    };
     const run = await tinyRun(data, "sdnet", config, { signal: controller.signal, listener });
     assert.is((await run.metrics()).length, stopAt);
     await tinyRun(data, "sdnet", config, { run, resume: true });
@@ -57,7 +64,10 @@ test("one, two and three threads give the same bits", () => {
   const digest = (threads: number) => {
     const script = join(import.meta.dirname, "threads_digest.ts");
     const environment = { ...process.env, VOXGRAD_THREADS: String(threads) };
-    const child = spawnSync(process.execPath, ["--import", "tsx", script, data], { encoding: "utf8", env: environment });
+    const child = spawnSync(process.execPath, ["--import", "tsx", script, data], {
+      encoding: "utf8",
+      env: environment,
+    });
     assert.is(child.status, 0, child.stderr);
     return child.stdout;
   };

@@ -33,7 +33,7 @@ export const sdnet: Recipe = {
     const disagreement = notEqual(argmax(known[0]), argmax(known[1]));
     const review = known.map((part, index) => {
       if (config.differenceLoss === "crossEntropy") return crossEntropy(part, labels, { mask: disagreement });
-      return maskedMse(supervision[index].probabilities, labels, disagreement, { background: false });
+      return maskedMse(supervision[index].probabilities, labels, { mask: disagreement, background: false });
     });
 
     const [first, second] = supervision.map((part) => selectorLoss(part, labels, config));
