@@ -1,9 +1,9 @@
-import { writeRunReport } from "../report/run_report.ts";
+import { existsSync } from "node:fs";
 import type { Plan } from "../compile/plan.ts";
 import type { Case } from "../data/index.ts";
 import { NotFiniteError, VoxgradError } from "../errors.ts";
+import { writeRunReport } from "../report/run_report.ts";
 import type { Device } from "../runtime/device.ts";
-import { existsSync } from "node:fs";
 import type { Config } from "../train/config.ts";
 import type { Split } from "../train/data.ts";
 import type { Recipe } from "../train/recipes/index.ts";
@@ -44,14 +44,17 @@ export async function sit(sitting: Sitting, context: Context): Promise<SittingRe
   introduce(sitting, (line) => lines.log(line));
   const { result, say } = await trainWithProgress(sitting, context);
   if (existsSync(run.file("last.safetensors"))) {
-    const drawing = new Progress(context.stdout, { total: 1, label: "report", unit: "case" });
+    let drawing: Progress | undefined;
     await writeRunReport(run, {
       device,
       cases,
       footer: `voxgrad ${context.version}`,
-      onProgress: (done, total) => drawing.update(done / total),
+      onProgress: (done, total) => {
+        drawing ??= new Progress(context.stdout, { total, label: "report", unit: "case" });
+        drawing.update(done);
+      },
     });
-    drawing.done();
+    drawing?.done();
   }
   if (result.finished) {
     say(`done      ${result.steps} steps; this sitting took ${duration(result.seconds)}`);
@@ -85,6 +88,8 @@ async function trainWithProgress(
     await sitting.onReady?.();
     began = performance.now();
   };
+  const onStop = () => progress.log("stopping  after this step; Ctrl-C again ends at once, without saving");
+  signal.addEventListener("abort", onStop, { once: true });
   try {
     const result = await train({
       recipe,
@@ -122,6 +127,7 @@ async function trainWithProgress(
       stderr.write(`the last checkpoint is kept; continue from it with: ${sitting.resumeCommand}\n`);
     throw error;
   } finally {
+    signal.removeEventListener("abort", onStop);
     progress.done();
   }
 }

@@ -54,6 +54,10 @@ function windowOf(options: ConvOptions): Window {
   };
 }
 
+function unshaped({ stride, padding, dilation, groups }: ShapedWindow): Window {
+  return { stride, padding, dilation, groups };
+}
+
 function checkWindow(op: string, { stride, padding, dilation, groups }: Window): void {
   const whole = (list: readonly number[], least: number) =>
     list.length === 3 && list.every((n) => Number.isInteger(n) && n >= least && n <= 32768);
@@ -130,8 +134,8 @@ const inputGradientOp: AddOp<ShapedWindow> = defineOp({
     expectBias(op, bias, channels);
     return { dtype: "f32", shape: [dy.shape[0], ...window.shape, channels] };
   },
-  grad: (inputs, dx, _y, { shape: _shape, ...window }) => [
-    conv3dOp([dx, inputs[1]], window),
+  grad: (inputs, dx, _y, window) => [
+    conv3dOp([dx, inputs[1]], unshaped(window)),
     weightGradientOp([dx, inputs[0]], { ...window, shape: inputs[1].shape }),
     ...biasGradient(inputs, dx),
   ],
@@ -157,9 +161,9 @@ const weightGradientOp: AddOp<ShapedWindow> = defineOp({
       );
     return { dtype: "f32", shape };
   },
-  grad: ([x, dy], dw, _y, { shape: _shape, ...window }) => [
+  grad: ([x, dy], dw, _y, window) => [
     inputGradientOp([dy, dw], { ...window, shape: x.shape.slice(1, 4) }),
-    conv3dOp([x, dw], window),
+    conv3dOp([x, dw], unshaped(window)),
   ],
   flops: ([, dy], w) => flops(dy.shape, w.shape),
 });

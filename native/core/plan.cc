@@ -37,6 +37,14 @@ size_t workspaceBytes(const StepSpec& spec) {
   return step.kernel->prepare(step);
 }
 
+// Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
+static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
+  if (other.block != Place::arenaBlock) return;
+  if (other.offset < workspace.offset + workspace.tensor.bytes() &&
+      workspace.offset < other.offset + other.tensor.bytes())
+    throw Error("ERR_PLAN", where + ": the workspace overlaps " + format(other.tensor));
+}
+
 Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
   arena_ = std::make_unique<Block>(spec_.arenaBytes);
   for (const StepSpec& each : spec_.steps) {
@@ -54,6 +62,8 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
       workspace.tensor.shape[0] = static_cast<int64_t>(each.workspaceBytes);
       workspace.offset = each.workspaceOffset;
       step.workspace = resolve(workspace, each.label + " (workspace)");
+      for (const Place& input : each.inputs) expectApart(workspace, input, each.label);
+      expectApart(workspace, each.output, each.label);
     }
     steps_.push_back(std::move(step));
   }

@@ -48,6 +48,11 @@ static size_t prepareUnary(const Step& step) {
   return 0;
 }
 
+static size_t prepareScale(const Step& step) {
+  step.attributes.number("factor");
+  return prepareUnary(step);
+}
+
 static void runScale(const Step& step) {
   const float factor = static_cast<float>(step.attributes.number("factor"));
   const float* x = step.inputs[0].f32();
@@ -99,7 +104,7 @@ static void runConstant(const Step& step) {
 
 const KernelTable arithmeticKernels = {
     {"add", prepareBinary, runAdd},    {"mul", prepareBinary, runMul},
-    {"scale", prepareUnary, runScale}, {"sum", prepareSum, runSum},
+    {"scale", prepareScale, runScale}, {"sum", prepareSum, runSum},
     {"fill", prepareFill, runFill},    {"constant", prepareConstant, runConstant},
 };
 

@@ -1,8 +1,9 @@
 #include "isa.h"
 
 #include <cstdlib>
-#include <stdexcept>
 #include <string>
+
+#include "../core/tensor.h"
 
 namespace voxgrad::cpu {
 
@@ -29,7 +30,7 @@ Choice choose() {
   const char* asked = std::getenv("VOXGRAD_ISA");
   const std::string wish = asked ? asked : "";
   if (!wish.empty() && wish != "avx512" && wish != "avx2" && wish != "portable") {
-    throw std::runtime_error("VOXGRAD_ISA: expected avx512, avx2 or portable, found '" + wish + "'");
+    throw Error("ERR_DEVICE", "VOXGRAD_ISA: expected avx512, avx2 or portable, found '" + wish + "'");
   }
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -40,7 +41,7 @@ Choice choose() {
   if (hasAvx2 && (wish.empty() || wish == "avx2")) return {"avx2", &avx2::conv3dKernels()};
 #endif
   if (wish == "avx512" || wish == "avx2") {
-    throw std::runtime_error("VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
+    throw Error("ERR_DEVICE", "VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
   }
   return {"portable", &portable::conv3dKernels()};
 }

@@ -7,7 +7,7 @@ namespace voxgrad::cpu {
 
 // The convolution kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL), AVX2 with
 // FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
-// name, throws std::runtime_error at the first call. Chosen once per process.
+// name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
 
 // "avx512", "avx2" or "portable": the level conv3dKernels() uses.

@@ -15,7 +15,11 @@ import { expectClose, random } from "../ops/harness.ts";
 const shape = [2, 3];
 
 /** The gradients of what `build` returns with respect to its values, all of `shape`. */
-async function slopes(inputs: Record<string, Float32Array>, build: (values: Value[]) => Value, of: Shape = shape) {
+async function slopes(
+  inputs: Record<string, Float32Array>,
+  build: (values: Value[]) => Value,
+  of: Shape = shape,
+) {
   using plan = await compile(
     (graph) => {
       const values = Object.keys(inputs).map((name) => graph.input(name, of));
@@ -35,7 +39,10 @@ test("a subexpression used many times gets the sum of all its gradients", async 
     const square = mul(twice, twice);
     return sum(add(square, mul(square, a)));
   });
-  assert.equal([...found], [...a].map((v) => 8 * v + 12 * v * v));
+  assert.equal(
+    [...found],
+    [...a].map((v) => 8 * v + 12 * v * v),
+  );
 });
 
 test("each shared node is swept once: nodes grow linearly where paths grow exponentially", () => {
@@ -48,7 +55,9 @@ test("each shared node is swept once: nodes grow linearly where paths grow expon
 });
 
 test("a target that the loss does not depend on gets zeros", async () => {
-  const { a, b } = await slopes({ a: new Float32Array(6).fill(1), b: new Float32Array(6).fill(7) }, ([a]) => sum(mul(a, a)));
+  const { a, b } = await slopes({ a: new Float32Array(6).fill(1), b: new Float32Array(6).fill(7) }, ([a]) =>
+    sum(mul(a, a)),
+  );
   assert.equal([...a], [2, 2, 2, 2, 2, 2]);
   assert.equal([...b], [0, 0, 0, 0, 0, 0]);
 });
@@ -75,7 +84,11 @@ test("ops without a gradient cut: what is behind them counts as constant", async
     [1, 2, 2, 1, 2],
   );
   assert.equal([...labels], [0, 1, 1, 0, 1, 0, 1, 0]);
-  const { x: throughMoments } = await slopes({ x }, ([x]) => sum(moments(x, { perSample: true, groups: 2 })), [1, 2, 2, 1, 2]);
+  const { x: throughMoments } = await slopes(
+    { x },
+    ([x]) => sum(moments(x, { perSample: true, groups: 2 })),
+    [1, 2, 2, 1, 2],
+  );
   assert.equal([...throughMoments], new Array(8).fill(0));
 });
 
@@ -143,10 +156,10 @@ function build(e: Expression, leaves: Record<"a" | "b", Value>, seen: Map<Expres
 
 function evaluate(e: Expression, leaves: Record<"a" | "b", Float64Array>): Float64Array {
   const total = (data: Float64Array) => data.reduce((left, right) => left + right, 0);
-  if (e.op === "a" || e.op === "b") return leaves[e.op];
+  if (!("left" in e)) return leaves[e.op];
   const left = evaluate(e.left, leaves);
   if (e.op === "scale") return left.map((v) => v * Math.fround(e.factor));
-  if (e.op === "spread") return left.map(() => total(left));
+  if (!("right" in e)) return left.map(() => total(left));
   const right = evaluate(e.right, leaves);
   if (e.op === "mulSum") return left.map((v) => v * total(right));
   return left.map((v, i) => (e.op === "add" ? v + right[i] : e.op === "sub" ? v - right[i] : v * right[i]));
@@ -163,7 +176,11 @@ const { expression } = fc.letrec<{ expression: Expression }>((tie) => ({
     }),
     // The same node twice, so that gradients meet again.
     tie("expression").map((part): Expression => ({ op: "mul", left: part, right: part })),
-    fc.record({ op: fc.constant("scale" as const), factor: fc.integer({ min: -4, max: 4 }).map((n) => n / 4), left: tie("expression") }),
+    fc.record({
+      op: fc.constant("scale" as const),
+      factor: fc.integer({ min: -4, max: 4 }).map((n) => n / 4),
+      left: tie("expression"),
+    }),
     fc.record({ op: fc.constant("spread" as const), left: tie("expression") }),
   ),
 }));

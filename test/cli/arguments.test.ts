@@ -1,6 +1,7 @@
+import { mkdirSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Context, defineCommand } from "../../lib/cli/arguments.ts";
+import { type Context, defineCommand, optionUsage, parseArguments } from "../../lib/cli/arguments.ts";
 import { runCli } from "../../lib/cli/run.ts";
 import { DataError, UsageError } from "../../lib/errors.ts";
 
@@ -205,14 +206,36 @@ test("errors of a running command decide the exit status", async () => {
   assert.is(result.err, "");
 
   behaviour = () => {
+    mkdirSync("/dev/null/folder");
+  };
+  result = await run(argv);
+  assert.is(result.status, 1);
+  assert.is(result.err, "voxgrad train: /dev/null/folder: not a directory (ENOTDIR, mkdir)\n");
+
+  behaviour = () => {
     throw new DOMException("aborted", "AbortError");
   };
   result = await run(argv, AbortSignal.abort());
-  assert.is(result.status, 1);
+  assert.is(result.status, 130);
   assert.is(result.err, "voxgrad train: stopped\n");
 
   behaviour = () => 1;
   assert.is((await run(argv)).status, 1);
+});
+
+test("an option with an optional value can stand alone, before others and at the end", () => {
+  const options = {
+    json: { type: "string", placeholder: "FILE", bare: "-", help: "" },
+    set: { type: "string", help: "" },
+  } as const;
+  const json = (...argv: string[]) => parseArguments({ options, positionals: [] }, argv).options.json;
+  assert.is(json(), undefined);
+  assert.is(json("--json"), "-");
+  assert.is(json("--json", "--set", "a"), "-");
+  assert.is(json("--json", "-"), "-");
+  assert.is(json("--json", "out.json"), "out.json");
+  assert.is(json("--json=out.json"), "out.json");
+  assert.is(optionUsage("json", options.json), "--json [FILE]");
 });
 
 test.run();

@@ -316,8 +316,9 @@ test("what does not fit is refused with the shapes and the expectation", () => {
   refuses(/convTranspose3d: outputPadding must be from 0 to below the stride, found 2x2x2/, () =>
     convTranspose3d(graph.input("y", [1, 2, 2, 2, 4]), w, { stride: 2, outputPadding: 2 }),
   );
-  refuses(/convTranspose3d: weight f32\[4,3,3,3,6\] in 1 groups does not fit the channels of f32\[1,4,4,4,6\]/, () =>
-    convTranspose3d(x, w),
+  refuses(
+    /convTranspose3d: weight f32\[4,3,3,3,6\] in 1 groups does not fit the channels of f32\[1,4,4,4,6\]/,
+    () => convTranspose3d(x, w),
   );
   refuses(/extents must be positive/, () =>
     convTranspose3d(graph.input("one", [1, 1, 1, 1, 4]), w, { padding: 2 }),

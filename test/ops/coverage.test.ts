@@ -18,13 +18,18 @@ test("every op has a CPU kernel and every kernel an op", () => {
   assert.is(new Set(kernels).size, kernels.length, "a kernel is listed twice");
   // These serve the planner, not a differentiable op.
   const internal = ["constant", "copy"];
-  assert.equal(kernels.filter((name) => !internal.includes(name)).sort(), names.filter((name) => !internal.includes(name)));
+  assert.equal(
+    kernels.filter((name) => !internal.includes(name)).sort(),
+    names.filter((name) => !internal.includes(name)),
+  );
   for (const name of internal) assert.ok(kernels.includes(name), name);
 });
 
 test("the ops without a gradient are these; a new one is added on purpose", () => {
   const graph = new Graph();
-  const without = names.filter((name) => opOf(graph.add(name, [], {}, { dtype: "f32", shape: [] }))?.grad === "none");
+  const without = names.filter(
+    (name) => opOf(graph.add(name, [], {}, { dtype: "f32", shape: [] }))?.grad === "none",
+  );
   assert.equal(without, [
     "argmax",
     "crossEntropyGradient",

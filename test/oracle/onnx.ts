@@ -1,5 +1,6 @@
 /** Single-operator ONNX models, made in memory and run by onnxruntime: an oracle that shares no code with voxgrad. */
 import onnxProto from "onnx-proto";
+import type * as Runtime from "onnxruntime-node";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 
 const { onnx } = onnxProto;
@@ -11,7 +12,7 @@ export interface Dense {
 }
 
 /** Loads onnxruntime's CPU backend, or says why this platform cannot. */
-export async function loadRuntime(): Promise<typeof import("onnxruntime-node") | string> {
+export async function loadRuntime(): Promise<typeof Runtime | string> {
   try {
     return await import("onnxruntime-node");
   } catch (error) {

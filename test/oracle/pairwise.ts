@@ -27,7 +27,7 @@ export function pairwise<F extends Record<string, readonly unknown[]>>(
   const chosen: Choice<F>[] = [];
   while (open.size > 0) {
     // Each try contains the first open pair; what never fits is given up.
-    const [a, i, b, j] = ([...open][0] as string).split(".").map(Number);
+    const [a, i, b, j] = [...open][0].split(".").map(Number);
     let best: { choice: Choice<F>; pairs: string[]; gain: number } | undefined;
     for (let attempt = 0; attempt < 200; attempt++) {
       const levels = sizes.map((size, index) => (index === a ? i : index === b ? j : below(size)));

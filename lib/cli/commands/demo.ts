@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { writeAtomically } from "../../data/atomic.ts";
 import { type CohortOptions, openDataset, writePhantom } from "../../data/index.ts";
 import { UsageError } from "../../errors.ts";
@@ -123,7 +123,7 @@ async function trainAndJudge(
   context: Context,
 ): Promise<Judged | undefined> {
   const run = new RunFolder(join(out, name));
-  const data = join(out, "data");
+  const data = resolve(out, "data");
   const dataset = await openDataset(data);
   const split = splitCases(dataset.cases, config);
   context.stdout.write(`\n${name}\n`);

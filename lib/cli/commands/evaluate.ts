@@ -226,7 +226,7 @@ function tables(results: Results): string {
 }
 
 /** The class is named only where there is more than one. */
-function withClass(many: boolean, first: string, label: string | number, values: readonly number[]) {
+function withClass(many: boolean, first: string, label: string | number, values: readonly string[]) {
   return many ? [first, String(label), ...values] : [first, ...values];
 }
 
@@ -234,12 +234,16 @@ function columns(many: boolean, first: readonly string[]): Column[] {
   const left = many ? [...first, "class"] : first;
   return [
     ...left.map((header): Column => ({ header, align: "left" })),
-    ...headers.map((header): Column => ({ header, digits: 4 })),
+    ...headers.map((header): Column => ({ header, align: "right" })),
   ];
 }
 
-function valuesOf(overlap: Overlap | undefined): number[] {
-  return measures.map((name) => overlap?.[name] ?? Number.NaN);
+/** Four digits throughout, so that a column of 0 and 1 reads like the others. */
+function valuesOf(overlap: Overlap | undefined): string[] {
+  return measures.map((name) => {
+    const value = overlap?.[name] ?? Number.NaN;
+    return Number.isNaN(value) ? "nan" : value.toFixed(4);
+  });
 }
 
 function caseTable({ pairs, summary, classes }: Results, region: "whole" | "roi"): string {
