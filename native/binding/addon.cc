@@ -38,12 +38,10 @@ static Napi::Value listKernels(const Napi::CallbackInfo& info) {
 
 static Napi::Value workspace(const Napi::CallbackInfo& info) {
   if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "workspace: expected a step");
-  try {
-    return Napi::Number::New(info.Env(),
-                             static_cast<double>(workspaceBytes(decodeStep(info[0].As<Napi::Object>()))));
-  } catch (const Error& error) {
-    throw toJs(info.Env(), error.code(), error.what());
-  }
+  return guarded(info.Env(), [&] {
+    const size_t bytes = workspaceBytes(decodeStep(info[0].As<Napi::Object>()));
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
+  });
 }
 
 static Napi::Value memory(const Napi::CallbackInfo& info) {
@@ -54,11 +52,11 @@ static Napi::Value memory(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Value threads(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), ThreadPool::shared().size());
+  return guarded(info.Env(), [&] { return Napi::Number::New(info.Env(), ThreadPool::shared().size()); });
 }
 
 static Napi::Value isa(const Napi::CallbackInfo& info) {
-  return Napi::String::New(info.Env(), cpu::isaName());
+  return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), cpu::isaName()); });
 }
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {

@@ -21,11 +21,7 @@ Buffer::Buffer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Buffer>(info) 
   const double bytes = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
   if (!(bytes >= 0) || bytes > 1099511627776.0 || bytes != std::floor(bytes))
     throw toJs(info.Env(), "ERR_PLAN", "Buffer: expected a whole number of bytes up to 2^40");
-  try {
-    block_ = std::make_shared<Block>(static_cast<size_t>(bytes));
-  } catch (const Error& error) {
-    throw toJs(info.Env(), error.code(), error.what());
-  }
+  block_ = guarded(info.Env(), [&] { return std::make_shared<Block>(static_cast<size_t>(bytes)); });
   info.This().As<Napi::Object>().TypeTag(&tag);
 }
 

@@ -12,4 +12,18 @@ StepSpec decodeStep(const Napi::Object& object);
 PlanSpec decodePlan(const Napi::Object& object);
 Napi::Error toJs(Napi::Env env, const std::string& code, const std::string& message);
 
+// What `call` returns; whatever native error it throws becomes a JavaScript error with a code.
+template <class F>
+auto guarded(Napi::Env env, F call) {
+  try {
+    return call();
+  } catch (const Error& error) {
+    throw toJs(env, error.code(), error.what());
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw toJs(env, "ERR_NATIVE", error.what());
+  }
+}
+
 }  // namespace voxgrad::binding

@@ -13,11 +13,7 @@ Napi::Function PlanObject::define(Napi::Env env) {
 
 PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {
   if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "Plan: expected a plan object");
-  try {
-    plan_ = std::make_shared<Plan>(decodePlan(info[0].As<Napi::Object>()));
-  } catch (const Error& error) {
-    throw toJs(info.Env(), error.code(), error.what());
-  }
+  plan_ = guarded(info.Env(), [&] { return std::make_shared<Plan>(decodePlan(info[0].As<Napi::Object>())); });
 }
 
 Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {

@@ -84,6 +84,21 @@ test("four worker threads compute at once and get the same bits", async () => {
   assert.match(results[0], /^[0-9a-f]{64}$/);
 });
 
+test("an instruction set that does not exist is an error, not a crash", () => {
+  const script =
+    'import("./lib/runtime/device.ts").then((m) => m.openDevice().describe()).catch((e) => console.log(e.code, e.message))';
+  const child = spawnSync(process.execPath, ["--import", "tsx", "-e", script], {
+    cwd: join(import.meta.dirname, "..", ".."),
+    encoding: "utf8",
+    env: { ...process.env, VOXGRAD_ISA: "mmx" },
+  });
+  assert.match(
+    child.stdout,
+    /ERR_DEVICE VOXGRAD_ISA: expected avx512, avx2 or portable, found 'mmx'/,
+    child.stderr,
+  );
+});
+
 for (const how of ["exit", "terminate", "throw"]) {
   test(`the process ends cleanly in the middle of a step (${how})`, () => {
     const child = spawnSync(process.execPath, ["--import", "tsx", join(fixtures, "exit_midstep.ts"), how], {
