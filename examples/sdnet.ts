@@ -40,7 +40,7 @@ const plan = await vg.compile((g) => {
 });
 
 const { cases } = await vg.openDataset(folder);
-const volumes = [];
+const volumes: vg.SampledVolume[] = [];
 for (const each of cases) {
   const { image, label } = await vg.loadCase(each, 2);
   const { data } = vg.preprocess(image, { normalize: "zscore" });

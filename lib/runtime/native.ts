@@ -27,7 +27,7 @@ export interface NativeBuffer {
 }
 
 export interface NativePlan {
-  start(inputs: readonly NodeJS.TypedArray[]): { promise: Promise<ArrayBuffer[]>; cancel(): void };
+  start(inputs: readonly NodeJS.TypedArray[]): { promise: Promise<ArrayBuffer[]>; cancel: () => void };
   dispose(): void;
 }
 

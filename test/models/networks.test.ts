@@ -4,7 +4,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import { disposeStates } from "../../lib/compile/states.ts";
 import { ShapeError } from "../../lib/errors.ts";
 import { models, type Network, resvnet, vnet } from "../../lib/models/index.ts";
-import { State } from "../../lib/graph/state.ts";
+import type { State } from "../../lib/graph/state.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
 
 const device = openDevice();

@@ -11,7 +11,11 @@ import { readCheckpoint, restore, saveCheckpoint, snapshot } from "../../lib/tra
 import { device, temporaryFolder } from "./fixtures.ts";
 
 const folder = temporaryFolder();
-const make = () => new Map([["a.weight", new State("weight", [3, 2], { initial: 1.5 })], ["a.count", new State("count", [4], { dtype: "u8" })]]);
+const make = () =>
+  new Map([
+    ["a.weight", new State("weight", [3, 2], { initial: 1.5 })],
+    ["a.count", new State("count", [4], { dtype: "u8" })],
+  ]);
 
 async function rejection(promise: Promise<unknown>): Promise<Error> {
   try {
@@ -32,7 +36,10 @@ test("what is saved is what is restored, metadata included", async () => {
   await restore(device, other, file, path);
   assert.is(file.metadata.step, "7");
   assert.equal([...(await readState(device, other.get("a.count") as State))], [1, 2, 3, 255]);
-  assert.equal([...(await readState(device, other.get("a.weight") as State))], new Array<number>(6).fill(1.5));
+  assert.equal(
+    [...(await readState(device, other.get("a.weight") as State))],
+    new Array<number>(6).fill(1.5),
+  );
   for (const each of [states, other]) disposeStates(device, each.values());
 });
 
@@ -42,7 +49,10 @@ test("a missing or misshapen tensor is named with its file", async () => {
   await saveCheckpoint(path, await snapshot(device, states, {}));
   const file = await readCheckpoint(path);
   const wider = new Map([["a.weight", new State("weight", [3, 3])]]);
-  assert.match((await rejection(restore(device, wider, file, path))).message, /b\.safetensors: tensor "a\.weight": expected \[3,3\], found \[3,2\]/);
+  assert.match(
+    (await rejection(restore(device, wider, file, path))).message,
+    /b\.safetensors: tensor "a\.weight": expected \[3,3\], found \[3,2\]/,
+  );
   const more = new Map([["b.bias", new State("bias", [1])]]);
   assert.match((await rejection(restore(device, more, file, path))).message, /has no tensor "b\.bias"/);
   disposeStates(device, states.values());
@@ -63,9 +73,15 @@ test("damaged files are refused: cut short, no JSON, offsets that lie", async ()
   assert.match(await damage(whole.subarray(0, 20)), /a header of \d+ bytes in a file of 20/);
   assert.match(await damage(Buffer.alloc(0)), /at least 8 bytes, found 0/);
   assert.match(await damage(Buffer.from(whole.toString("latin1").replace('{"', "{{"), "latin1")), /not JSON/);
-  assert.match(await damage(Buffer.from(whole.toString("latin1").replace('"F32"', '"F99"'), "latin1")), /F99/);
+  assert.match(
+    await damage(Buffer.from(whole.toString("latin1").replace('"F32"', '"F99"'), "latin1")),
+    /F99/,
+  );
   truncateSync(path, 0);
-  assert.match((await rejection(readCheckpoint(join(folder, "absent.safetensors")))).message, /cannot be read/);
+  assert.match(
+    (await rejection(readCheckpoint(join(folder, "absent.safetensors")))).message,
+    /cannot be read/,
+  );
   disposeStates(device, states.values());
 });
 
@@ -83,7 +99,10 @@ test("a disk that fills up while a checkpoint is written leaves the one before w
   const script = join(import.meta.dirname, "full_disk.ts");
   // A limit on file sizes makes the write fail half-way, as a full disk does.
   const command = `ulimit -f 200 && exec "${process.execPath}" --import tsx "${script}" "${path}"`;
-  const child = spawnSync("bash", ["-c", command], { encoding: "utf8", env: { ...process.env, TSX_DISABLE_CACHE: "1" } });
+  const child = spawnSync("bash", ["-c", command], {
+    encoding: "utf8",
+    env: { ...process.env, TSX_DISABLE_CACHE: "1" },
+  });
   assert.is(child.status, 0, child.stderr);
   assert.match(child.stdout, /ERR_DATA .*could not be written/);
   assert.equal(readdirSync(path), ["last.safetensors"]);
