@@ -11,6 +11,8 @@ export interface Comparison {
   /** What was compared, with what each logged. */
   readonly runs: readonly { readonly name: string; readonly metrics: readonly Metrics[] }[];
   readonly cases: readonly ReportCase[];
+  /** What labels 1, 2, … are called; default: "class 1", … */
+  readonly classes?: readonly string[];
   /** Settings that the runs share. */
   readonly config: Config;
   readonly footer?: string;
@@ -19,13 +21,14 @@ export interface Comparison {
 /** Writes one page with the table, the curves of all runs in the same charts, and the cases. */
 export async function writeComparison(path: string, comparison: Comparison): Promise<void> {
   const { title, table, runs, cases, config, footer } = comparison;
+  const classes = comparison.classes ?? classNames(config.classes);
   const html = trainingReport({
     title,
     subtitle: runs.map(({ name }) => name).join(" against "),
     summaryTable: table,
     charts: trainingCharts(runs),
     cases,
-    classes: classNames(config.classes),
+    classes: [...classes],
     config,
     footer,
   });

@@ -141,7 +141,8 @@ async function runSteps(
       progress.lossSum += value;
       progress.lossCount++;
     }
-    metrics = { step: progress.step, learningRate, unsupervisedWeight, ...results };
+    const weights: Record<string, number> = options.recipe.unlabeled ? { unsupervisedWeight } : {};
+    metrics = { step: progress.step, learningRate, ...weights, ...results };
     await run.log(metrics);
     listener?.onStep?.(metrics);
     if (progress.step % config.checkpointEvery === 0 || progress.step === config.steps) {

@@ -30,8 +30,8 @@ interface Scale {
 }
 
 const full: Scale = {
-  cohort: { cases: 16, labeled: 3, test: 6, size: [48, 48, 32] },
-  settings: { baseChannels: 8, patch: [48, 48, 32], steps: 150, checkpointEvery: 50 },
+  cohort: { cases: 16, labeled: 3, test: 6, size: [80, 80, 48] },
+  settings: { baseChannels: 8, patch: [64, 64, 32], steps: 150, checkpointEvery: 50 },
 };
 
 const quick: Scale = {
@@ -167,6 +167,7 @@ async function publish(
       })),
     ),
     cases: judged.flatMap(({ cases }) => cases.slice(0, 3)),
+    classes: ["liver"],
     config,
     footer: `voxgrad ${version}`,
   });
