@@ -16,49 +16,49 @@ export interface ConvLayerOptions extends Omit<ConvOptions, "bias"> {
   readonly seeds: Seeds;
 }
 
-/** `[N, D, H, W, inputs]` to `[N, D', H', W', outputs]`; Kaiming-normal weights, uniform biases. */
-export class Conv3d extends Module {
+/** Kaiming-normal weights and uniform biases, whose spread follows from how many inputs reach one output. */
+abstract class ConvLayer extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
-  private readonly options: ConvOptions;
+  protected readonly window: ConvOptions;
 
-  constructor(inputs: number, outputs: number, options: ConvLayerOptions) {
+  /** `first` and `last` are the outer extents of the weight `[first, kD, kH, kW, last]`. */
+  constructor(first: number, last: number, outputs: number, fanChannels: number, options: ConvLayerOptions) {
     super();
     const { kernel, bias = true, seeds, ...window } = options;
-    const shape = [outputs, ...perAxis(kernel), inputs / (window.groups ?? 1)];
-    const fanIn = (shape[1] * shape[2] * shape[3] * inputs) / (window.groups ?? 1);
+    const taps = perAxis(kernel);
+    const shape = [first, ...taps, last];
+    const fanIn = taps[0] * taps[1] * taps[2] * fanChannels;
     this.weight = new Parameter("weight", shape, { initial: kaimingNormal(shape, fanIn, seeds.stream()) });
-    this.bias = bias
-      ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) })
-      : undefined;
-    this.options = window;
+    if (bias)
+      this.bias = new Parameter("bias", [outputs], {
+        initial: uniformBias([outputs], fanIn, seeds.stream()),
+      });
+    this.window = window;
+  }
+}
+
+/** `[N, D, H, W, inputs]` to `[N, D', H', W', outputs]`. */
+export class Conv3d extends ConvLayer {
+  constructor(inputs: number, outputs: number, options: ConvLayerOptions) {
+    const perGroup = inputs / (options.groups ?? 1);
+    super(outputs, perGroup, outputs, perGroup, options);
   }
 
   forward(x: Value): Value {
-    return conv3d(x, this.weight, { ...this.options, bias: this.bias });
+    return conv3d(x, this.weight, { ...this.window, bias: this.bias });
   }
 }
 
 /** Transposed convolution; the Kaiming fan-in counts the output channels, as PyTorch does for these layers. */
-export class ConvTranspose3d extends Module {
-  readonly weight: Parameter;
-  readonly bias: Parameter | undefined;
-  private readonly options: ConvOptions;
-
+export class ConvTranspose3d extends ConvLayer {
   constructor(inputs: number, outputs: number, options: ConvLayerOptions) {
-    super();
-    const { kernel, bias = true, seeds, ...window } = options;
-    const shape = [inputs, ...perAxis(kernel), outputs];
-    const fanIn = shape[1] * shape[2] * shape[3] * outputs;
-    this.weight = new Parameter("weight", shape, { initial: kaimingNormal(shape, fanIn, seeds.stream()) });
-    this.bias = bias
-      ? new Parameter("bias", [outputs], { initial: uniformBias([outputs], fanIn, seeds.stream()) })
-      : undefined;
-    this.options = window;
+    const perGroup = outputs / (options.groups ?? 1);
+    super(inputs, perGroup, outputs, perGroup, options);
   }
 
   forward(x: Value): Value {
-    return convTranspose3d(x, this.weight, { ...this.options, bias: this.bias });
+    return convTranspose3d(x, this.weight, { ...this.window, bias: this.bias });
   }
 }
 

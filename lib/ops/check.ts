@@ -22,3 +22,9 @@ export function expectShape(op: string, what: string, value: TensorType, shape: 
   if (!sameShape(value.shape, shape))
     throw new ShapeError(`${op}: ${what} must have shape [${shape.join(",")}], found ${formatType(value)}`);
 }
+
+/** A float tensor `[N, D, H, W, C]`. */
+export function expectActivation(op: string, what: string, value: TensorType): void {
+  expectDType(op, what, value, "f32");
+  expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
+}

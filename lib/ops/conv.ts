@@ -7,7 +7,7 @@ import {
   type TensorType,
   type Value,
 } from "../graph/value.ts";
-import { expectDType, expectRank, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
 import { type AddOp, defineOp } from "./define.ts";
 import { sumToChannels } from "./reduce.ts";
 
@@ -68,11 +68,6 @@ function checkWindow(op: string, { stride, padding, dilation, groups }: Window):
     );
   if (!Number.isInteger(groups) || groups < 1)
     throw new ShapeError(`${op}: groups must be a whole number from 1, found ${groups}`);
-}
-
-function expectActivation(op: string, what: string, value: TensorType): void {
-  expectDType(op, what, value, "f32");
-  expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
 }
 
 function expectBias(op: string, bias: TensorType | undefined, channels: number): void {

@@ -1,6 +1,6 @@
 import { ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectDType, expectRank, expectSameShape, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectRank, expectSameShape, expectShape } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 
 export interface NormOptions {
@@ -9,11 +9,6 @@ export interface NormOptions {
 }
 
 type Affine = { readonly epsilon: number; readonly batch: boolean };
-
-function expectActivation(op: string, what: string, value: TensorType): void {
-  expectDType(op, what, value, "f32");
-  expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
-}
 
 /** Moments `[N or 1, groups, 2]` must belong to `x`. */
 function expectMoments(op: string, x: TensorType, moments: TensorType): void {

@@ -1,6 +1,6 @@
 import { ShapeError } from "../errors.ts";
 import { elements, formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectDType, expectRank, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectShape } from "./check.ts";
 import { type PerAxis, perAxis } from "./conv.ts";
 import { defineOp, perElement } from "./define.ts";
 
@@ -21,11 +21,6 @@ type AverageWindow = Window & { readonly countIncludePad: boolean };
 
 function windowOf({ kernel, stride = kernel, padding = 0 }: PoolOptions): Window {
   return { kernel: perAxis(kernel), stride: perAxis(stride), padding: perAxis(padding) };
-}
-
-function expectActivation(op: string, what: string, value: TensorType): void {
-  expectDType(op, what, value, "f32");
-  expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
 }
 
 /** The result of pooling an activation of shape `x`. */
