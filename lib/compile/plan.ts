@@ -69,7 +69,9 @@ export class Plan<Names extends string = string> {
     const available = this.device.availableMemory();
     if (this.peakBytes > available) throw new OutOfMemoryError(this.explainSize(available));
     const { layout } = this;
-    const states = await Promise.all(layout.states.map(memoryOf));
+    // One by one: drawing the initial weights of a large network takes seconds, and timers fire in between.
+    const states: NativeBuffer[] = [];
+    for (const state of layout.states) states.push(await memoryOf(state));
     const { arenaBytes, inputs, outputs, firstUpdate, paranoid } = layout;
     this.native = new this.device.native.Plan({
       arenaBytes,
