@@ -29,6 +29,21 @@ Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes
   return buffer;
 }
 
+Napi::Array toArray(Napi::Env env, const std::vector<double>& numbers) {
+  Napi::Array list = Napi::Array::New(env, numbers.size());
+  for (uint32_t i = 0; i < numbers.size(); i++) list.Set(i, numbers[i]);
+  return list;
+}
+
+Napi::Object toObject(Napi::Env env, const Queue::Ticket& ticket) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("promise", ticket.promise);
+  result.Set("cancel", Napi::Function::New(env, [cancelled = ticket.cancelled](const Napi::CallbackInfo&) {
+               *cancelled = true;
+             }));
+  return result;
+}
+
 static Napi::Value listKernels(const Napi::CallbackInfo& info) {
   const std::vector<std::string> names = kernelNames();
   Napi::Array list = Napi::Array::New(info.Env(), names.size());
@@ -68,6 +83,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));
   exports.Set("isa", Napi::Function::New(env, isa));
+  exports.Set("peak", Napi::Function::New(env, peak));
   return exports;
 }
 

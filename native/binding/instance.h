@@ -19,5 +19,12 @@ struct Instance {
 // The bytes behind a typed array; throws a JavaScript error for anything else.
 std::vector<uint8_t> copyOf(Napi::Env env, const Napi::Value& value);
 Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes);
+Napi::Array toArray(Napi::Env env, const std::vector<double>& numbers);
+// { promise, cancel() } of queued work.
+Napi::Object toObject(Napi::Env env, const Queue::Ticket& ticket);
+// A number of runs to time, 1 to 10^6; throws a JavaScript error for anything else.
+int64_t runsOf(Napi::Env env, const Napi::Value& value);
+// peak(kind, amount, runs) -> { promise of { work, milliseconds }, cancel() }
+Napi::Value peak(const Napi::CallbackInfo& info);
 
 }  // namespace voxgrad::binding

@@ -6,9 +6,9 @@
 namespace voxgrad::binding {
 
 Napi::Function PlanObject::define(Napi::Env env) {
-  return DefineClass(
-      env, "Plan",
-      {InstanceMethod("start", &PlanObject::start), InstanceMethod("dispose", &PlanObject::dispose)});
+  return DefineClass(env, "Plan",
+                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time),
+                      InstanceMethod("dispose", &PlanObject::dispose)});
 }
 
 PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {
@@ -16,13 +16,20 @@ PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanOb
   plan_ = guarded(info.Env(), [&] { return std::make_shared<Plan>(decodePlan(info[0].As<Napi::Object>())); });
 }
 
-Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
+std::shared_ptr<std::vector<std::vector<uint8_t>>> PlanObject::inputsOf(
+    const Napi::CallbackInfo& info) const {
   const Napi::Env env = info.Env();
   if (!plan_) throw toJs(env, "ERR_DISPOSED", "the plan has been disposed of");
-  if (!info[0].IsArray()) throw toJs(env, "ERR_PLAN", "Plan.start: expected an array of typed arrays");
+  if (!info[0].IsArray()) throw toJs(env, "ERR_PLAN", "a run of a plan: expected an array of typed arrays");
   const Napi::Array arrays = info[0].As<Napi::Array>();
   auto inputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
   for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copyOf(env, arrays.Get(i)));
+  return inputs;
+}
+
+Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto inputs = inputsOf(info);
   auto outputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
 
   auto work = [plan = plan_, inputs, outputs](const std::atomic<bool>& cancelled) {
@@ -33,13 +40,19 @@ Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < outputs->size(); i++) list.Set(i, toArrayBuffer(env, (*outputs)[i]));
     return list;
   };
-  Queue::Ticket ticket = Instance::of(env).queue.submit(env, work, finish);
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("promise", ticket.promise);
-  result.Set("cancel", Napi::Function::New(env, [cancelled = ticket.cancelled](const Napi::CallbackInfo&) {
-               *cancelled = true;
-             }));
-  return result;
+  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
+}
+
+Napi::Value PlanObject::time(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto inputs = inputsOf(info);
+  const int64_t runs = runsOf(env, info[1]);
+  auto times = std::make_shared<std::vector<double>>();
+  auto work = [plan = plan_, inputs, runs, times](const std::atomic<bool>& cancelled) {
+    *times = plan->time(*inputs, runs, cancelled);
+  };
+  auto finish = [times](Napi::Env env) -> Napi::Value { return toArray(env, *times); };
+  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
 }
 
 void PlanObject::dispose(const Napi::CallbackInfo&) { plan_ = nullptr; }

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <vector>
 
 #include "../core/plan.h"
 
@@ -17,7 +18,11 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
  private:
   // start(inputs) -> { promise, cancel() }
   Napi::Value start(const Napi::CallbackInfo& info);
+  // time(inputs, runs) -> { promise of milliseconds, cancel() }
+  Napi::Value time(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<std::vector<std::vector<uint8_t>>> inputsOf(const Napi::CallbackInfo& info) const;
 
   std::shared_ptr<Plan> plan_;
 };

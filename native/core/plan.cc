@@ -5,6 +5,7 @@
 
 #include "paranoia.h"
 #include "registry.h"
+#include "stopwatch.h"
 
 namespace voxgrad {
 
@@ -37,11 +38,14 @@ size_t workspaceBytes(const StepSpec& spec) {
   return step.kernel->prepare(step);
 }
 
+static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
+  return place.block == Place::arenaBlock && place.offset < offset + bytes &&
+         offset < place.offset + place.tensor.bytes();
+}
+
 // Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
 static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
-  if (other.block != Place::arenaBlock) return;
-  if (other.offset < workspace.offset + workspace.tensor.bytes() &&
-      workspace.offset < other.offset + other.tensor.bytes())
+  if (overlap(other, workspace.offset, workspace.tensor.bytes()))
     throw Error("ERR_PLAN", where + ": the workspace overlaps " + format(other.tensor));
 }
 
@@ -155,6 +159,29 @@ void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std:
     const uint8_t* data = static_cast<const uint8_t*>(outputs_[i].data);
     outputs[i].assign(data, data + outputs_[i].bytes());
   }
+}
+
+bool Plan::inputsSurvive() const {
+  for (const Place& input : spec_.inputs) {
+    for (const StepSpec& step : spec_.steps) {
+      const Place& output = step.output;
+      if (output.block == Place::arenaBlock && overlap(input, output.offset, output.tensor.bytes()))
+        return false;
+      if (overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
+    }
+  }
+  return true;
+}
+
+std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                               const std::atomic<bool>& cancelled) {
+  stage(inputs);
+  const bool restage = !inputsSurvive();
+  return timeRuns(
+      runs, cancelled, [this] { execute(0, steps_.size(), nullptr, false); },
+      [&] {
+        if (restage) stage(inputs);
+      });
 }
 
 }  // namespace voxgrad

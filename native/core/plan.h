@@ -55,6 +55,11 @@ class Plan {
   void run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
            const std::atomic<bool>& cancelled);
 
+  // Milliseconds of each of `runs` executions of all steps, updates included, between staging the inputs and
+  // copying the outputs. Inputs are staged once, or before every run when a step writes over one of them.
+  std::vector<double> time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                           const std::atomic<bool>& cancelled);
+
   const PlanSpec& spec() const { return spec_; }
 
  private:
@@ -62,6 +67,7 @@ class Plan {
   void stage(const std::vector<std::vector<uint8_t>>& inputs);
   void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
   bool outputsFinite() const;
+  bool inputsSurvive() const;
 
   PlanSpec spec_;
   std::unique_ptr<Block> arena_;

@@ -9,14 +9,17 @@ namespace voxgrad::cpu {
 
 namespace portable {
 const Conv3dKernels& conv3dKernels();
-}
+const PeakKernels& peakKernels();
+}  // namespace portable
 #if defined(__x86_64__)
 namespace avx2 {
 const Conv3dKernels& conv3dKernels();
-}
+const PeakKernels& peakKernels();
+}  // namespace avx2
 namespace avx512 {
 const Conv3dKernels& conv3dKernels();
-}
+const PeakKernels& peakKernels();
+}  // namespace avx512
 #endif
 
 namespace {
@@ -24,6 +27,7 @@ namespace {
 struct Choice {
   const char* name;
   const Conv3dKernels* kernels;
+  const PeakKernels* peak;
 };
 
 Choice choose() {
@@ -37,13 +41,15 @@ Choice choose() {
   const bool hasAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool hasAvx512 = hasAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (hasAvx512 && (wish.empty() || wish == "avx512")) return {"avx512", &avx512::conv3dKernels()};
-  if (hasAvx2 && (wish.empty() || wish == "avx2")) return {"avx2", &avx2::conv3dKernels()};
+  if (hasAvx512 && (wish.empty() || wish == "avx512"))
+    return {"avx512", &avx512::conv3dKernels(), &avx512::peakKernels()};
+  if (hasAvx2 && (wish.empty() || wish == "avx2"))
+    return {"avx2", &avx2::conv3dKernels(), &avx2::peakKernels()};
 #endif
   if (wish == "avx512" || wish == "avx2") {
     throw Error("ERR_DEVICE", "VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
   }
-  return {"portable", &portable::conv3dKernels()};
+  return {"portable", &portable::conv3dKernels(), &portable::peakKernels()};
 }
 
 const Choice& choice() {
@@ -54,6 +60,7 @@ const Choice& choice() {
 }  // namespace
 
 const Conv3dKernels& conv3dKernels() { return *choice().kernels; }
+const PeakKernels& peakKernels() { return *choice().peak; }
 const char* isaName() { return choice().name; }
 
 }  // namespace voxgrad::cpu

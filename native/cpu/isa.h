@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv3d_kernels.h"
+#include "peak_kernels.h"
 
 namespace voxgrad::cpu {
 
@@ -10,7 +11,10 @@ namespace voxgrad::cpu {
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
 
-// "avx512", "avx2" or "portable": the level conv3dKernels() uses.
+// The measuring loops of that instruction set.
+const PeakKernels& peakKernels();
+
+// "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();
 
 }  // namespace voxgrad::cpu
