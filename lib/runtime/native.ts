@@ -16,6 +16,11 @@ export interface Native {
   memory(): { blocks: number; bytes: number };
   /** Threads that kernels run on. */
   threads(): number;
+  /**
+   * Times loops at the machine's limit on all threads. `multiplyAdd`: `amount` iterations in registers, work in
+   * floating-point operations. `copy` and `stream` (past the caches): `amount` bytes copied, work in bytes read and written.
+   */
+  peak(kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number): Pending<PeakTimes>;
   /** Instruction set in use: `avx512`, `avx2` or `portable`. */
   isa(): string;
 }
@@ -26,8 +31,22 @@ export interface NativeBuffer {
   dispose(): void;
 }
 
+/** Work on the device thread; `cancel` makes the Promise reject with the code `ERR_ABORTED` where that is still possible. */
+export interface Pending<T> {
+  promise: Promise<T>;
+  cancel: () => void;
+}
+
+export interface PeakTimes {
+  /** What one run does on all threads together. */
+  work: number;
+  milliseconds: number[];
+}
+
 export interface NativePlan {
-  start(inputs: readonly NodeJS.TypedArray[]): { promise: Promise<ArrayBuffer[]>; cancel: () => void };
+  start(inputs: readonly NodeJS.TypedArray[]): Pending<ArrayBuffer[]>;
+  /** Milliseconds of each of `runs` executions of all steps, without the copies of inputs and outputs. */
+  time(inputs: readonly NodeJS.TypedArray[], runs: number): Pending<number[]>;
   dispose(): void;
 }
 

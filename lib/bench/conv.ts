@@ -1,0 +1,133 @@
+import { compile } from "../compile/compile.ts";
+import { type Graph } from "../graph/graph.ts";
+import { elements, type Shape, type Value } from "../graph/value.ts";
+import type { Device } from "../runtime/device.ts";
+import { fillUniform } from "./fill.ts";
+import { readList } from "./list.ts";
+import type { Work } from "./machine.ts";
+import { type Contender, repeated } from "./turns.ts";
+
+export const passes = ["forward", "input gradient", "weight gradient"] as const;
+export type Pass = (typeof passes)[number];
+
+/** A convolution of a network, as lists have it. Three numbers are of depth, height, width. */
+export interface ConvShape {
+  readonly name: string;
+  /** `[N, D, H, W, C]`. */
+  readonly input: Shape;
+  readonly output: Shape;
+  readonly kernel: readonly number[];
+  readonly stride: readonly number[];
+  readonly padding: readonly number[];
+  readonly dilation: readonly number[];
+  readonly transposed: boolean;
+  /** How many of them the network has; the totals of a list count them. */
+  readonly count: number;
+}
+
+const keys = ["x", "out", "kernel", "stride", "padding", "dilation", "kind", "count"];
+
+/**
+ * Reads a list of convolutions: `NAME x=NxDxHxWxC out=CHANNELS kernel=K [stride=S] [padding=P] [dilation=R]
+ * [kind=transposed] [count=N]`, where K, S, P and R are one number or DxHxW.
+ *
+ * @throws {DataError} naming the line that is not one.
+ */
+export function readConvShapes(file: string): ConvShape[] {
+  return readList(file, keys).map((entry) => {
+    const input = entry.extents("x", 5);
+    const channels = entry.integer("out");
+    const kernel = entry.extents("kernel", 3, { spread: true });
+    const stride = entry.extents("stride", 3, { spread: true, fallback: 1 });
+    const padding = entry.extents("padding", 3, { spread: true, fallback: 0, least: 0 });
+    const dilation = entry.extents("dilation", 3, { spread: true, fallback: 1 });
+    const transposed = entry.word("kind", ["plain", "transposed"], "plain") === "transposed";
+    const count = entry.integer("count", { fallback: 1, least: 0 });
+    const spatial = [0, 1, 2].map((axis) => {
+      const reach = dilation[axis] * (kernel[axis] - 1) + 1;
+      const extent = input[axis + 1];
+      if (transposed) return (extent - 1) * stride[axis] - 2 * padding[axis] + reach;
+      return Math.floor((extent + 2 * padding[axis] - reach) / stride[axis]) + 1;
+    });
+    if (spatial.some((extent) => extent < 1))
+      entry.refuse("the result has no voxel: the kernel is too large");
+    const output = [input[0], ...spatial, channels];
+    const shape = { name: entry.name, input, output, kernel, stride, padding, dilation, transposed, count };
+    const most = Math.max(...[input, output, weightShape(shape)].map(elements));
+    if (most > 2 ** 31) entry.refuse(`a tensor of ${most} values is too large to measure`);
+    return shape;
+  });
+}
+
+/** Of `[Cout, kD, kH, kW, Cin]`; a transposed convolution is the input gradient of one with the channels exchanged. */
+function weightShape({ input, output, kernel, transposed }: Omit<ConvShape, "count">): number[] {
+  const [first, last] = transposed ? [input[4], output[4]] : [output[4], input[4]];
+  return [first, ...kernel, last];
+}
+
+/** The same for all passes: each reads two of the three tensors and writes the third. */
+export function convWork(shape: ConvShape): Work {
+  const { input, output, kernel, stride, padding, dilation, transposed } = shape;
+  const [large, small] = transposed ? [output, input] : [input, output];
+  const valid = [0, 1, 2].map((axis) => {
+    let pairs = 0;
+    for (let o = 0; o < small[axis + 1]; o++)
+      for (let tap = 0; tap < kernel[axis]; tap++) {
+        const at = o * stride[axis] + tap * dilation[axis] - padding[axis];
+        if (at >= 0 && at < large[axis + 1]) pairs++;
+      }
+    return pairs;
+  });
+  const product = (list: readonly number[]) => list.reduce((all, each) => all * each, 1);
+  const channels = 2 * input[0] * input[4] * output[4];
+  return {
+    flop: channels * product(kernel) * product(small.slice(1, 4)),
+    validFlop: channels * product(valid),
+    bytes: 4 * [input, output, weightShape(shape)].map(elements).reduce((a, b) => a + b),
+  };
+}
+
+/** A pass of a convolution as a plan of that one op, ready to be timed; `dispose` gives its memory back. */
+export async function prepareConv(
+  shape: ConvShape,
+  pass: Pass,
+  device: Device,
+  signal: AbortSignal,
+): Promise<Contender & Disposable> {
+  const operands = operandsOf(shape, pass);
+  const plan = await compile((graph) => ({ result: trace(graph, shape, pass, operands) }), { device });
+  const feed = Object.fromEntries(
+    operands.map(([name, extents]) => [name, fillUniform(new Float32Array(elements(extents)))]),
+  );
+  return {
+    ...repeated("voxgrad", (runs) => plan.time(feed, runs, { signal })),
+    [Symbol.dispose]: () => plan.dispose(),
+  };
+}
+
+type Operands = readonly (readonly [name: "x" | "dy" | "w", extents: Shape])[];
+
+function operandsOf(shape: ConvShape, pass: Pass): Operands {
+  const x = ["x", shape.input] as const;
+  const dy = ["dy", shape.output] as const;
+  const w = ["w", weightShape(shape)] as const;
+  if (pass === "forward") return [x, w];
+  if (pass === "input gradient") return [dy, w];
+  // The op takes the convolution's own input first, which is the result's gradient of a transposed one.
+  return shape.transposed ? [dy, x] : [x, dy];
+}
+
+function trace(graph: Graph, shape: ConvShape, pass: Pass, operands: Operands): Value {
+  const { stride, padding, dilation, transposed, input, output } = shape;
+  const inputs = operands.map(([name, extents]) => graph.input(name, extents));
+  const window = { stride, padding, dilation, groups: 1 };
+  if (pass === "weight gradient") {
+    const extents = weightShape(shape);
+    const attributes = { ...window, shape: extents };
+    return graph.add("conv3dWeightGradient", inputs, attributes, { dtype: "f32", shape: extents });
+  }
+  const result = pass === "forward" ? output : input;
+  const type = { dtype: "f32", shape: result } as const;
+  if ((pass === "forward") !== transposed) return graph.add("conv3d", inputs, window, type);
+  return graph.add("conv3dInputGradient", inputs, { ...window, shape: result.slice(1, 4) }, type);
+}

@@ -1,0 +1,62 @@
+import { cpus } from "node:os";
+import type { Device } from "../runtime/device.ts";
+import type { Pending } from "../runtime/native.ts";
+
+/** What the machine can do at most on the threads that kernels use, measured in this process. */
+export interface Machine {
+  readonly processor: string;
+  readonly threads: number;
+  readonly isa: string;
+  /** Float32 multiply-adds in registers, an operation each for multiply and add. */
+  readonly peakGflops: number;
+  /** Bytes read and written by a copy too large for caches, ordinary or streaming stores, whichever is faster. */
+  readonly copyGBs: number;
+}
+
+const ITERATIONS = 2e6;
+const COPY_BYTES = 2 ** 28;
+
+/** Measures for about a second. The best of the runs counts: whatever else the machine does only makes runs longer. */
+export async function measureMachine(device: Device, signal: AbortSignal): Promise<Machine> {
+  const { native } = device;
+  const rate = async (kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number) => {
+    const { work, milliseconds } = await unlessAborted(native.peak(kind, amount, runs), signal);
+    return work / Math.min(...milliseconds) / 1e6;
+  };
+  const bytes = Math.floor(Math.min(COPY_BYTES, device.availableMemory() / 8));
+  const peakGflops = await rate("multiplyAdd", ITERATIONS, 25);
+  const copies = [await rate("copy", bytes, 5), await rate("stream", bytes, 5)];
+  return {
+    processor: cpus()[0]?.model.trim() ?? process.arch,
+    threads: native.threads(),
+    isa: native.isa(),
+    peakGflops,
+    copyGBs: Math.max(...copies),
+  };
+}
+
+async function unlessAborted<T>({ promise, cancel }: Pending<T>, signal: AbortSignal): Promise<T> {
+  signal.addEventListener("abort", cancel, { once: true });
+  try {
+    return await promise;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", cancel);
+  }
+}
+
+/** What some work cannot do without: operations, and bytes that must be moved at least once. */
+export interface Work {
+  /** Operations as is customary, taps in the padding included. */
+  readonly flop: number;
+  /** Operations on values that exist. */
+  readonly validFlop: number;
+  readonly bytes: number;
+}
+
+/** Milliseconds that `work` takes at the machine's limit: the longer of its arithmetic and its traffic. */
+export function roof({ validFlop, bytes }: Work, { peakGflops, copyGBs }: Machine): number {
+  return Math.max(validFlop / peakGflops, bytes / copyGBs) / 1e6;
+}
