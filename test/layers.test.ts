@@ -8,6 +8,7 @@ import * as assert from "uvu/assert";
 const rooms = [
   "index.ts",
   "cli",
+  "bench",
   "report",
   "embed.ts",
   "train",

@@ -42,6 +42,7 @@ test.before(() => {
     "tools",
     "docs",
     "examples",
+    "bench",
   ])
     if (existsSync(join(root, name))) cpSync(join(root, name), join(stage, name), { recursive: true });
   for (const name of ["node-addon-api", "zod"])
@@ -83,9 +84,12 @@ test("the tarball carries what is used and what builds, and no more", () => {
     "tools/sources.mjs",
     "node_modules/node-addon-api/napi.h",
     "LICENSE",
+    "bench/README.md",
+    "bench/peers/torch_peer.py",
+    "bench/shapes/vnet.txt",
   ])
     assert.ok(existsSync(join(installed, name)), `${name} is missing`);
-  for (const name of ["test", "lib", "build", "bench", ".ci"])
+  for (const name of ["test", "lib", "build", "bench/evidence", "bench/RESULTS.md", ".ci"])
     assert.not.ok(existsSync(join(installed, name)), `${name} does not belong there`);
 });
 

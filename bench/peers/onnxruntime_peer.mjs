@@ -98,7 +98,11 @@ async function answer({ seconds, ...task }) {
   return { times };
 }
 
-say({ name: "onnxruntime", version: ort.env.versions?.node ?? ort.env.versions?.common ?? "unknown", threads });
+say({
+  name: "onnxruntime",
+  version: ort.env.versions?.node ?? ort.env.versions?.common ?? "unknown",
+  threads,
+});
 for await (const line of createInterface({ input: process.stdin })) {
   try {
     say(await answer(JSON.parse(line)));

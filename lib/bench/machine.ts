@@ -1,4 +1,5 @@
 import { cpus } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "../runtime/device.ts";
 import type { Pending } from "../runtime/native.ts";
 
@@ -13,7 +14,8 @@ export interface Machine {
   readonly copyGBs: number;
 }
 
-const ITERATIONS = 2e6;
+/** Less than a time slice, so that among many runs some meet no other process. */
+const ITERATIONS = 2e5;
 const COPY_BYTES = 2 ** 28;
 
 /** Measures for about a second. The best of the runs counts: whatever else the machine does only makes runs longer. */
@@ -24,8 +26,8 @@ export async function measureMachine(device: Device, signal: AbortSignal): Promi
     return work / Math.min(...milliseconds) / 1e6;
   };
   const bytes = Math.floor(Math.min(COPY_BYTES, device.availableMemory() / 8));
-  const peakGflops = await rate("multiplyAdd", ITERATIONS, 25);
-  const copies = [await rate("copy", bytes, 5), await rate("stream", bytes, 5)];
+  const peakGflops = await rate("multiplyAdd", ITERATIONS, 300);
+  const copies = [await rate("copy", bytes, 12), await rate("stream", bytes, 12)];
   return {
     processor: cpus()[0]?.model.trim() ?? process.arch,
     threads: native.threads(),
@@ -33,6 +35,17 @@ export async function measureMachine(device: Device, signal: AbortSignal): Promi
     peakGflops,
     copyGBs: Math.max(...copies),
   };
+}
+
+/** How many processors are busy with other things than this process, over a third of a second. */
+export async function busyElsewhere(): Promise<number> {
+  const busy = () =>
+    cpus().reduce((sum, { times: { user, nice, sys, irq } }) => sum + user + nice + sys + irq, 0);
+  const [before, own, began] = [busy(), process.cpuUsage(), performance.now()];
+  await sleep(330);
+  const { user, system } = process.cpuUsage(own);
+  const elsewhere = busy() - before - (user + system) / 1000;
+  return Math.max(0, elsewhere / (performance.now() - began));
 }
 
 async function unlessAborted<T>({ promise, cancel }: Pending<T>, signal: AbortSignal): Promise<T> {

@@ -17,11 +17,21 @@ function peakBytes(): number {
   return process.resourceUsage().maxRSS * 1024;
 }
 
-const shape = JSON.parse(process.argv[2]) as StepShape;
-const device = openDevice();
-device.native.threads();
-const idle = process.memoryUsage.rss();
-using step = await prepareStep(shape, device, new AbortController().signal);
-await step.run(STEPS);
-const result: StepMemory = { planned: step.plan.peakBytes, idle, peak: peakBytes() };
-process.stdout.write(JSON.stringify(result));
+async function main(): Promise<void> {
+  const shape = JSON.parse(process.argv[2]) as StepShape;
+  const device = openDevice();
+  device.native.threads();
+  const idle = process.memoryUsage.rss();
+  using step = await prepareStep(shape, device, new AbortController().signal);
+  await step.run(STEPS);
+  const result: StepMemory = { planned: step.plan.peakBytes, idle, peak: peakBytes() };
+  process.stdout.write(JSON.stringify(result));
+}
+
+try {
+  await main();
+} catch (error) {
+  // The process that asked says what it was doing.
+  process.stderr.write((error as Error).message);
+  process.exitCode = 1;
+}

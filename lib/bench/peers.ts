@@ -33,7 +33,7 @@ interface Launch {
 }
 
 /** A program to compare with. */
-interface PeerKind {
+export interface PeerKind {
   readonly name: string;
   readonly install: string;
   readonly modes: readonly string[];
@@ -247,6 +247,7 @@ export class Peers implements Disposable {
     mode: string,
     threads: number,
     signal: AbortSignal,
+    onStart: (name: string) => void = () => undefined,
   ): Promise<Peers> {
     const peers = new Peers();
     for (const kind of kinds) {
@@ -254,6 +255,7 @@ export class Peers implements Disposable {
         peers.absent.push(`${kind.name} is left out: it has no part in ${mode}`);
         continue;
       }
+      onStart(kind.name);
       try {
         await peers.startKind(kind, threads, signal);
       } catch (error) {

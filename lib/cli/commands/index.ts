@@ -1,4 +1,5 @@
 import type { Command } from "../arguments.ts";
+import { bench } from "./bench.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { evaluate } from "./evaluate.ts";
@@ -8,4 +9,4 @@ import { summary } from "./summary.ts";
 import { train } from "./train.ts";
 
 /** The commands in the order in which the overview lists them. */
-export const commands: readonly Command[] = [demo, train, predict, evaluate, summary, phantom, doctor];
+export const commands: readonly Command[] = [demo, train, predict, evaluate, summary, phantom, doctor, bench];

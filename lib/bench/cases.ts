@@ -1,0 +1,112 @@
+import { existsSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+import { nearest, UsageError } from "../errors.ts";
+import type { Device } from "../runtime/device.ts";
+import { convWork, passes, prepareConv, readConvShapes } from "./conv.ts";
+import { prepareLoss, readLossShapes } from "./loss.ts";
+import type { Work } from "./machine.ts";
+import { benchFolder, type Task } from "./peers.ts";
+import { prepareStep, readStepShapes, type StepShape } from "./step.ts";
+import type { Contender } from "./turns.ts";
+
+export const modes = ["conv", "loss", "step", "memory"] as const;
+export type Mode = (typeof modes)[number];
+
+/** One row to measure. */
+export interface Case {
+  /** Name of the list that it stands in. */
+  readonly list: string;
+  readonly name: string;
+  readonly pass: string;
+  /** How often it counts in the total of its list. */
+  readonly count: number;
+  /** What peers are asked. */
+  readonly task: Task;
+  prepare(device: Device, signal: AbortSignal): Promise<Prepared>;
+}
+
+export interface Prepared extends Disposable {
+  readonly contender: Contender;
+  readonly work: Work;
+}
+
+const lists: Readonly<Record<Mode, readonly string[]>> = {
+  conv: ["vnet", "resvnet", "deeplab2d"],
+  loss: ["loss"],
+  step: ["steps"],
+  memory: ["steps"],
+};
+
+/**
+ * The files behind `--shapes`: each is a path, or the name of a list of the package; those of the mode when none is given.
+ *
+ * @throws {UsageError} for what is neither.
+ */
+export function findLists(mode: Mode, given: readonly string[]): string[] {
+  const folder = join(benchFolder, "shapes");
+  return (given.length > 0 ? given : lists[mode]).map((name) => {
+    if (existsSync(name)) return name;
+    const path = join(folder, `${name}.txt`);
+    if (existsSync(path)) return path;
+    const names = existsSync(folder) ? readdirSync(folder).map((file) => basename(file, ".txt")) : [];
+    const hint = nearest(name, names);
+    throw new UsageError(
+      `--shapes: there is no file ${name}, and no list of that name${hint === undefined ? "" : `; did you mean ${hint}?`} (lists: ${names.join(", ")})`,
+    );
+  });
+}
+
+/** Every row of the lists. Throws `DataError` naming the line that is wrong. */
+export function casesOf(mode: Exclude<Mode, "memory">, files: readonly string[]): Case[] {
+  return files.flatMap((file) => casesIn[mode](file, basename(file, ".txt")));
+}
+
+/** The steps of the lists, for the mode that runs each in a process of its own. */
+export function stepsOf(files: readonly string[]): StepShape[] {
+  return files.flatMap(readStepShapes);
+}
+
+const casesIn: Readonly<Record<Exclude<Mode, "memory">, (file: string, list: string) => Case[]>> = {
+  conv: (file, list) =>
+    readConvShapes(file).flatMap((shape) =>
+      passes.map((pass) => ({
+        list,
+        name: shape.name,
+        pass,
+        count: shape.count,
+        task: { mode: "conv", pass, shape },
+        async prepare(device, signal) {
+          return prepared(await prepareConv(shape, pass, device, signal), convWork(shape));
+        },
+      })),
+    ),
+  loss: (file, list) =>
+    readLossShapes(file).map((shape) => ({
+      list,
+      name: shape.name,
+      pass: "loss and gradient",
+      count: 1,
+      task: { mode: "loss", ...shape },
+      async prepare(device, signal) {
+        const loss = await prepareLoss(shape, device, signal);
+        return prepared(loss, loss.work);
+      },
+    })),
+  step: (file, list) =>
+    readStepShapes(file).map((shape) => ({
+      list,
+      name: shape.name,
+      pass: "training step",
+      count: 1,
+      task: { mode: "step", ...shape },
+      async prepare(device, signal) {
+        const step = await prepareStep(shape, device, signal);
+        // The traffic of a step depends on the plan; its roof is that of the arithmetic.
+        return prepared(step, { flop: step.plan.flops, validFlop: step.plan.flops, bytes: 0 });
+      },
+    })),
+};
+
+function prepared(contender: Contender & Disposable, work: Work): Prepared {
+  return { contender, work, [Symbol.dispose]: () => contender[Symbol.dispose]() };
+}

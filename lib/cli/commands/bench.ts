@@ -1,0 +1,271 @@
+import { arch, platform } from "node:os";
+import {
+  type Case,
+  casesOf,
+  findLists,
+  type Mode,
+  modes,
+  type Prepared,
+  stepsOf,
+} from "../../bench/cases.ts";
+import { busyElsewhere, type Machine, measureMachine, roof } from "../../bench/machine.ts";
+import { measureMemory } from "../../bench/memory.ts";
+import { parsePeers, type PeerKind, Peers } from "../../bench/peers.ts";
+import { ROUNDS, takeTurns } from "../../bench/turns.ts";
+import { writeAtomically } from "../../data/atomic.ts";
+import { DeviceError, UsageError, VoxgradError } from "../../errors.ts";
+import { type Device, openDevice } from "../../runtime/device.ts";
+import { type Context, defineCommand } from "../arguments.ts";
+import {
+  failures,
+  type MemoryRow,
+  memoryTable,
+  type Row,
+  rowAsJson,
+  rowTable,
+  totals,
+} from "../bench_tables.ts";
+import { atLeast } from "../options.ts";
+import { Progress } from "../progress.ts";
+import { STOPPED } from "../run.ts";
+import { paint } from "../style.ts";
+
+export const bench = defineCommand({
+  name: "bench",
+  summary:
+    "Measure convolutions, losses, training steps and memory beside the machine's limits and other libraries.",
+  usage: "conv|loss|step|memory [options]",
+  options: {
+    shapes: {
+      type: "string",
+      placeholder: "FILE",
+      multiple: true,
+      help: "what to measure: a text file, or the name of a list of the package (vnet, resvnet, deeplab2d, loss, steps)",
+    },
+    filter: { type: "string", placeholder: "REGEX", help: "only rows whose `list name pass` matches" },
+    peers: {
+      type: "string",
+      placeholder: "NAMES",
+      help: "compare with torch, onednn, onnxruntime; NAME=COMMAND is a program of yours",
+    },
+    threads: {
+      type: "integer",
+      help: "threads for everyone; default: as VOXGRAD_THREADS or the machine says",
+    },
+    "min-time": {
+      type: "number",
+      placeholder: "S",
+      default: 0.6,
+      help: "seconds of measuring for everyone in every row",
+    },
+    json: { type: "string", placeholder: "FILE", help: "write all rows and where they were taken to FILE" },
+  },
+  positionals: [{ name: "mode", help: "what to measure", required: true, choices: modes }],
+  notes: [
+    "The roof of a row is the time that its arithmetic or its least memory traffic takes at the measured limits, whichever is longer. A ratio is the other library's median time over voxgrad's: above 1, voxgrad is faster. Everyone works in turns.",
+    "bench/README.md describes the text files, how the peers are installed and how figures are taken.",
+  ],
+  examples: [
+    "voxgrad bench conv --shapes vnet --peers torch,onednn,onnxruntime --json conv.json",
+    "voxgrad bench conv --filter 'aspp.* forward'",
+    "voxgrad bench step --threads 2 --peers torch",
+    "voxgrad bench memory",
+  ],
+  async run({ options, positionals: { mode } }, context) {
+    const filter = parseFilter(options.filter);
+    const seconds = options.minTime;
+    if (!(seconds > 0)) throw new UsageError(`--min-time must be above 0, found ${seconds}`);
+    const kinds = options.peers === undefined ? [] : parsePeers(options.peers);
+    const files = findLists(mode, options.shapes);
+    const device = openWith(options.threads);
+    const setting: Setting = { mode, files, filter, kinds, seconds, device, context };
+    const outcome = mode === "memory" ? await measureSteps(setting) : await measureCases(setting, mode);
+    if (options.json !== undefined)
+      await writeAtomically(options.json, [Buffer.from(asJson(setting, outcome))]);
+    return context.signal.aborted ? STOPPED : 0;
+  },
+});
+
+interface Setting {
+  readonly mode: Mode;
+  readonly files: readonly string[];
+  readonly filter: RegExp;
+  readonly kinds: readonly PeerKind[];
+  readonly seconds: number;
+  readonly device: Device;
+  readonly context: Context;
+}
+
+/** What stands in the JSON besides the setting. */
+interface Outcome {
+  readonly machine: Machine;
+  readonly busyElsewhere: number;
+  readonly peers: readonly { label: string; version: string; threads: number }[];
+  readonly leftOut: readonly string[];
+  readonly rows: readonly unknown[];
+}
+
+function parseFilter(text: string | undefined): RegExp {
+  try {
+    return new RegExp(text ?? "");
+  } catch (error) {
+    throw new UsageError(`--filter takes a regular expression: ${(error as Error).message}`);
+  }
+}
+
+/** The pool of threads is as large as it is told when it is first used. */
+function openWith(threads: number | undefined): Device {
+  if (threads !== undefined) process.env.VOXGRAD_THREADS = String(atLeast("--threads", threads, 1));
+  const device = openDevice();
+  const found = device.native.threads();
+  if (threads !== undefined && found !== threads)
+    throw new DeviceError(`--threads ${threads}: the threads of this process already run, ${found} of them`);
+  return device;
+}
+
+/** Those that match, at least one. */
+function filtered<T>(all: readonly T[], filter: RegExp, label: (each: T) => string): T[] {
+  const chosen = all.filter((each) => filter.test(label(each)));
+  if (chosen.length > 0) return chosen;
+  const first = all.slice(0, 3).map((each) => `'${label(each)}'`);
+  throw new UsageError(
+    `--filter: none of ${all.length} rows matches ${String(filter)}; they are ${first.join(", ")}${all.length > 3 ? ", ..." : ""}`,
+  );
+}
+
+async function lookAround({ device, context }: Setting): Promise<Pick<Outcome, "machine" | "busyElsewhere">> {
+  const { stdout, signal } = context;
+  const busy = await busyElsewhere();
+  const machine = await measureMachine(device, signal);
+  const { processor, isa, threads, peakGflops, copyGBs } = machine;
+  stdout.write(
+    `machine   ${processor}, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}: ${peakGflops.toFixed(0)} GFLOP/s of multiply-adds, ${copyGBs.toFixed(1)} GB/s of copying\n`,
+  );
+  if (busy > 0.15)
+    stdout.write(
+      `${paint(stdout, "yellow", "warning:")} other processes keep ${busy.toFixed(1)} processors busy; times will be too long\n`,
+    );
+  return { machine, busyElsewhere: busy };
+}
+
+async function startPeers({ kinds, mode, device, context }: Setting, progress: Progress): Promise<Peers> {
+  const threads = device.native.threads();
+  return Peers.start(kinds, mode, threads, context.signal, (name) => progress.update(0, `starting ${name}`));
+}
+
+function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcome, "peers" | "leftOut"> {
+  for (const { label, version, threads } of running)
+    stdout.write(`peer      ${label}: ${version}, ${threads} ${threads === 1 ? "thread" : "threads"}\n`);
+  for (const sentence of absent) stdout.write(`${paint(stdout, "yellow", "warning:")} ${sentence}\n`);
+  return {
+    peers: running.map(({ label, version, threads }) => ({ label, version, threads })),
+    leftOut: absent,
+  };
+}
+
+async function measureCases(setting: Setting, mode: Exclude<Mode, "memory">): Promise<Outcome> {
+  const { files, filter, seconds, device, context } = setting;
+  const { signal, stdout, stderr } = context;
+  const all = casesOf(mode, files);
+  const cases = filtered(all, filter, ({ list, name, pass }) => `${list} ${name} ${pass}`);
+  const surroundings = await lookAround(setting);
+  const progress = new Progress(stderr, { total: cases.length, label: `bench ${mode}`, unit: "row" });
+  using peers = await startPeers(setting, progress);
+  progress.done();
+  const present = introduce(peers, context);
+  const rows: Row[] = [];
+  try {
+    for (const each of cases) {
+      progress.update(rows.length, `${each.name} ${each.pass}`);
+      using prepared = await each.prepare(device, signal);
+      rows.push(await measureRow(each, prepared, peers, seconds, surroundings.machine, signal));
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    progress.log("stopped; the rows so far:");
+  }
+  progress.done();
+  const labels = peers.running.map(({ label }) => label);
+  stdout.write(`\n${rowTable(rows, labels)}`);
+  if (mode === "conv") stdout.write(totals(rows, all, labels));
+  for (const line of failures(rows)) stdout.write(`${paint(stdout, "yellow", "warning:")} ${line}\n`);
+  return { ...surroundings, ...present, rows: rows.map(rowAsJson) };
+}
+
+async function measureRow(
+  each: Case,
+  { contender, work }: Prepared,
+  peers: Peers,
+  seconds: number,
+  machine: Machine,
+  signal: AbortSignal,
+): Promise<Row> {
+  const others = peers.running.map((peer) => peer.contender(each.task));
+  const [own, ...scores] = await takeTurns([contender, ...others], seconds, signal);
+  if ("failure" in own) throw new VoxgradError("ERR_BENCH", `${each.name}, ${each.pass}: ${own.failure}`);
+  const { list, name, pass, count } = each;
+  const byLabel = Object.fromEntries(peers.running.map(({ label }, index) => [label, scores[index]]));
+  return { list, name, pass, count, times: own.times, work, roof: roof(work, machine), peers: byLabel };
+}
+
+/** Every step in a process of its own, voxgrad's and the peers'. */
+async function measureSteps(setting: Setting): Promise<Outcome> {
+  const { files, filter, context } = setting;
+  const { signal, stdout, stderr } = context;
+  const steps = filtered(stepsOf(files), filter, ({ name }) => name);
+  const surroundings = await lookAround(setting);
+  const progress = new Progress(stderr, { total: steps.length, label: "bench memory", unit: "step" });
+  const rows: MemoryRow[] = [];
+  const present = new Map<string, Outcome["peers"][number]>();
+  const leftOut = new Set<string>();
+  try {
+    for (const step of steps) {
+      progress.update(rows.length, `${step.name} voxgrad`);
+      const own = await measureMemory(step, signal);
+      using peers = await startPeers(setting, progress);
+      for (const sentence of peers.absent) leftOut.add(sentence);
+      const above: Record<string, number | undefined> = {};
+      for (const peer of peers.running) {
+        const { label, version, threads } = peer;
+        present.set(label, { label, version, threads });
+        progress.update(rows.length, `${step.name} ${label}`);
+        try {
+          const { memory } = await peer.ask({ mode: "memory", ...step }, 0);
+          above[label] = memory && memory.peak - memory.idle;
+        } catch (error) {
+          signal.throwIfAborted();
+          leftOut.add(`${label}, ${step.name}: ${(error as Error).message}`);
+        }
+      }
+      rows.push({ step, own, peers: above });
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    progress.log("stopped; the rows so far:");
+  }
+  progress.done();
+  const labels = [...present.keys()];
+  stdout.write(`\n${memoryTable(rows, labels)}`);
+  for (const line of leftOut) stdout.write(`${paint(stdout, "yellow", "warning:")} ${line}\n`);
+  return {
+    ...surroundings,
+    peers: [...present.values()],
+    leftOut: [...leftOut],
+    rows: rows.map(({ step, own, peers }) => ({ step, ...own, aboveIdle: own.peak - own.idle, peers })),
+  };
+}
+
+function asJson({ mode, files, seconds, context }: Setting, outcome: Outcome): string {
+  const document = {
+    date: new Date().toISOString(),
+    voxgrad: context.version,
+    node: process.version,
+    platform: `${platform()} ${arch()}`,
+    mode,
+    files,
+    secondsPerRow: seconds,
+    rounds: ROUNDS,
+    ...outcome,
+  };
+  return `${JSON.stringify(document, undefined, 2)}\n`;
+}
