@@ -1,14 +1,15 @@
 // Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
 // every buffer, and times them. Stand-alone; build and run from the project root:
 //
-//   K="g++ -std=c++17 -O3 -ffp-contract=fast -c native/cpu/conv3d_kernels.cc"
-//   $K -DVOXGRAD_ISA_NAME=portable -o portable.o
-//   $K -DVOXGRAD_ISA_NAME=avx2 -mavx2 -mfma -o avx2.o
-//   $K -DVOXGRAD_ISA_NAME=avx512 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl
-//   -mprefer-vector-width=512 -o avx512.o g++ -std=c++17 -O3 -pthread -o conv3d_test
-//   test/native/conv3d_test.cc native/core/thread_pool.cc native/cpu/isa.cc
-//     native/cpu/conv3d_{cpu,gather,gather_pack,weight_gradient,depthwise}.cc portable.o avx2.o avx512.o (one
-//     line)
+//   kernels() {
+//     for f in conv3d peak; do
+//       g++ -std=c++17 -O3 -ffp-contract=fast -c native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=$1 "${@:2}" -o $f.$1.o
+//     done
+//   }
+//   kernels portable; kernels avx2 -mavx2 -mfma
+//   kernels avx512 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
+//   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/thread_pool.cc native/cpu/isa.cc
+//     native/cpu/conv3d_{cpu,gather,gather_pack,weight_gradient,depthwise}.cc {conv3d,peak}.*.o    (one line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
