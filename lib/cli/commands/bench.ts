@@ -133,10 +133,15 @@ function filtered<T>(all: readonly T[], filter: RegExp, label: (each: T) => stri
   );
 }
 
-async function lookAround({ device, context }: Setting): Promise<Pick<Outcome, "machine" | "busyElsewhere">> {
+async function lookAround(
+  { device, context }: Setting,
+  progress: Progress,
+): Promise<Pick<Outcome, "machine" | "busyElsewhere">> {
   const { stdout, signal } = context;
+  progress.update(0, "measuring the machine");
   const busy = await busyElsewhere();
   const machine = await measureMachine(device, signal);
+  progress.done();
   const { processor, isa, threads, peakGflops, copyGBs } = machine;
   stdout.write(
     `machine   ${processor}, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}: ${peakGflops.toFixed(0)} GFLOP/s of multiply-adds, ${copyGBs.toFixed(1)} GB/s of copying\n`,
@@ -168,8 +173,8 @@ async function measureCases(setting: Setting, mode: Exclude<Mode, "memory">): Pr
   const { signal, stdout, stderr } = context;
   const all = casesOf(mode, files);
   const cases = filtered(all, filter, ({ list, name, pass }) => `${list} ${name} ${pass}`);
-  const surroundings = await lookAround(setting);
   const progress = new Progress(stderr, { total: cases.length, label: `bench ${mode}`, unit: "row" });
+  const surroundings = await lookAround(setting, progress);
   using peers = await startPeers(setting, progress);
   progress.done();
   const present = introduce(peers, context);
@@ -213,8 +218,8 @@ async function measureSteps(setting: Setting): Promise<Outcome> {
   const { files, filter, context } = setting;
   const { signal, stdout, stderr } = context;
   const steps = filtered(stepsOf(files), filter, ({ name }) => name);
-  const surroundings = await lookAround(setting);
   const progress = new Progress(stderr, { total: steps.length, label: "bench memory", unit: "step" });
+  const surroundings = await lookAround(setting, progress);
   const rows: MemoryRow[] = [];
   const present = new Map<string, Outcome["peers"][number]>();
   const leftOut = new Set<string>();
