@@ -24,7 +24,7 @@ test("every relative link leads to a file", () => {
 
 test("the settings are all described, with the values of both presets", () => {
   const text = readFileSync(join(root, "docs", "training.md"), "utf8");
-  const rows = [...text.matchAll(/^\| `(\w+)` \| .+ \| `(.+)` \|(?: `(.+)`)? \|$/gm)];
+  const rows = [...text.matchAll(/^\| `(\w+)`\s*\| .+ \| `(.+?)`\s*\|(?: `(.+?)`)?\s*\|$/gm)];
   const documented = Object.fromEntries(rows.map(([, key, value, other]) => [key, [value, other ?? value]]));
   const { recommended, literal } = presets;
   const actual = Object.entries(recommended).map(([key, value]) => [
