@@ -9,13 +9,16 @@ namespace voxgrad::cpu {
 
 namespace portable {
 const Conv3dKernels& conv3dKernels();
+const WinogradKernels& winogradKernels();
 }
 #if defined(__x86_64__)
 namespace avx2 {
 const Conv3dKernels& conv3dKernels();
+const WinogradKernels& winogradKernels();
 }
 namespace avx512 {
 const Conv3dKernels& conv3dKernels();
+const WinogradKernels& winogradKernels();
 }
 #endif
 
@@ -23,7 +26,8 @@ namespace {
 
 struct Choice {
   const char* name;
-  const Conv3dKernels* kernels;
+  const Conv3dKernels* conv3d;
+  const WinogradKernels* winograd;
 };
 
 Choice choose() {
@@ -37,13 +41,17 @@ Choice choose() {
   const bool hasAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool hasAvx512 = hasAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (hasAvx512 && (wish.empty() || wish == "avx512")) return {"avx512", &avx512::conv3dKernels()};
-  if (hasAvx2 && (wish.empty() || wish == "avx2")) return {"avx2", &avx2::conv3dKernels()};
+  if (hasAvx512 && (wish.empty() || wish == "avx512")) {
+    return {"avx512", &avx512::conv3dKernels(), &avx512::winogradKernels()};
+  }
+  if (hasAvx2 && (wish.empty() || wish == "avx2")) {
+    return {"avx2", &avx2::conv3dKernels(), &avx2::winogradKernels()};
+  }
 #endif
   if (wish == "avx512" || wish == "avx2") {
     throw Error("ERR_DEVICE", "VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
   }
-  return {"portable", &portable::conv3dKernels()};
+  return {"portable", &portable::conv3dKernels(), &portable::winogradKernels()};
 }
 
 const Choice& choice() {
@@ -53,7 +61,8 @@ const Choice& choice() {
 
 }  // namespace
 
-const Conv3dKernels& conv3dKernels() { return *choice().kernels; }
+const Conv3dKernels& conv3dKernels() { return *choice().conv3d; }
+const WinogradKernels& winogradKernels() { return *choice().winograd; }
 const char* isaName() { return choice().name; }
 
 }  // namespace voxgrad::cpu

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv3d_kernels.h"
+#include "winograd_kernels.h"
 
 namespace voxgrad::cpu {
 
@@ -9,8 +10,9 @@ namespace voxgrad::cpu {
 // FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
+const WinogradKernels& winogradKernels();
 
-// "avx512", "avx2" or "portable": the level conv3dKernels() uses.
+// "avx512", "avx2" or "portable": the level these tables are of.
 const char* isaName();
 
 }  // namespace voxgrad::cpu
