@@ -37,6 +37,12 @@ size_t workspaceBytes(const StepSpec& spec) {
   return step.kernel->prepare(step);
 }
 
+std::string algorithmOf(const StepSpec& spec) {
+  const Step step = bind(spec);
+  step.kernel->prepare(step);
+  return step.kernel->algorithm ? step.kernel->algorithm(step) : "";
+}
+
 // Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
 static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
   if (other.block != Place::arenaBlock) return;

@@ -24,7 +24,7 @@ const std::string& wish() {
 }  // namespace
 
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass) {
-  if (!winogradFits(problem) || pass == ConvPass::weightGradient) return ConvAlgorithm::direct;
+  if (!winogradFits(problem)) return ConvAlgorithm::direct;
   if (!wish().empty()) return wish() == "winograd" ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
   return std::min(problem.C, problem.K) >= 32 ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }

@@ -4,6 +4,7 @@
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_weight_gradient.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -56,11 +57,14 @@ void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const fl
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
+  if (takesWinograd(problem, ConvPass::weightGradient)) return WinogradWeightGradient(problem).workspace();
   return isDepthwise(problem) ? 0 : WeightGradient(foldBlocks(problem)).workspace();
 }
 
 void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
                           void* workspace) {
+  if (takesWinograd(problem, ConvPass::weightGradient))
+    return WinogradWeightGradient(problem).run(x, dy, dw, workspace);
   if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);
   WeightGradient(foldBlocks(problem)).run(x, dy, dw, workspace);
 }

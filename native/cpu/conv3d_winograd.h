@@ -1,12 +1,11 @@
 // The driver behind Winograd convolution with 3x3x3 kernels: forward pass and input gradient, which is a
 // forward pass with flipped, transposed weights.
 //
-// Tiles of 2x2x2 outputs are numbered along W, H, D and samples, and cut into blocks. A block is transformed
-// and multiplied plane by plane, so that what it keeps between two steps stays in the second-level cache. The
-// value of a tile does not depend on its block.
+// The tiles are cut into blocks. A block is transformed and multiplied plane by plane, so that what it keeps
+// between two steps stays in the second-level cache. The value of a tile does not depend on its block.
 #pragma once
 
-#include "conv3d_geometry.h"
+#include "conv3d_winograd_tiles.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -28,11 +27,9 @@ class Winograd {
   void transformFilters(const float* w, float* filters) const;
   void runBlock(int64_t firstTile, int64_t tiles, const float* source, const Room& room, float* scratch,
                 float* output) const;
-  template <typename Visit>
-  void forEachRow(int64_t firstTile, int64_t tiles, Visit visit) const;
 
   int64_t lanes() const { return kernels_.lanes; }
-  int64_t filterPlaneFloats() const { return vectors_ * kPlaneFrequencies * sourceChannels_ * lanes(); }
+  int64_t filterPlaneFloats() const { return vectors_ * kPlaneFrequencies * tiles_.sourceChannels * lanes(); }
   // One line apart from a power of two: the 16 frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
   int64_t productFrequency() const { return blockTiles_ * kWinogradVectors * lanes() + 16; }
@@ -41,8 +38,8 @@ class Winograd {
   const Conv3dProblem problem_;
   const WinogradKernels& kernels_;
   const bool inputGradient_;
-  int64_t sourceExtent_[3], outputExtent_[3], tiles_[3], pad_[3];
-  int64_t sourceChannels_, outputChannels_;
+  WinogradTiles tiles_;
+  int64_t outputChannels_;
   int64_t sourceStride_;  // source channels rounded up to vectors
   int64_t vectors_;       // of output channels
   int64_t allTiles_, blockTiles_, blocks_, workers_;

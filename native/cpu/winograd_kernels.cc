@@ -248,7 +248,164 @@ void filter(const WinogradFilter& p) {
   }
 }
 
-constexpr WinogradKernels kTable = {kLanes, source, product, output, filter};
+template <bool Tail>
+VOXGRAD_INLINE void gradientColumn(vfloat (&column)[4], const WinogradGradient& g, vfloat sign, int64_t w,
+                                   int64_t channel, int64_t count) {
+  if (w >= g.width) {
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) column[h] = vfloat{};
+    return;
+  }
+  const int64_t at = w * g.channels + channel;
+  vfloat y[2];
+#pragma GCC unroll 2
+  for (int h = 0; h < 2; ++h) {
+    y[h] = Tail ? loadFirst(g.first[h] + at, count) + sign * loadFirst(g.second[h] + at, count)
+                : load(g.first[h] + at) + sign * load(g.second[h] + at);
+  }
+  column[0] = y[0];
+  column[1] = y[0] + y[1];
+  column[2] = y[0] - y[1];
+  column[3] = -y[1];
+}
+
+template <bool Tail>
+VOXGRAD_INLINE void gradientChannels(const WinogradGradient& g, int64_t channel) {
+  const int64_t count = g.channels - channel;
+  const vfloat sign = broadcast(&g.sign);
+  float* to = g.transformed + channel;
+  for (int64_t tile = 0; tile < g.tiles; ++tile, to += g.tileStride) {
+    vfloat left[4], right[4];
+    gradientColumn<Tail>(left, g, sign, g.begin + 2 * tile, channel, count);
+    gradientColumn<Tail>(right, g, sign, g.begin + 2 * tile + 1, channel, count);
+    float* at = to;
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) {
+      store(at, left[h]);
+      store(at + g.frequencyStride, left[h] + right[h]);
+      store(at + 2 * g.frequencyStride, left[h] - right[h]);
+      store(at + 3 * g.frequencyStride, -right[h]);
+      at += 4 * g.frequencyStride;
+    }
+  }
+}
+
+void gradient(const WinogradGradient& g) {
+  int64_t channel = 0;
+  for (; channel + kLanes <= g.channels; channel += kLanes) gradientChannels<false>(g, channel);
+  if (channel < g.channels) gradientChannels<true>(g, channel);
+}
+
+// A block of sums [Rows][Vectors][lanes], rowStride floats apart, over all tiles.
+template <int Vectors, int Rows>
+void sumRows(const float* gradients, int64_t gradientStride, const float* sources, int64_t sourceStride,
+             int64_t tiles, float* sums, int64_t rowStride) {
+  vfloat block[Rows][Vectors] = {};
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    vfloat x[Vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) x[j] = load(sources + j * kLanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < Rows; ++i) {
+      const vfloat dy = broadcast(gradients + i);
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) block[i][j] += dy * x[j];
+    }
+    gradients += gradientStride;
+    sources += sourceStride;
+  }
+  // Adding a whole block at a time also keeps the rounding error of long sums small.
+#pragma GCC unroll 12
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) {
+      float* const to = sums + i * rowStride + j * kLanes;
+      store(to, load(to) + block[i][j]);
+    }
+  }
+}
+
+using SumRows = void (*)(const float*, int64_t, const float*, int64_t, int64_t, float*, int64_t);
+
+struct SumTable {
+  SumRows rows[12];
+};
+
+template <int Vectors, int Rows>
+constexpr void fillSums(SumTable& table) {
+  if constexpr (Rows > 0) {
+    table.rows[Rows - 1] = sumRows<Vectors, Rows>;
+    fillSums<Vectors, Rows - 1>(table);
+  }
+}
+
+template <int Vectors>
+constexpr SumTable sumTable() {
+  SumTable table = {};
+  fillSums<Vectors, rowLimit(Vectors)>(table);
+  return table;
+}
+
+constexpr SumTable kSums[kWinogradVectors] = {sumTable<1>(), sumTable<2>()};
+
+void sum(const WinogradSum& s) {
+  const int64_t rowStride = s.vectors * kLanes;
+  for (int f = 0; f < kPlaneFrequencies; ++f) {
+    const float* const sources = s.sources + f * s.sourceFrequencyStride;
+    const float* const gradients = s.gradients + f * s.gradientFrequencyStride;
+    float* const sums = s.sums + f * s.outputs * rowStride;
+    for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
+      const int64_t left = s.vectors - vector;
+      const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
+      const int64_t limit = rowLimit(vectors), groups = (s.outputs + limit - 1) / limit;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = s.outputs * group / groups, end = s.outputs * (group + 1) / groups;
+        kSums[vectors - 1].rows[end - first - 1](gradients + first, s.gradientStride,
+                                                 sources + vector * kLanes, s.sourceStride, s.tiles,
+                                                 sums + first * rowStride + vector * kLanes, rowStride);
+      }
+    }
+  }
+}
+
+VOXGRAD_INLINE void transformFilterGradient(vfloat a, vfloat b, vfloat c, vfloat d, vfloat (&out)[3]) {
+  const vfloat even = (b + c) * 0.5f;
+  out[0] = a + even;
+  out[1] = (b - c) * 0.5f;
+  out[2] = even + d;
+}
+
+void filterGradient(const WinogradFilterGradient& p) {
+  for (int64_t channel = 0; channel < p.channels; channel += kLanes) {
+    vfloat widths[4][4][3];
+    for (int row = 0; row < 16; ++row) {
+      vfloat m[4];
+      for (int w = 0; w < 4; ++w) {
+        const float* from = p.sums + (row * 4 + w) * p.frequencyStride + channel;
+        m[w] = load(from);
+        for (int64_t slab = 1; slab < p.slabs; ++slab) m[w] += load(from + slab * p.slabStride);
+      }
+      transformFilterGradient(m[0], m[1], m[2], m[3], widths[row / 4][row % 4]);
+    }
+    for (int t = 0; t < 3; ++t) {
+      vfloat heights[4][3];
+      for (int d = 0; d < 4; ++d) {
+        transformFilterGradient(widths[d][0][t], widths[d][1][t], widths[d][2][t], widths[d][3][t],
+                                heights[d]);
+      }
+      for (int s = 0; s < 3; ++s) {
+        vfloat depths[3];
+        transformFilterGradient(heights[0][s], heights[1][s], heights[2][s], heights[3][s], depths);
+        for (int r = 0; r < 3; ++r) {
+          storeFirst(p.taps + ((r * 3 + s) * 3 + t) * p.channels + channel, depths[r], p.channels - channel);
+        }
+      }
+    }
+  }
+}
+
+constexpr WinogradKernels kTable = {kLanes, source,   product, output,
+                                    filter, gradient, sum,     filterGradient};
 
 }  // namespace
 

@@ -65,12 +65,46 @@ struct WinogradFilter {
   int64_t planeStride, frequencyStride, filterReducedStride;
 };
 
+// The transposed algorithm sums over tiles the products of transformed source and transformed output gradient
+// per frequency, and transforms the sums back:
+//   output gradient  [y0, y0 + y1, y0 - y1, -y1]
+//   filter gradient  [m0 + (m1 + m2) / 2, (m1 - m2) / 2, (m1 + m2) / 2 + m3]
+// Neighbouring tiles of the output gradient, transformed into one plane; as WinogradSource, with two heights.
+struct WinogradGradient {
+  const float *first[2], *second[2];
+  float sign;
+  int64_t channels, width, begin, tiles;
+  float* transformed;
+  int64_t frequencyStride, tileStride;
+};
+
+// For each frequency f: sums[f][k][c] += sum over tiles of gradients[f][tile][k] * sources[f][tile][c], c over
+// whole vectors.
+struct WinogradSum {
+  const float *sources, *gradients;
+  int64_t sourceFrequencyStride, sourceStride, gradientFrequencyStride, gradientStride;
+  int64_t tiles, outputs, vectors;
+  float* sums;  // [16][outputs][vectors][lanes]
+};
+
+// Sums [slabs][4 planes][16][outputs][vectors][lanes] of one output channel, added over slabs in order and
+// transformed to 27 taps of `channels` floats each.
+struct WinogradFilterGradient {
+  const float* sums;
+  int64_t slabs, slabStride, frequencyStride;
+  int64_t channels;
+  float* taps;
+};
+
 struct WinogradKernels {
   int lanes;
   void (*source)(const WinogradSource&);
   void (*product)(const WinogradProduct&);
   void (*output)(const WinogradOutput&);
   void (*filter)(const WinogradFilter&);
+  void (*gradient)(const WinogradGradient&);
+  void (*sum)(const WinogradSum&);
+  void (*filterGradient)(const WinogradFilterGradient&);
 };
 
 }  // namespace cpu

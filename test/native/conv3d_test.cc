@@ -313,6 +313,8 @@ void bench(const char* filter) {
       {"k3 16>16 64x64x64", problem(1, 64, 64, 64, 16, 16, 3, 1, 1)},
       {"k3 32>32 32x32x32", problem(2, 32, 32, 32, 32, 32, 3, 1, 1)},
       {"k3 64>64 16x16x16", problem(2, 16, 16, 16, 64, 64, 3, 1, 1)},
+      {"k3 128>128 8x8x8", problem(2, 8, 8, 8, 128, 128, 3, 1, 1)},
+      {"k3 256>256 7x7x5", problem(4, 7, 7, 5, 256, 256, 3, 1, 1)},
       {"k3 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 3, 1, 1)},
       {"k7 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 7, 1, 3)},
       {"k2s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 2, 2, 0)},
@@ -342,7 +344,7 @@ void bench(const char* filter) {
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
       Buffer workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
       std::vector<double> times;
-      for (int i = 0; i < 13; ++i) {
+      for (int i = 0; i < 25; ++i) {
         const double start = seconds();
         runPass(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
         times.push_back(seconds() - start);
