@@ -101,8 +101,10 @@ static const char* algorithmOf(const Step& step) {
 
 const KernelTable convKernels = {
     {"conv3d", prepareForward, runForward, algorithmOf<forwardProblem, ConvPass::forward>},
-    {"conv3dInputGradient", prepareInputGradient, runInputGradient, algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
-    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
+    {"conv3dInputGradient", prepareInputGradient, runInputGradient,
+     algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
+    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
+     algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
 };
 
 }  // namespace voxgrad::cpu

@@ -13,6 +13,9 @@ enum class ConvAlgorithm { direct, winograd };
 // read once per process, and another value throws Error.
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass);
 
+// The same without the override.
+ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass);
+
 // "direct" or "winograd".
 const char* nameOf(ConvAlgorithm algorithm);
 

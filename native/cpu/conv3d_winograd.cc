@@ -94,8 +94,8 @@ void Winograd::transformFilters(const float* w, float* filters) const {
     WinogradFilter filter;
     filter.reduced = std::min(kChunk, tiles_.sourceChannels - firstReduced);
     filter.channels = std::min(lanes(), outputChannels_ - vector * lanes());
-    filter.filters = filters + block * kPlaneFrequencies * tiles_.sourceChannels * lanes() + firstReduced * width +
-                     vector % kWinogradVectors * lanes();
+    filter.filters = filters + block * kPlaneFrequencies * tiles_.sourceChannels * lanes() +
+                     firstReduced * width + vector % kWinogradVectors * lanes();
     filter.planeStride = filterPlaneFloats();
     filter.frequencyStride = tiles_.sourceChannels * width;
     filter.filterReducedStride = width;
@@ -107,10 +107,9 @@ void Winograd::transformFilters(const float* w, float* filters) const {
       filter.tapStride = -problem_.C;
     } else {
       for (int64_t tap = 0; tap < kTaps; ++tap) {
-        conv3dKernels().packTransposed(
-            taps + tap * kChunk * lanes(), lanes(),
-            w + vector * lanes() * filterFloats + tap * problem_.C + firstReduced, filterFloats,
-            filter.channels, filter.reduced);
+        conv3dKernels().packTransposed(taps + tap * kChunk * lanes(), lanes(),
+                                       w + vector * lanes() * filterFloats + tap * problem_.C + firstReduced,
+                                       filterFloats, filter.channels, filter.reduced);
       }
       filter.taps = taps;
       filter.tapReducedStride = lanes();
@@ -153,7 +152,8 @@ void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, c
           for (int height = 0; height < 2; ++height) {
             const int64_t d = 2 * at[0] + slice, h = 2 * at[1] + height;
             const int64_t voxel =
-                ((n * tiles_.outputExtent[0] + d) * tiles_.outputExtent[1] + h) * tiles_.outputExtent[2] + 2 * at[2];
+                ((n * tiles_.outputExtent[0] + d) * tiles_.outputExtent[1] + h) * tiles_.outputExtent[2] +
+                2 * at[2];
             const bool inside = d < tiles_.outputExtent[0] && h < tiles_.outputExtent[1];
             part.rows[slice][height] = inside ? output + voxel * outputChannels_ + vector * lanes() : nullptr;
           }

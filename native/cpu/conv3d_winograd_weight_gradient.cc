@@ -75,28 +75,27 @@ void WinogradWeightGradient::transformGradient(int64_t plane, int64_t firstTile,
     float sign;
   } kSlices[kPlanes] = {{0, -1, 1.0f}, {0, 1, 1.0f}, {0, 1, -1.0f}, {-1, 1, -1.0f}};
   const Conv3dProblem& p = problem_;
-  tiles_.forEachRow(
-      firstTile, tiles, [&](int64_t done, int64_t n, const int64_t(&at)[3], int64_t count) {
-        const auto rowOf = [&](int slice, int height) {
-          const int64_t z = 2 * at[0] + slice, h = 2 * at[1] + height;
-          const bool inside = slice >= 0 && z < p.Z && h < p.P;
-          return inside ? dy + ((n * p.Z + z) * p.P + h) * p.Q * p.K : zeroRow;
-        };
-        WinogradGradient part;
-        for (int height = 0; height < 2; ++height) {
-          part.first[height] = rowOf(kSlices[plane].first, height);
-          part.second[height] = rowOf(kSlices[plane].second, height);
-        }
-        part.sign = kSlices[plane].sign;
-        part.channels = p.K;
-        part.width = p.Q;
-        part.begin = 2 * at[2];
-        part.tiles = count;
-        part.transformed = transformed + done * gradientStride_;
-        part.frequencyStride = gradientFrequency();
-        part.tileStride = gradientStride_;
-        kernels_.gradient(part);
-      });
+  tiles_.forEachRow(firstTile, tiles, [&](int64_t done, int64_t n, const int64_t(&at)[3], int64_t count) {
+    const auto rowOf = [&](int slice, int height) {
+      const int64_t z = 2 * at[0] + slice, h = 2 * at[1] + height;
+      const bool inside = slice >= 0 && z < p.Z && h < p.P;
+      return inside ? dy + ((n * p.Z + z) * p.P + h) * p.Q * p.K : zeroRow;
+    };
+    WinogradGradient part;
+    for (int height = 0; height < 2; ++height) {
+      part.first[height] = rowOf(kSlices[plane].first, height);
+      part.second[height] = rowOf(kSlices[plane].second, height);
+    }
+    part.sign = kSlices[plane].sign;
+    part.channels = p.K;
+    part.width = p.Q;
+    part.begin = 2 * at[2];
+    part.tiles = count;
+    part.transformed = transformed + done * gradientStride_;
+    part.frequencyStride = gradientFrequency();
+    part.tileStride = gradientStride_;
+    kernels_.gradient(part);
+  });
 }
 
 void WinogradWeightGradient::sumSlab(int64_t slab, int64_t plane, const float* x, const float* dy,

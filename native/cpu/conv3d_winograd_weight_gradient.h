@@ -1,4 +1,5 @@
-// The driver behind the Winograd weight gradient: the transpose, in the weights, of the Winograd forward pass.
+// The driver behind the Winograd weight gradient: the transpose, in the weights, of the Winograd forward
+// pass.
 //
 // A task sums the products of one plane over one slab of tiles. Slabs depend on the problem and the
 // instruction set alone and are added in order, so the result does not depend on the number of threads.

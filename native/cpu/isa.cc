@@ -10,16 +10,16 @@ namespace voxgrad::cpu {
 namespace portable {
 const Conv3dKernels& conv3dKernels();
 const WinogradKernels& winogradKernels();
-}
+}  // namespace portable
 #if defined(__x86_64__)
 namespace avx2 {
 const Conv3dKernels& conv3dKernels();
 const WinogradKernels& winogradKernels();
-}
+}  // namespace avx2
 namespace avx512 {
 const Conv3dKernels& conv3dKernels();
 const WinogradKernels& winogradKernels();
-}
+}  // namespace avx512
 #endif
 
 namespace {

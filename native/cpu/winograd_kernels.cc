@@ -404,8 +404,7 @@ void filterGradient(const WinogradFilterGradient& p) {
   }
 }
 
-constexpr WinogradKernels kTable = {kLanes, source,   product, output,
-                                    filter, gradient, sum,     filterGradient};
+constexpr WinogradKernels kTable = {kLanes, source, product, output, filter, gradient, sum, filterGradient};
 
 }  // namespace
 

@@ -47,11 +47,11 @@ struct WinogradOutput {
   int64_t plane;
   const float* products;
   int64_t frequencyStride, vectors, tiles;
-  float* rows[2][2];         // [depth][height]: at the first tile's voxel and the block's channel; null to skip
-  int64_t voxels;            // left in a row, from the first tile on
-  int64_t voxelStride;       // floats
-  const float* bias;         // [vectors][lanes]
-  int64_t channels;          // to store
+  float* rows[2][2];    // [depth][height]: at the first tile's voxel and the block's channel; null to skip
+  int64_t voxels;       // left in a row, from the first tile on
+  int64_t voxelStride;  // floats
+  const float* bias;    // [vectors][lanes]
+  int64_t channels;     // to store
 };
 
 // Filters of `lanes` output channels: for each reduced channel c, 27 vectors of taps at
@@ -78,8 +78,8 @@ struct WinogradGradient {
   int64_t frequencyStride, tileStride;
 };
 
-// For each frequency f: sums[f][k][c] += sum over tiles of gradients[f][tile][k] * sources[f][tile][c], c over
-// whole vectors.
+// For each frequency f: sums[f][k][c] += sum over tiles of gradients[f][tile][k] * sources[f][tile][c], c
+// over whole vectors.
 struct WinogradSum {
   const float *sources, *gradients;
   int64_t sourceFrequencyStride, sourceStride, gradientFrequencyStride, gradientStride;
