@@ -22,6 +22,7 @@ Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
   return p;
 }
 
+// Whatever Winograd cannot do, or would do slower, the direct kernels do.
 bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
   return chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
 }

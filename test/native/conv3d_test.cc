@@ -1,20 +1,22 @@
 // Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
 // every buffer, and times them. Stand-alone; build and run from the project root:
 //
-//   K="g++ -std=c++17 -O3 -ffp-contract=fast -c native/cpu/conv3d_kernels.cc"
-//   $K -DVOXGRAD_ISA_NAME=portable -o portable.o
-//   $K -DVOXGRAD_ISA_NAME=avx2 -mavx2 -mfma -o avx2.o
-//   $K -DVOXGRAD_ISA_NAME=avx512 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl
-//   -mprefer-vector-width=512 -o avx512.o g++ -std=c++17 -O3 -pthread -o conv3d_test
-//   test/native/conv3d_test.cc native/core/thread_pool.cc native/cpu/isa.cc
-//     native/cpu/conv3d_{cpu,algorithm,gather,gather_pack,weight_gradient,depthwise}.cc portable.o avx2.o avx512.o (one
-//     line)
+//   K="g++ -std=c++17 -O3 -ffp-contract=fast -c"
+//   A="-mavx2 -mfma" B="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
+//   for f in conv3d winograd; do
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=portable -o $f.portable.o
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx2 $A -o $f.avx2.o
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx512 $A $B -o $f.avx512.o
+//   done
+//   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/{tensor,thread_pool}.cc
+//     native/cpu/isa.cc $(ls native/cpu/conv3d_*.cc | grep -v kernels) {conv3d,winograd}.*.o   (one line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
+//   ./conv3d_test --compare [NAME]     direct and Winograd in turns: medians, ratio, and what the model chooses
 //
-// VOXGRAD_ISA=avx2 or portable selects other kernels. Add -fsanitize=address,undefined to every line for the
-// memory check.
+// VOXGRAD_CONV=winograd takes Winograd wherever it fits. VOXGRAD_ISA=avx2 or portable selects other kernels.
+// Add -fsanitize=address,undefined to every line for the memory check.
 #include "../../native/cpu/conv3d.h"
 #include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/conv3d_winograd.h"
@@ -188,10 +190,12 @@ void check(const Conv3dProblem& p) {
       // The guard is one cache line, so the workspace keeps its alignment.
       (winograd ? runWinograd : runPass)(p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr,
                                          out.data(), workspace.data());
+      const bool mixes =
+          winograd || voxgrad::cpu::chooseAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd;
       double worst = 0;
       for (int64_t i = 0; i < count; ++i) {
         // The transforms mix the voxels of a tile, so an error there relates to the largest of its values.
-        const double error = std::fabs(out.data()[i] - want[i]) / ((winograd ? largest : scale[i]) + 1e-30);
+        const double error = std::fabs(out.data()[i] - want[i]) / ((mixes ? largest : scale[i]) + 1e-30);
         if (!(error <= worst)) worst = error;
         uint32_t bits;
         std::memcpy(&bits, out.data() + i, sizeof bits);
@@ -403,6 +407,9 @@ void compare(const char* filter) {
     for (const int64_t extent : {2, 4, 7, 8, 16, 32, 64}) {
       if (c * extent >= 128 && c * extent <= 1024) problems.push_back(problem(1, extent, extent, extent, c, c, 3, 1, 1));
     }
+  }
+  for (const int64_t c : {16, 32, 64, 128, 256}) {
+    problems.push_back(problem(2, 1024 / c, 1024 / c, 1024 / c, c, c, 3, 1, 1));
   }
   problems.push_back(problem(4, 32, 48, 32, 8, 8, 3, 1, 1));
   for (const int64_t c : {1, 2, 8, 16, 32}) {
