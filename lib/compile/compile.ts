@@ -113,7 +113,8 @@ function planMemory(
     const workspaceBytes = workspaces[index];
     const workspaceOffset = workspaceBytes > 0 ? layout.offsets[next++] : 0;
     const spec = { ...specs[index], inputs, output, workspaceBytes, workspaceOffset };
-    return { spec, flops: flopsOf(step) };
+    const algorithm = device.native.algorithm(specs[index]) || undefined;
+    return { spec, flops: flopsOf(step), algorithm };
   });
   return {
     steps: planned,

@@ -11,6 +11,8 @@ import { arrayOf } from "./states.ts";
 export interface PlannedStep {
   readonly spec: StepSpec;
   readonly flops: number;
+  /** How the kernel computes this step, where it knows several ways. */
+  readonly algorithm?: string;
 }
 
 /** A piece of the arena: who lies where, from which step to which. */

@@ -12,6 +12,8 @@ export interface Native {
   kernels(): string[];
   /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
   workspace(step: StepSpec): number;
+  /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
+  algorithm(step: StepSpec): string;
   /** Blocks of device memory alive in the process, and their bytes. */
   memory(): { blocks: number; bytes: number };
   /** Threads that kernels run on. */

@@ -59,6 +59,13 @@ static Napi::Value workspace(const Napi::CallbackInfo& info) {
   });
 }
 
+static Napi::Value algorithm(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "algorithm: expected a step");
+  return guarded(info.Env(), [&] {
+    return Napi::String::New(info.Env(), algorithmOf(decodeStep(info[0].As<Napi::Object>())));
+  });
+}
+
 static Napi::Value memory(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("blocks", static_cast<double>(Block::liveCount()));
@@ -80,6 +87,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Plan", PlanObject::define(env));
   exports.Set("kernels", Napi::Function::New(env, listKernels));
   exports.Set("workspace", Napi::Function::New(env, workspace));
+  exports.Set("algorithm", Napi::Function::New(env, algorithm));
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));
   exports.Set("isa", Napi::Function::New(env, isa));

@@ -43,6 +43,12 @@ static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
          offset < place.offset + place.tensor.bytes();
 }
 
+std::string algorithmOf(const StepSpec& spec) {
+  const Step step = bind(spec);
+  step.kernel->prepare(step);
+  return step.kernel->algorithm ? step.kernel->algorithm(step) : "";
+}
+
 // Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
 static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
   if (overlap(other, workspace.offset, workspace.tensor.bytes()))

@@ -44,6 +44,9 @@ struct PlanSpec {
 // Workspace of one step; throws Error when the kernel does not exist or refuses the step.
 size_t workspaceBytes(const StepSpec& spec);
 
+// The algorithm the kernel of a step chose, empty where it knows but one; throws as workspaceBytes does.
+std::string algorithmOf(const StepSpec& spec);
+
 class Plan {
  public:
   // Throws Error("ERR_PLAN") unless every tensor lies inside its block and every kernel accepts its step.

@@ -1,5 +1,6 @@
 // The convolution steps of a plan: decoded, checked, and handed to the kernels.
 #include "conv3d.h"
+#include "conv3d_algorithm.h"
 #include "kernels.h"
 
 namespace voxgrad::cpu {
@@ -93,10 +94,17 @@ static void runWeightGradient(const Step& step) {
                        step.output.f32(), step.workspace);
 }
 
+template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
+static const char* algorithmOf(const Step& step) {
+  return nameOf(chooseAlgorithm(problemOfStep(step), pass));
+}
+
 const KernelTable convKernels = {
-    {"conv3d", prepareForward, runForward},
-    {"conv3dInputGradient", prepareInputGradient, runInputGradient},
-    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient},
+    {"conv3d", prepareForward, runForward, algorithmOf<forwardProblem, ConvPass::forward>},
+    {"conv3dInputGradient", prepareInputGradient, runInputGradient,
+     algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
+    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
+     algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
 };
 
 }  // namespace voxgrad::cpu

@@ -1,7 +1,10 @@
 #include "conv3d.h"
+#include "conv3d_algorithm.h"
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient.h"
+#include "conv3d_winograd.h"
+#include "conv3d_winograd_weight_gradient.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -19,36 +22,50 @@ Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
   return p;
 }
 
+// Whatever Winograd cannot do, or would do slower, the direct kernels do.
+bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
+  return chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
+}
+
 }  // namespace
 
 size_t conv3dForwardWorkspace(const Conv3dProblem& problem) {
+  if (takesWinograd(problem, ConvPass::forward)) return Winograd(problem, false).workspace();
   return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
                               : Gather(foldBlocks(problem), false, problem.K).workspace();
 }
 
 void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w, const float* bias, float* y,
                    void* workspace) {
+  if (takesWinograd(problem, ConvPass::forward))
+    return Winograd(problem, false).run(x, w, bias, y, workspace);
   if (isDepthwise(problem)) return depthwiseGather(problem, false, x, w, bias, y, workspace);
   Gather(foldBlocks(problem), false, problem.K).run(x, w, bias, y, workspace);
 }
 
 size_t conv3dInputGradientWorkspace(const Conv3dProblem& problem) {
+  if (takesWinograd(problem, ConvPass::inputGradient)) return Winograd(problem, true).workspace();
   return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
                               : Gather(foldBlocks(problem), true, problem.C).workspace();
 }
 
 void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const float* w, const float* bias,
                          float* dx, void* workspace) {
+  if (takesWinograd(problem, ConvPass::inputGradient))
+    return Winograd(problem, true).run(dy, w, bias, dx, workspace);
   if (isDepthwise(problem)) return depthwiseGather(problem, true, dy, w, bias, dx, workspace);
   Gather(foldBlocks(problem), true, problem.C).run(dy, w, bias, dx, workspace);
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
+  if (takesWinograd(problem, ConvPass::weightGradient)) return WinogradWeightGradient(problem).workspace();
   return isDepthwise(problem) ? 0 : WeightGradient(foldBlocks(problem)).workspace();
 }
 
 void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
                           void* workspace) {
+  if (takesWinograd(problem, ConvPass::weightGradient))
+    return WinogradWeightGradient(problem).run(x, dy, dw, workspace);
   if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);
   WeightGradient(foldBlocks(problem)).run(x, dy, dw, workspace);
 }

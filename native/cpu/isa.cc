@@ -7,30 +7,29 @@
 
 namespace voxgrad::cpu {
 
-namespace portable {
-const Conv3dKernels& conv3dKernels();
-const PeakKernels& peakKernels();
-}  // namespace portable
-#if defined(__x86_64__)
-namespace avx2 {
-const Conv3dKernels& conv3dKernels();
-const PeakKernels& peakKernels();
-}  // namespace avx2
-namespace avx512 {
-const Conv3dKernels& conv3dKernels();
-const PeakKernels& peakKernels();
-}  // namespace avx512
-#endif
-
-namespace {
-
-struct Choice {
+// The tables of one instruction set, each compiled with its flags.
+struct KernelSet {
   const char* name;
-  const Conv3dKernels* kernels;
+  const Conv3dKernels* conv3d;
+  const WinogradKernels* winograd;
   const PeakKernels* peak;
 };
 
-Choice choose() {
+#define VOXGRAD_KERNEL_SET(isa)                                                                         \
+  namespace isa {                                                                                       \
+  const Conv3dKernels& conv3dKernels();                                                                 \
+  const WinogradKernels& winogradKernels();                                                             \
+  const PeakKernels& peakKernels();                                                                     \
+  static KernelSet kernelSet() { return {#isa, &conv3dKernels(), &winogradKernels(), &peakKernels()}; } \
+  }
+
+VOXGRAD_KERNEL_SET(portable)
+#if defined(__x86_64__)
+VOXGRAD_KERNEL_SET(avx2)
+VOXGRAD_KERNEL_SET(avx512)
+#endif
+
+static KernelSet choose() {
   const char* asked = std::getenv("VOXGRAD_ISA");
   const std::string wish = asked ? asked : "";
   if (!wish.empty() && wish != "avx512" && wish != "avx2" && wish != "portable") {
@@ -41,26 +40,23 @@ Choice choose() {
   const bool hasAvx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool hasAvx512 = hasAvx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (hasAvx512 && (wish.empty() || wish == "avx512"))
-    return {"avx512", &avx512::conv3dKernels(), &avx512::peakKernels()};
-  if (hasAvx2 && (wish.empty() || wish == "avx2"))
-    return {"avx2", &avx2::conv3dKernels(), &avx2::peakKernels()};
+  if (hasAvx512 && (wish.empty() || wish == "avx512")) return avx512::kernelSet();
+  if (hasAvx2 && (wish.empty() || wish == "avx2")) return avx2::kernelSet();
 #endif
   if (wish == "avx512" || wish == "avx2") {
     throw Error("ERR_DEVICE", "VOXGRAD_ISA=" + wish + ": this processor does not have it; unset VOXGRAD_ISA");
   }
-  return {"portable", &portable::conv3dKernels(), &portable::peakKernels()};
+  return portable::kernelSet();
 }
 
-const Choice& choice() {
-  static const Choice chosen = choose();
-  return chosen;
+static const KernelSet& chosen() {
+  static const KernelSet set = choose();
+  return set;
 }
 
-}  // namespace
-
-const Conv3dKernels& conv3dKernels() { return *choice().kernels; }
-const PeakKernels& peakKernels() { return *choice().peak; }
-const char* isaName() { return choice().name; }
+const Conv3dKernels& conv3dKernels() { return *chosen().conv3d; }
+const WinogradKernels& winogradKernels() { return *chosen().winograd; }
+const PeakKernels& peakKernels() { return *chosen().peak; }
+const char* isaName() { return chosen().name; }
 
 }  // namespace voxgrad::cpu

@@ -3,6 +3,7 @@
 
 #include "conv3d_kernels.h"
 #include "peak_kernels.h"
+#include "winograd_kernels.h"
 
 namespace voxgrad::cpu {
 
@@ -10,6 +11,7 @@ namespace voxgrad::cpu {
 // FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
+const WinogradKernels& winogradKernels();
 
 // The measuring loops of that instruction set.
 const PeakKernels& peakKernels();

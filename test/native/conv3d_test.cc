@@ -1,22 +1,26 @@
 // Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
 // every buffer, and times them. Stand-alone; build and run from the project root:
 //
-//   kernels() {
-//     for f in conv3d peak; do
-//       g++ -std=c++17 -O3 -ffp-contract=fast -c native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=$1 "${@:2}" -o $f.$1.o
-//     done
-//   }
-//   kernels portable; kernels avx2 -mavx2 -mfma
-//   kernels avx512 -mavx2 -mfma -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
-//   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/thread_pool.cc native/cpu/isa.cc
-//     native/cpu/conv3d_{cpu,gather,gather_pack,weight_gradient,depthwise}.cc {conv3d,peak}.*.o    (one line)
+//   K="g++ -std=c++17 -O3 -ffp-contract=fast -c"
+//   A="-mavx2 -mfma" B="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
+//   for f in conv3d winograd peak; do
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=portable -o $f.portable.o
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx2 $A -o $f.avx2.o
+//     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx512 $A $B -o $f.avx512.o
+//   done
+//   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/{tensor,thread_pool}.cc
+//     native/cpu/isa.cc $(ls native/cpu/conv3d_*.cc | grep -v kernels) {conv3d,winograd,peak}.*.o   (one line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
+//   ./conv3d_test --compare [NAME]     direct and Winograd in turns: medians, ratio, and what the model chooses
 //
-// VOXGRAD_ISA=avx2 or portable selects other kernels. Add -fsanitize=address,undefined to every line for the
-// memory check.
+// VOXGRAD_CONV=winograd takes Winograd wherever it fits. VOXGRAD_ISA=avx2 or portable selects other kernels.
+// Add -fsanitize=address,undefined to every line for the memory check.
 #include "../../native/cpu/conv3d.h"
+#include "../../native/cpu/conv3d_algorithm.h"
+#include "../../native/cpu/conv3d_winograd.h"
+#include "../../native/cpu/conv3d_winograd_weight_gradient.h"
 
 #include <algorithm>
 #include <chrono>
@@ -35,7 +39,7 @@ using voxgrad::Conv3dProblem;
 
 namespace {
 
-enum class Pass { forward, inputGradient, weightGradient };
+using Pass = voxgrad::cpu::ConvPass;
 const char* const kPassNames[] = {"forward", "input gradient", "weight gradient"};
 
 uint64_t randomState = 1;
@@ -122,6 +126,20 @@ void runPass(const Conv3dProblem& p, Pass pass, const float* a, const float* b, 
   if (pass == Pass::weightGradient) voxgrad::cpu::conv3dWeightGradient(p, a, b, out, workspace);
 }
 
+// Winograd whatever the choice is; `p` must fit.
+size_t winogradWorkspaceOf(const Conv3dProblem& p, Pass pass) {
+  if (pass == Pass::weightGradient) return voxgrad::cpu::WinogradWeightGradient(p).workspace();
+  return voxgrad::cpu::Winograd(p, pass == Pass::inputGradient).workspace();
+}
+
+void runWinograd(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias,
+                 float* out, void* workspace) {
+  if (pass == Pass::weightGradient)
+    voxgrad::cpu::WinogradWeightGradient(p).run(a, b, out, workspace);
+  else
+    voxgrad::cpu::Winograd(p, pass == Pass::inputGradient).run(a, b, bias, out, workspace);
+}
+
 std::string describe(const Conv3dProblem& p) {
   char text[256];
   std::snprintf(text, sizeof text,
@@ -164,22 +182,32 @@ void check(const Conv3dProblem& p) {
       want[oi] += product;
       scale[oi] += std::fabs(product);
     });
-    Buffer out(count), workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
-    // The guard is one cache line, so the workspace keeps its alignment.
-    runPass(p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr, out.data(), workspace.data());
-    double worst = 0;
-    for (int64_t i = 0; i < count; ++i) {
-      const double error = std::fabs(out.data()[i] - want[i]) / (scale[i] + 1e-30);
-      if (!(error <= worst)) worst = error;
-      uint32_t bits;
-      std::memcpy(&bits, out.data() + i, sizeof bits);
-      resultHash = (resultHash ^ bits) * 1099511628211u;
-    }
-    const bool intact = out.intact() && workspace.intact() && a.intact() && b.intact();
-    if (!(worst < 2e-6) || !intact) {
-      std::printf("FAILED %s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)], describe(p).c_str(),
-                  worst, intact ? "" : ", guard words overwritten");
-      ++failures;
+    const double largest = *std::max_element(scale.begin(), scale.end());
+    for (const bool winograd : {false, true}) {
+      if (winograd && !voxgrad::cpu::winogradFits(p)) continue;
+      const size_t bytes = winograd ? winogradWorkspaceOf(p, pass) : workspaceOf(p, pass);
+      Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
+      // The guard is one cache line, so the workspace keeps its alignment.
+      (winograd ? runWinograd : runPass)(p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr,
+                                         out.data(), workspace.data());
+      const bool mixes =
+          winograd || voxgrad::cpu::chooseAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd;
+      double worst = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        // The transforms mix the voxels of a tile, so an error there relates to the largest of its values.
+        const double error = std::fabs(out.data()[i] - want[i]) / ((mixes ? largest : scale[i]) + 1e-30);
+        if (!(error <= worst)) worst = error;
+        uint32_t bits;
+        std::memcpy(&bits, out.data() + i, sizeof bits);
+        resultHash = (resultHash ^ bits) * 1099511628211u;
+      }
+      const bool intact = out.intact() && workspace.intact() && a.intact() && b.intact();
+      if (!(worst < 2e-6) || !intact) {
+        std::printf("FAILED %s%s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)],
+                    winograd ? " by Winograd" : "", describe(p).c_str(), worst,
+                    intact ? "" : ", guard words overwritten");
+        ++failures;
+      }
     }
   }
 }
@@ -232,6 +260,16 @@ void checkGrid() {
     check(problem(2, 3, 4, 6, 24, 48, 3, 2, 1, 1, groups));
     check(problem(1, 1, 9, 10, 24, 24, 3, 1, 2, 2, groups));
   }
+  for (const int64_t pad : {0, 1, 2}) {
+    for (const int64_t c : {1, 4, 8, 16, 24, 33, 48}) {
+      check(problem(2, 4, 6, 8, c, 16, 3, 1, pad));
+      check(problem(1, 3, 5, 7, 16, c, 3, 1, pad));
+      check(problem(1, 5, 3, 9, c, 40, 3, 1, pad));
+    }
+  }
+  // Rows of more tiles than a block holds, and many slabs.
+  check(problem(1, 3, 4, 301, 16, 16, 3, 1, 1));
+  check(problem(2, 16, 18, 20, 8, 8, 3, 1, 1));
   const auto draw = [](int64_t low, int64_t high) { return low + randomBelow(high - low + 1); };
   for (int i = 0; i < 600; ++i) {
     Conv3dProblem p;
@@ -246,6 +284,10 @@ void checkGrid() {
     // Outputs of any extent: smaller and larger than the usual formula gives.
     p.Z = draw(1, 6), p.P = draw(1, 7), p.Q = draw(0, 3) ? draw(1, 15) : draw(16, 40);
     check(p);
+    // The same extents, where Winograd fits.
+    p.R = p.S = p.T = 3, p.groups = 1;
+    for (int axis = 0; axis < 3; ++axis) p.stride[axis] = p.dilation[axis] = 1;
+    if (i % 3 == 0) check(p);
   }
 }
 
@@ -314,6 +356,8 @@ void bench(const char* filter) {
       {"k3 16>16 64x64x64", problem(1, 64, 64, 64, 16, 16, 3, 1, 1)},
       {"k3 32>32 32x32x32", problem(2, 32, 32, 32, 32, 32, 3, 1, 1)},
       {"k3 64>64 16x16x16", problem(2, 16, 16, 16, 64, 64, 3, 1, 1)},
+      {"k3 128>128 8x8x8", problem(2, 8, 8, 8, 128, 128, 3, 1, 1)},
+      {"k3 256>256 7x7x5", problem(4, 7, 7, 5, 256, 256, 3, 1, 1)},
       {"k3 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 3, 1, 1)},
       {"k7 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 7, 1, 3)},
       {"k2s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 2, 2, 0)},
@@ -343,7 +387,7 @@ void bench(const char* filter) {
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
       Buffer workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
       std::vector<double> times;
-      for (int i = 0; i < 13; ++i) {
+      for (int i = 0; i < 25; ++i) {
         const double start = seconds();
         runPass(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
         times.push_back(seconds() - start);
@@ -356,9 +400,64 @@ void bench(const char* filter) {
   }
 }
 
+// Median times of both algorithms in turns, where Winograd fits, and the choice.
+void compare(const char* filter) {
+  std::vector<Conv3dProblem> problems;
+  for (const int64_t c : {8, 16, 24, 32, 48, 64, 128, 256}) {
+    for (const int64_t extent : {2, 4, 7, 8, 16, 32, 64}) {
+      if (c * extent >= 128 && c * extent <= 1024) problems.push_back(problem(1, extent, extent, extent, c, c, 3, 1, 1));
+    }
+  }
+  for (const int64_t c : {16, 32, 64, 128, 256}) {
+    problems.push_back(problem(2, 1024 / c, 1024 / c, 1024 / c, c, c, 3, 1, 1));
+  }
+  problems.push_back(problem(4, 32, 48, 32, 8, 8, 3, 1, 1));
+  for (const int64_t c : {1, 2, 8, 16, 32}) {
+    problems.push_back(problem(1, 32, 32, 32, c, 16, 3, 1, 1));
+    problems.push_back(problem(1, 32, 32, 32, c, 64, 3, 1, 1));
+  }
+  std::printf("%s, %d thread(s): direct ms, Winograd ms, ratio, choice\n", voxgrad::cpu::isaName(),
+              voxgrad::ThreadPool::shared().size());
+  for (const Conv3dProblem& p : problems) {
+    char name[64];
+    std::snprintf(name, sizeof name, "%ld>%ld %ldx%ldx%ld N%ld", p.C, p.K, p.D, p.H, p.W, p.N);
+    if (filter && !std::strstr(name, filter)) continue;
+    const Sizes sizes = sizesOf(p);
+    Buffer x(sizes.x), w(sizes.w), y(sizes.y);
+    for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
+    std::printf("%-22s", name);
+    for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
+      Buffer& a = pass == Pass::inputGradient ? y : x;
+      Buffer& b = pass == Pass::weightGradient ? y : w;
+      Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
+      Buffer workspace(static_cast<int64_t>(std::max(workspaceOf(p, pass), winogradWorkspaceOf(p, pass)) / 4));
+      std::vector<double> times[2];
+      for (int i = 0; i < 15; ++i) {
+        for (int winograd = 0; winograd < 2; ++winograd) {
+          const double start = seconds();
+          (winograd ? runWinograd : runPass)(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
+          times[winograd].push_back(seconds() - start);
+        }
+      }
+      for (auto& each : times) std::sort(each.begin(), each.end());
+      const double direct = times[0][7] * 1e3, winograd = times[1][7] * 1e3;
+      std::printf("  %8.3f %8.3f %5.2f %-8s", direct, winograd, direct / winograd,
+                  voxgrad::cpu::nameOf(voxgrad::cpu::modelledAlgorithm(p, pass)));
+    }
+    std::printf("\n");
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  const bool comparing = argc > 1 && std::strcmp(argv[1], "--compare") == 0;
+  // Checks and comparisons call Winograd by name; what they reach by the choice is then direct.
+  if (comparing || argc == 1 || std::strcmp(argv[1], "--hash") == 0) setenv("VOXGRAD_CONV", "direct", 0);
+  if (comparing) {
+    compare(argc > 2 ? argv[2] : nullptr);
+    return 0;
+  }
   if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
     bench(argc > 2 ? argv[2] : nullptr);
     return 0;

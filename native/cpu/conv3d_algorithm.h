@@ -1,0 +1,22 @@
+// Which algorithm computes a convolution.
+#pragma once
+
+#include "../core/conv_problem.h"
+
+namespace voxgrad::cpu {
+
+enum class ConvPass { forward, inputGradient, weightGradient };
+enum class ConvAlgorithm { direct, winograd };
+
+// The faster algorithm by what was measured. It depends on the problem and the instruction set, never on the
+// number of threads. VOXGRAD_CONV=direct|winograd overrides it where the algorithm can do the problem; it is
+// read once per process, and another value throws Error.
+ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass);
+
+// The same without the override.
+ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass);
+
+// "direct" or "winograd".
+const char* nameOf(ConvAlgorithm algorithm);
+
+}  // namespace voxgrad::cpu
