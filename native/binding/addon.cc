@@ -1,4 +1,5 @@
 // The addon's exports; lib/runtime/native.ts describes them in TypeScript.
+#include <dlfcn.h>
 #include <napi.h>
 
 #include <cstring>
@@ -81,7 +82,16 @@ static Napi::Value isa(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] { return Napi::String::New(info.Env(), cpu::isaName()); });
 }
 
+// Node unloads an addon with the last worker that uses it; the device thread and the pool outlive every
+// worker.
+static void stayLoaded() {
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void*>(&stayLoaded), &self) != 0)
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  stayLoaded();
   env.SetInstanceData(new Instance(env));
   exports.Set("Buffer", Buffer::define(env));
   exports.Set("Plan", PlanObject::define(env));
