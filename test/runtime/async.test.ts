@@ -15,7 +15,7 @@ const fixtures = join(import.meta.dirname, "fixtures");
 /** A plan of many slow convolutions that counts its completed runs in a state. */
 async function slowPlan(layers: number) {
   const runs = new State("runs", [1]);
-  const weight = new State("weight", [16, 3, 3, 3, 16], { initial: 0.01 });
+  const weight = new State("weight", [16, 3, 3, 3, 16], { initial: 1 / 432 });
   const plan = await compile((g) => {
     let x = g.input("x", [1, 32, 32, 32, 16]);
     for (let i = 0; i < layers; i++) x = conv3d(x, weight, { padding: 1 });
@@ -29,7 +29,7 @@ async function slowPlan(layers: number) {
 const device = openDevice();
 
 test("timers keep firing during a step", async () => {
-  const { plan, runs, weight, feed } = await slowPlan(40);
+  const { plan, runs, weight, feed } = await slowPlan(240);
   let ticks = 0;
   let longest = 0;
   let last = performance.now();
@@ -50,7 +50,7 @@ test("timers keep firing during a step", async () => {
 });
 
 test("an aborted run rejects with the signal's reason and leaves states untouched", async () => {
-  const { plan, runs, weight, feed } = await slowPlan(60);
+  const { plan, runs, weight, feed } = await slowPlan(300);
   const controller = new AbortController();
   const running = plan.run(feed, { signal: controller.signal });
   setTimeout(() => controller.abort(new Error("enough")), 10);
