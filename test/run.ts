@@ -11,6 +11,9 @@ const files = readdirSync(import.meta.dirname, { recursive: true, encoding: "utf
   .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)))
   .sort();
 
+/** Milliseconds after which a test file counts as hung; it is ended and fails. */
+const longest = 180_000;
+
 interface Outcome {
   file: string;
   passed: number;
@@ -25,6 +28,8 @@ function runFile(file: string): Promise<Outcome> {
     const child = spawn(process.execPath, ["--import", "tsx", file], {
       cwd: root,
       env: { ...process.env, FORCE_COLOR: "0" },
+      timeout: longest,
+      killSignal: "SIGKILL",
     });
     let output = "";
     child.stdout.on("data", (chunk) => (output += String(chunk)));
