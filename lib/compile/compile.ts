@@ -1,11 +1,12 @@
-import { VoxgradError } from "../errors.ts";
 import { Graph } from "../graph/graph.ts";
 import { type State } from "../graph/state.ts";
 import { byteLength, type TensorType, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { type Device, openDevice } from "../runtime/device.ts";
-import type { StepSpec, TensorSpec } from "../runtime/native.ts";
+import type { TensorSpec } from "../runtime/native.ts";
+import { ask, describe, labelOf } from "./describe.ts";
 import { type Interval, layOut } from "./memory.ts";
+import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
 import { isLeaf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
@@ -48,9 +49,9 @@ export function planOnly<Names extends string>(
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
-  const graph = simplify(traced);
-  verify(graph);
   const device = options.device ?? openDevice();
+  const graph = simplify(packWeights(simplify(traced), device));
+  verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
   return new Plan<Names>(graph, device, layout);
 }
@@ -62,6 +63,7 @@ export interface PlanLayout {
   readonly states: readonly State[];
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
+  readonly prologue: number;
   readonly firstUpdate: number;
   readonly paranoid: boolean;
 }
@@ -76,14 +78,14 @@ interface Life {
 
 function planMemory(
   graph: Graph,
-  { steps, firstUpdate }: Schedule,
+  { steps, prologue, firstUpdate }: Schedule,
   device: Device,
   paranoid: boolean,
 ): PlanLayout {
   const states = graph.states();
-  const lives = liveness(graph, steps);
-  const specs = steps.map((step) => describeStep(step));
-  const workspaces = specs.map((spec) => workspaceOf(device, spec));
+  const lives = liveness(graph, steps, prologue);
+  const specs = steps.map(describe);
+  const workspaces = specs.map((spec) => ask(spec, (step) => device.native.workspace(step)));
 
   const tensors = [...new Set(lives.values())];
   const intervals: Interval[] = tensors.map(({ type, first, last }) => ({
@@ -127,13 +129,14 @@ function planMemory(
     states,
     inputs: [...graph.inputs.values()].map(place),
     outputs: [...graph.outputs.values()].map(place),
+    prologue,
     firstUpdate,
     paranoid,
   };
 }
 
-/** When each value that lies in the arena is first and last needed. */
-function liveness(graph: Graph, steps: readonly ScheduledStep[]): Map<Value, Life> {
+/** When each value that lies in the arena is first and last needed; what the prologue computes, from run to run. */
+function liveness(graph: Graph, steps: readonly ScheduledStep[], prologue: number): Map<Value, Life> {
   const end = steps.length;
   const lastUse = new Map<Value, number>();
   for (const [index, step] of steps.entries())
@@ -146,6 +149,10 @@ function liveness(graph: Graph, steps: readonly ScheduledStep[]): Map<Value, Lif
   for (const [index, { node, state, copy }] of steps.entries()) {
     if (copy || state !== undefined) continue;
     const last = lastUse.get(node) ?? index;
+    if (index < prologue) {
+      lives.set(node, { label: labelOf(node), type: node, first: -1, last: end });
+      continue;
+    }
     const operand = node.inputs[opOf(node)?.inPlace ?? -1];
     const shared = operand === undefined ? undefined : lives.get(operand);
     if (
@@ -165,39 +172,6 @@ function liveness(graph: Graph, steps: readonly ScheduledStep[]): Map<Value, Lif
 
 function isOnlyUse(node: Value, operand: Value): boolean {
   return node.inputs.filter((input) => input === operand).length === 1;
-}
-
-export function labelOf(node: Value): string {
-  return node.scope === "" ? `${node.op} #${node.id}` : `${node.op} #${node.id} in ${node.scope}`;
-}
-
-function describeStep({ node, state, copy }: ScheduledStep): StepSpec {
-  const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
-  if (copy)
-    return {
-      kernel: "copy",
-      label: `copy to ${state?.name}`,
-      inputs: [bare(node)],
-      output: bare(node),
-      attributes: {},
-    };
-  const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
-  return {
-    kernel: node.op,
-    label,
-    inputs: node.inputs.map(bare),
-    output: bare(node),
-    attributes: node.attributes,
-  };
-}
-
-function workspaceOf(device: Device, spec: StepSpec): number {
-  try {
-    return device.native.workspace(spec);
-  } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    throw new VoxgradError(code ?? "ERR_PLAN", `${spec.label}: ${message}`, { cause: error });
-  }
 }
 
 function flopsOf({ node, copy }: ScheduledStep): number {

@@ -74,13 +74,14 @@ export class Plan<Names extends string = string> {
     // One by one: drawing the initial weights of a large network takes seconds, and timers fire in between.
     const states: NativeBuffer[] = [];
     for (const state of layout.states) states.push(await memoryOf(state));
-    const { arenaBytes, inputs, outputs, firstUpdate, paranoid } = layout;
+    const { arenaBytes, inputs, outputs, prologue, firstUpdate, paranoid } = layout;
     this.native = new this.device.native.Plan({
       arenaBytes,
       states,
       steps: layout.steps.map(({ spec }) => spec),
       inputs: [...inputs],
       outputs: [...outputs],
+      prologue,
       firstUpdate,
       paranoid,
     });

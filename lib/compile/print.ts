@@ -3,15 +3,16 @@ import type { Plan } from "./plan.ts";
 
 /** One line a step: kernel, result, operands, where it lies, operations; then the totals. */
 export function printPlan(plan: Plan): string {
-  const { steps, states, firstUpdate, arenaBytes } = plan.layout;
+  const { steps, states, prologue, firstUpdate, arenaBytes } = plan.layout;
   const rows = steps.map(({ spec, flops, algorithm }, index) => {
     const place =
       spec.output.state === undefined ? `@${spec.output.offset}` : `-> ${states[spec.output.state].name}`;
     const scratch = spec.workspaceBytes ? ` +${mebibytes(spec.workspaceBytes)} workspace` : "";
     const work = flops > 0 ? ` ${giga(flops)}` : "";
     const way = algorithm === undefined ? "" : ` by ${algorithm}`;
+    const kept = index === prologue && index > 0 ? "-- every run --\n" : "";
     const update = index === firstUpdate ? "-- updates --\n" : "";
-    return `${update}${String(index).padStart(5)} ${spec.label} ${formatType(spec.output)} ${place}${scratch}${work}${way}`;
+    return `${kept}${update}${String(index).padStart(5)} ${spec.label} ${formatType(spec.output)} ${place}${scratch}${work}${way}`;
   });
   const totals = [
     `${steps.length} steps, ${giga(plan.flops)}`,

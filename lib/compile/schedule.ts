@@ -13,6 +13,8 @@ export interface ScheduledStep {
 
 export interface Schedule {
   readonly steps: ScheduledStep[];
+  /** Steps before this index depend on states alone, which this plan does not write, and are worth keeping. */
+  readonly prologue: number;
   /** Steps from this index on write states; nothing before does. */
   readonly firstUpdate: number;
 }
@@ -24,13 +26,18 @@ export function isLeaf(node: Value): boolean {
 
 /**
  * Puts the nodes in an order in which every state is written only after the last read of its old contents:
- * first all that computes, as traced, then the updates. An update whose op may work in place writes the state
+ * first what lasts for many runs, then all else that computes, as traced, then the updates. An update whose op may work in place writes the state
  * itself; any other is computed in the arena and copied at the very end.
  */
 export function schedule(graph: Graph): Schedule {
   const tail = updateNodes(graph);
-  const computed = graph.nodes.filter((node) => !isLeaf(node));
-  const order = [...computed.filter((node) => !tail.has(node)), ...computed.filter((node) => tail.has(node))];
+  const kept = keptNodes(graph);
+  const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node));
+  const order = [
+    ...kept,
+    ...computed.filter((node) => !tail.has(node)),
+    ...computed.filter((node) => tail.has(node)),
+  ];
   const position = new Map(order.map((node, index) => [node, index]));
   const inPlace = new Map<Value, State>();
   const copies: Assignment[] = [];
@@ -45,8 +52,19 @@ export function schedule(graph: Graph): Schedule {
       ...order.map((node) => ({ node, state: inPlace.get(node), copy: false })),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
     ],
+    prologue: kept.size,
     firstUpdate: order.length - order.filter((node) => tail.has(node)).length,
   };
+}
+
+/** Results that are worth keeping and that no update of this plan, and no input, can change. */
+function keptNodes(graph: Graph): Set<Value> {
+  const written = new Set(graph.assignments.map(({ state }) => state));
+  const lasts = (input: Value) => {
+    const state = graph.stateOf(input);
+    return state !== undefined && !written.has(state);
+  };
+  return new Set(graph.nodes.filter((node) => opOf(node)?.keep === true && node.inputs.every(lasts)));
 }
 
 /** Assigned values that would write a state in place, and whatever is computed from them. */

@@ -18,6 +18,8 @@ export interface Op<A extends Attributes> {
   flops(inputs: readonly Value[], output: TensorType, attributes: A): number;
   /** The input whose memory the result may take over, element by element, when nothing else needs it. */
   readonly inPlace?: number;
+  /** Whether the result, where it depends on states alone, is kept between runs for as long as those stay as they are. */
+  readonly keep?: boolean;
 }
 
 /** Adds an op to the graph of its operands. */

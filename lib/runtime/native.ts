@@ -12,6 +12,8 @@ export interface Native {
   kernels(): string[];
   /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
   workspace(step: StepSpec): number;
+  /** Length of a convolution's packed weights; throws as `workspace` does. */
+  packedWeights(step: StepSpec): number;
   /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
   algorithm(step: StepSpec): string;
   /** Blocks of device memory alive in the process, and their bytes. */
@@ -77,6 +79,8 @@ export interface PlanSpec {
   steps: StepSpec[];
   inputs: TensorSpec[];
   outputs: TensorSpec[];
+  /** Steps before this one depend on states alone; they run again only after one of those was written. */
+  prologue: number;
   /** Steps from here on write states. */
   firstUpdate: number;
   paranoid: boolean;

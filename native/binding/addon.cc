@@ -67,6 +67,14 @@ static Napi::Value algorithm(const Napi::CallbackInfo& info) {
   });
 }
 
+static Napi::Value packedWeights(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "packedWeights: expected a step");
+  return guarded(info.Env(), [&] {
+    const int64_t floats = packedFloats(decodeStep(info[0].As<Napi::Object>()));
+    return Napi::Number::New(info.Env(), static_cast<double>(floats));
+  });
+}
+
 static Napi::Value memory(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("blocks", static_cast<double>(Block::liveCount()));
@@ -97,6 +105,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Plan", PlanObject::define(env));
   exports.Set("kernels", Napi::Function::New(env, listKernels));
   exports.Set("workspace", Napi::Function::New(env, workspace));
+  exports.Set("packedWeights", Napi::Function::New(env, packedWeights));
   exports.Set("algorithm", Napi::Function::New(env, algorithm));
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));

@@ -57,6 +57,7 @@ Napi::Value Buffer::write(const Napi::CallbackInfo& info) {
                    std::to_string(copy->size()));
   auto work = [block, copy](const std::atomic<bool>&) {
     std::memcpy(block->data(), copy->data(), copy->size());
+    block->countWrite();
   };
   auto finish = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
   return Instance::of(info.Env()).queue.submit(info.Env(), work, finish).promise;

@@ -122,6 +122,7 @@ PlanSpec decodePlan(const Napi::Object& from) {
     plan.steps.push_back(decodeStep(object(steps.Get(i), "a step")));
   plan.inputs = decodePlaces(from.Get("inputs"), "inputs");
   plan.outputs = decodePlaces(from.Get("outputs"), "outputs");
+  plan.prologue = whole(from.Get("prologue"), "prologue");
   plan.firstUpdate = whole(from.Get("firstUpdate"), "firstUpdate");
   plan.paranoid = from.Get("paranoid").ToBoolean().Value();
   return plan;

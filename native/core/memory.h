@@ -19,6 +19,11 @@ class Block {
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
+  // How often the contents were replaced since they were zero: what is computed from a state stays good for
+  // as long as its version does. Counted by whoever writes, on the device thread.
+  uint64_t version() const { return version_; }
+  void countWrite() { version_++; }
+
   // Blocks alive in the process and their bytes, for leak tests.
   static int64_t liveCount();
   static int64_t liveBytes();
@@ -26,6 +31,7 @@ class Block {
  private:
   uint8_t* data_;
   size_t bytes_;
+  uint64_t version_ = 0;
 };
 
 }  // namespace voxgrad

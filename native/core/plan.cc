@@ -43,6 +43,12 @@ static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
          offset < place.offset + place.tensor.bytes();
 }
 
+int64_t packedFloats(const StepSpec& spec) {
+  const Step step = bind(spec);
+  step.kernel->prepare(step);
+  return step.kernel->packedFloats ? step.kernel->packedFloats(step) : 0;
+}
+
 std::string algorithmOf(const StepSpec& spec) {
   const Step step = bind(spec);
   step.kernel->prepare(step);
@@ -86,6 +92,10 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
   for (const Place& each : spec_.inputs) inputs_.push_back(place(each, "plan input"));
   for (const Place& each : spec_.outputs) outputs_.push_back(place(each, "plan output"));
   if (spec_.firstUpdate > steps_.size()) throw Error("ERR_PLAN", "firstUpdate lies behind the last step");
+  if (spec_.prologue > spec_.firstUpdate) throw Error("ERR_PLAN", "the prologue reaches behind firstUpdate");
+  for (size_t i = 0; i < spec_.prologue; i++)
+    for (const Place& input : spec_.steps[i].inputs)
+      if (input.block != Place::arenaBlock) prologueStates_.emplace_back(spec_.states[input.block].get(), 0);
 }
 
 void* Plan::resolve(const Place& place, const std::string& where) const {
@@ -143,15 +153,28 @@ void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled,
       step.kernel->run(step);
       guard.check();
     }
+    const int64_t written = spec_.steps[i].output.block;
+    if (written != Place::arenaBlock) spec_.states[written]->countWrite();
     if (findNotFinite && !allFinite(step.output)) throw Error("ERR_NOT_FINITE", spec_.steps[i].label);
   }
+}
+
+void Plan::runPrologue(const std::atomic<bool>* cancelled) {
+  bool current = prologueRan_ && !spec_.paranoid;
+  for (const auto& [block, version] : prologueStates_) current = current && block->version() == version;
+  if (current) return;
+  prologueRan_ = false;
+  execute(0, spec_.prologue, cancelled, false);
+  for (auto& [block, version] : prologueStates_) version = block->version();
+  prologueRan_ = true;
 }
 
 void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
                const std::atomic<bool>& cancelled) {
   if (spec_.paranoid) poison(*arena_);
   stage(inputs);
-  execute(0, spec_.firstUpdate, &cancelled, false);
+  runPrologue(&cancelled);
+  execute(spec_.prologue, spec_.firstUpdate, &cancelled, false);
   if (spec_.firstUpdate < steps_.size()) {
     if (!outputsFinite()) {
       stage(inputs);
@@ -182,9 +205,10 @@ bool Plan::inputsSurvive() const {
 std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
                                const std::atomic<bool>& cancelled) {
   stage(inputs);
+  runPrologue(&cancelled);
   const bool restage = !inputsSurvive();
   return timeRuns(
-      runs, cancelled, [this] { execute(0, steps_.size(), nullptr, false); },
+      runs, cancelled, [this] { execute(spec_.prologue, steps_.size(), nullptr, false); },
       [&] {
         if (restage) stage(inputs);
       });

@@ -35,6 +35,8 @@ struct PlanSpec {
   std::vector<StepSpec> steps;
   std::vector<Place> inputs;
   std::vector<Place> outputs;
+  // Steps before this index depend on states alone: they run again only after one of those was written.
+  size_t prologue = 0;
   // Steps from this index on write states; they run only when every float output is finite.
   size_t firstUpdate = 0;
   // Slow mode for tests: memory is NaN before it is written and every stray write is reported.
@@ -43,6 +45,10 @@ struct PlanSpec {
 
 // Workspace of one step; throws Error when the kernel does not exist or refuses the step.
 size_t workspaceBytes(const StepSpec& spec);
+
+// Floats that the weights of a step take when they are packed beforehand, 0 where its kernel wants them as
+// they are; throws as workspaceBytes does.
+int64_t packedFloats(const StepSpec& spec);
 
 // The algorithm the kernel of a step chose, empty where it knows but one; throws as workspaceBytes does.
 std::string algorithmOf(const StepSpec& spec);
@@ -58,8 +64,9 @@ class Plan {
   void run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
            const std::atomic<bool>& cancelled);
 
-  // Milliseconds of each of `runs` executions of all steps, updates included, between staging the inputs and
-  // copying the outputs. Inputs are staged once, or before every run when a step writes over one of them.
+  // Milliseconds of each of `runs` executions of all steps behind the prologue, updates included, between
+  // staging the inputs and copying the outputs. Inputs are staged once, or before every run when a step
+  // writes over one of them.
   std::vector<double> time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
                            const std::atomic<bool>& cancelled);
 
@@ -67,6 +74,7 @@ class Plan {
 
  private:
   void* resolve(const Place& place, const std::string& where) const;
+  void runPrologue(const std::atomic<bool>* cancelled);
   void stage(const std::vector<std::vector<uint8_t>>& inputs);
   void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
   bool outputsFinite() const;
@@ -77,6 +85,9 @@ class Plan {
   std::vector<Step> steps_;
   std::vector<Tensor> inputs_;
   std::vector<Tensor> outputs_;
+  // The states that the prologue reads, with the versions it saw last; none before it has run.
+  std::vector<std::pair<const Block*, uint64_t>> prologueStates_;
+  bool prologueRan_ = false;
 };
 
 }  // namespace voxgrad

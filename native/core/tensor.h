@@ -76,12 +76,14 @@ struct Step {
 
 // `prepare` throws Error unless running the step is memory-safe, and returns the bytes of workspace that
 // `run` needs; tensor data is not there yet. Whether the step makes sense was decided before, in TypeScript.
-// `algorithm`, of kernels that know several, names the one they use for a step that `prepare` accepts.
+// For a step that `prepare` accepts: `algorithm`, of kernels that know several, names the one they use;
+// `packedFloats`, of kernels that rearrange their weights, is the size of the rearranged ones.
 struct Kernel {
   const char* name;
   size_t (*prepare)(const Step& step);
   void (*run)(const Step& step);
   const char* (*algorithm)(const Step& step) = nullptr;
+  int64_t (*packedFloats)(const Step& step) = nullptr;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.

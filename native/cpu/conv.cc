@@ -5,37 +5,50 @@
 
 namespace voxgrad::cpu {
 
-// `x`, `w` and `y` are the tensors in those places of the convolution, whichever of them is the output.
-static Conv3dProblem problemOf(const Step& step, const Tensor& x, const Tensor& w, const Tensor& y) {
-  for (const Tensor* tensor : {&x, &w, &y}) {
-    expectDType(step, *tensor, DType::f32);
-    expectRank(step, *tensor, 5);
-  }
-  Conv3dProblem problem;
-  problem.N = x.shape[0];
-  problem.D = x.shape[1];
-  problem.H = x.shape[2];
-  problem.W = x.shape[3];
-  problem.C = x.shape[4];
-  problem.K = w.shape[0];
-  problem.R = w.shape[1];
-  problem.S = w.shape[2];
-  problem.T = w.shape[3];
-  problem.Z = y.shape[1];
-  problem.P = y.shape[2];
-  problem.Q = y.shape[3];
+// Decodes the attributes that all steps of a convolution have and checks the whole problem.
+static Conv3dProblem finish(const Step& step, Conv3dProblem problem) {
   problem.groups = step.attributes.integer("groups");
   const auto stride = step.attributes.integers("stride", 3);
   const auto padding = step.attributes.integers("padding", 3);
   const auto dilation = step.attributes.integers("dilation", 3);
-  for (int axis = 0; axis < 3; axis++) {
+  for (int axis = 0; axis < 3; ++axis) {
     problem.stride[axis] = stride[axis];
     problem.pad[axis] = padding[axis];
     problem.dilation[axis] = dilation[axis];
   }
   std::string why;
   if (!problem.validate(&why)) refuse(step, why);
-  if (y.shape[0] != problem.N || y.shape[4] != problem.K || w.shape[4] != problem.C / problem.groups)
+  return problem;
+}
+
+static void setActivations(const Step& step, const Tensor& x, const Tensor& y, Conv3dProblem* problem) {
+  for (const Tensor* tensor : {&x, &y}) {
+    expectDType(step, *tensor, DType::f32);
+    expectRank(step, *tensor, 5);
+  }
+  problem->N = x.shape[0];
+  problem->D = x.shape[1];
+  problem->H = x.shape[2];
+  problem->W = x.shape[3];
+  problem->C = x.shape[4];
+  problem->Z = y.shape[1];
+  problem->P = y.shape[2];
+  problem->Q = y.shape[3];
+  problem->K = y.shape[4];
+  if (y.shape[0] != problem->N) refuse(step, "batches do not match");
+}
+
+// `x`, `w` and `y` are the tensors in those places of the convolution, whichever of them is the output.
+static Conv3dProblem problemOf(const Step& step, const Tensor& x, const Tensor& w, const Tensor& y) {
+  Conv3dProblem problem;
+  setActivations(step, x, y, &problem);
+  expectDType(step, w, DType::f32);
+  expectRank(step, w, 5);
+  problem.R = w.shape[1];
+  problem.S = w.shape[2];
+  problem.T = w.shape[3];
+  problem = finish(step, problem);
+  if (w.shape[0] != problem.K || w.shape[4] != problem.C / problem.groups)
     refuse(step, "batch or channels do not match");
   return problem;
 }
@@ -62,26 +75,93 @@ static Conv3dProblem weightGradientProblem(const Step& step) {
   return problemOf(step, step.inputs[0], step.output, step.inputs[1]);
 }
 
-static size_t prepareForward(const Step& step) {
+template <bool inputGradient>
+static Conv3dProblem problemOfStep(const Step& step) {
+  return inputGradient ? inputGradientProblem(step) : forwardProblem(step);
+}
+
+template <bool inputGradient>
+static size_t prepareConvolution(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  return conv3dForwardWorkspace(forwardProblem(step));
+  return packAndRunWorkspace(*makeConvolution(problemOfStep<inputGradient>(step), inputGradient));
 }
 
-static void runForward(const Step& step) {
-  conv3dForward(forwardProblem(step), step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step),
-                step.output.f32(), step.workspace);
+template <bool inputGradient>
+static void runConvolution(const Step& step) {
+  packAndRun(*makeConvolution(problemOfStep<inputGradient>(step), inputGradient), step.inputs[0].f32(),
+             step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
 }
 
-static size_t prepareInputGradient(const Step& step) {
+template <bool inputGradient>
+static int64_t packedFloatsOf(const Step& step) {
+  const auto convolution = makeConvolution(problemOfStep<inputGradient>(step), inputGradient);
+  return static_cast<int64_t>(convolution->packedFloats());
+}
+
+// The same with weights that a step of its own has packed: that step knows the activations, and this one the
+// kernel, by attributes.
+static bool isInputGradient(const Step& step) { return step.attributes.flag("inputGradient"); }
+
+static Conv3dProblem packedProblem(const Step& step) {
+  const bool gradient = isInputGradient(step);
+  Conv3dProblem problem;
+  setActivations(step, gradient ? step.output : step.inputs[0], gradient ? step.inputs[0] : step.output,
+                 &problem);
+  const auto kernel = step.attributes.integers("kernel", 3);
+  problem.R = kernel[0];
+  problem.S = kernel[1];
+  problem.T = kernel[2];
+  return finish(step, problem);
+}
+
+static size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  return conv3dInputGradientWorkspace(inputGradientProblem(step));
+  const auto convolution = makeConvolution(packedProblem(step), isInputGradient(step));
+  expectDType(step, step.inputs[1], DType::f32);
+  expectCount(step, step.inputs[1], static_cast<int64_t>(convolution->packedFloats()));
+  return convolution->workspace();
 }
 
-static void runInputGradient(const Step& step) {
-  conv3dInputGradient(inputGradientProblem(step), step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step),
-                      step.output.f32(), step.workspace);
+static void runPacked(const Step& step) {
+  makeConvolution(packedProblem(step), isInputGradient(step))
+      ->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
+}
+
+static Conv3dProblem packingProblem(const Step& step) {
+  const Tensor& w = step.inputs[0];
+  expectDType(step, w, DType::f32);
+  expectRank(step, w, 5);
+  const auto x = step.attributes.integers("input", 4), y = step.attributes.integers("output", 3);
+  Conv3dProblem problem;
+  problem.N = x[0];
+  problem.D = x[1];
+  problem.H = x[2];
+  problem.W = x[3];
+  problem.K = w.shape[0];
+  problem.R = w.shape[1];
+  problem.S = w.shape[2];
+  problem.T = w.shape[3];
+  problem.Z = y[0];
+  problem.P = y[1];
+  problem.Q = y[2];
+  const int64_t groups = step.attributes.integer("groups");
+  if (groups < 1 || __builtin_mul_overflow(w.shape[4], groups, &problem.C))
+    refuse(step, "groups are not valid");
+  return finish(step, problem);
+}
+
+static size_t preparePacking(const Step& step) {
+  expectInputs(step, 1, 1);
+  const auto convolution = makeConvolution(packingProblem(step), isInputGradient(step));
+  expectDType(step, step.output, DType::f32);
+  expectCount(step, step.output, static_cast<int64_t>(convolution->packedFloats()));
+  return 0;
+}
+
+static void runPacking(const Step& step) {
+  makeConvolution(packingProblem(step), isInputGradient(step))->pack(step.inputs[0].f32(), step.output.f32());
 }
 
 static size_t prepareWeightGradient(const Step& step) {
@@ -99,10 +179,18 @@ static const char* algorithmOf(const Step& step) {
   return nameOf(chooseAlgorithm(problemOfStep(step), pass));
 }
 
+static const char* packedAlgorithmOf(const Step& step) {
+  const ConvPass pass = isInputGradient(step) ? ConvPass::inputGradient : ConvPass::forward;
+  return nameOf(chooseAlgorithm(packedProblem(step), pass));
+}
+
 const KernelTable convKernels = {
-    {"conv3d", prepareForward, runForward, algorithmOf<forwardProblem, ConvPass::forward>},
-    {"conv3dInputGradient", prepareInputGradient, runInputGradient,
-     algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
+    {"conv3d", prepareConvolution<false>, runConvolution<false>,
+     algorithmOf<forwardProblem, ConvPass::forward>, packedFloatsOf<false>},
+    {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
+     algorithmOf<inputGradientProblem, ConvPass::inputGradient>, packedFloatsOf<true>},
+    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf},
+    {"conv3dPackWeights", preparePacking, runPacking},
     {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
      algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
 };

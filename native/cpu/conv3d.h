@@ -1,27 +1,27 @@
 // Convolution on the CPU: forward, input gradient, weight gradient.
 //
 // Tensors and letters are those of Conv3dProblem, which must have passed validate(). Buffers need float
-// alignment, workspaces 64 bytes; a workspace may be null where its size is 0 and holds nothing between
-// calls. Results have the same bits for every thread count and every call on one instruction set. A NaN or
-// infinity in a source may also mark voxels one further along every axis than its receptive field.
+// alignment, packed weights and workspaces 64 bytes; a workspace may be null where its size is 0 and holds
+// nothing between calls. Results have the same bits for every thread count and every call on one instruction
+// set. A NaN or infinity in a source may also mark voxels one further along every axis than its receptive
+// field.
 #pragma once
 
-#include <cstddef>
+#include <memory>
 
 #include "../core/conv_problem.h"
+#include "convolution.h"
 
 namespace voxgrad::cpu {
 
-// y = conv(x, w) + bias; bias [K] may be null.
-size_t conv3dForwardWorkspace(const Conv3dProblem& problem);
-void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w, const float* bias, float* y,
-                   void* workspace);
+// Forward: y = conv(x, w) + bias, bias [K]. Input gradient: dx = the transpose of conv applied to dy, + bias
+// [C]; with a bias this is the forward pass of a transposed convolution.
+std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient);
 
-// dx = the transpose of conv applied to dy, + bias; bias [C] may be null. With a bias this is the forward
-// pass of a transposed convolution.
-size_t conv3dInputGradientWorkspace(const Conv3dProblem& problem);
-void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const float* w, const float* bias,
-                         float* dx, void* workspace);
+// A convolution that packs its weights for this one call, in its workspace.
+size_t packAndRunWorkspace(const Convolution& convolution);
+void packAndRun(const Convolution& convolution, const float* source, const float* w, const float* bias,
+                float* output, void* workspace);
 
 // dw[k, r, s, t, c] = sum over voxels of x * dy; overwrites dw.
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem);

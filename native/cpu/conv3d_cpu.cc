@@ -27,47 +27,28 @@ bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
   return chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
 }
 
-// The packed weights lie in front of what the gather itself needs.
-size_t gatherWorkspace(const Gather& gather) {
-  return roundToLine(gather.packedFloats() * sizeof(float)) + gather.workspace();
-}
-
-void packAndRun(const Gather& gather, const float* source, const float* w, const float* bias, float* output,
-                void* workspace) {
-  float* const packed = static_cast<float*>(workspace);
-  gather.pack(w, packed);
-  char* const rest = static_cast<char*>(workspace) + roundToLine(gather.packedFloats() * sizeof(float));
-  gather.run(source, packed, bias, output, rest);
+size_t packedBytes(const Convolution& convolution) {
+  return roundToLine(convolution.packedFloats() * sizeof(float));
 }
 
 }  // namespace
 
-size_t conv3dForwardWorkspace(const Conv3dProblem& problem) {
-  if (takesWinograd(problem, ConvPass::forward)) return Winograd(problem, false).workspace();
-  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
-                              : gatherWorkspace(Gather(foldBlocks(problem), false, problem.K));
+std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient) {
+  if (takesWinograd(problem, inputGradient ? ConvPass::inputGradient : ConvPass::forward))
+    return std::make_unique<Winograd>(problem, inputGradient);
+  if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
+  return std::make_unique<Gather>(foldBlocks(problem), inputGradient, inputGradient ? problem.C : problem.K);
 }
 
-void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w, const float* bias, float* y,
-                   void* workspace) {
-  if (takesWinograd(problem, ConvPass::forward))
-    return Winograd(problem, false).run(x, w, bias, y, workspace);
-  if (isDepthwise(problem)) return depthwiseGather(problem, false, x, w, bias, y, workspace);
-  packAndRun(Gather(foldBlocks(problem), false, problem.K), x, w, bias, y, workspace);
+size_t packAndRunWorkspace(const Convolution& convolution) {
+  return packedBytes(convolution) + convolution.workspace();
 }
 
-size_t conv3dInputGradientWorkspace(const Conv3dProblem& problem) {
-  if (takesWinograd(problem, ConvPass::inputGradient)) return Winograd(problem, true).workspace();
-  return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
-                              : gatherWorkspace(Gather(foldBlocks(problem), true, problem.C));
-}
-
-void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const float* w, const float* bias,
-                         float* dx, void* workspace) {
-  if (takesWinograd(problem, ConvPass::inputGradient))
-    return Winograd(problem, true).run(dy, w, bias, dx, workspace);
-  if (isDepthwise(problem)) return depthwiseGather(problem, true, dy, w, bias, dx, workspace);
-  packAndRun(Gather(foldBlocks(problem), true, problem.C), dy, w, bias, dx, workspace);
+void packAndRun(const Convolution& convolution, const float* source, const float* w, const float* bias,
+                float* output, void* workspace) {
+  float* const packed = static_cast<float*>(workspace);
+  convolution.pack(w, packed);
+  convolution.run(source, packed, bias, output, static_cast<char*>(workspace) + packedBytes(convolution));
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {

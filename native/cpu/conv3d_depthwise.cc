@@ -8,24 +8,21 @@
 
 namespace voxgrad::cpu {
 
-size_t depthwiseGatherWorkspace(const Conv3dProblem& p) {
-  WorkspaceCursor cursor(nullptr);
-  cursor.floats(p.taps() * p.C);
-  return cursor.used();
+void Depthwise::pack(const float* w, float* packed) const {
+  const int64_t channels = problem_.C, taps = problem_.taps();
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * channels + channel] = w[channel * taps + tap];
+  }
 }
 
-void depthwiseGather(const Conv3dProblem& p, bool inputGradient, const float* source, const float* w,
-                     const float* bias, float* output, void* workspace) {
+void Depthwise::run(const float* source, const float* packed, const float* bias, float* output, void*) const {
+  const Conv3dProblem& p = problem_;
+  const bool inputGradient = inputGradient_;
   const Conv3dKernels& kernels = conv3dKernels();
   const int64_t xExtent[3] = {p.D, p.H, p.W}, yExtent[3] = {p.Z, p.P, p.Q}, kernel[3] = {p.R, p.S, p.T};
   const int64_t* const sourceExtent = inputGradient ? yExtent : xExtent;
   const int64_t* const outputExtent = inputGradient ? xExtent : yExtent;
-  const int64_t channels = p.C, taps = p.taps();
-
-  float* const packed = WorkspaceCursor(workspace).floats(taps * channels);
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * channels + channel] = w[channel * taps + tap];
-  }
+  const int64_t channels = p.C;
 
   const auto axisOf = [&](int axis, int64_t phase) {
     return inputGradient ? gradientAxis(sourceExtent[axis], kernel[axis], outputExtent[axis], p.stride[axis],

@@ -1,18 +1,31 @@
 // Convolutions in which every channel is its own group with one filter (C = K = groups).
 #pragma once
 
-#include <cstddef>
-
 #include "../core/conv_problem.h"
+#include "convolution.h"
 
 namespace voxgrad::cpu {
 
 inline bool isDepthwise(const Conv3dProblem& p) { return p.groups > 1 && p.C == p.groups && p.K == p.groups; }
 
-// Same contracts as the functions of conv3d.h.
-size_t depthwiseGatherWorkspace(const Conv3dProblem& problem);
-void depthwiseGather(const Conv3dProblem& problem, bool inputGradient, const float* source, const float* w,
-                     const float* bias, float* output, void* workspace);
+class Depthwise final : public Convolution {
+ public:
+  // `problem` must be depthwise.
+  Depthwise(const Conv3dProblem& problem, bool inputGradient)
+      : problem_(problem), inputGradient_(inputGradient) {}
+
+  size_t packedFloats() const override { return static_cast<size_t>(problem_.taps() * problem_.C); }
+  void pack(const float* w, float* packed) const override;
+  size_t workspace() const override { return 0; }
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
+
+ private:
+  const Conv3dProblem problem_;
+  const bool inputGradient_;
+};
+
+// Same contract as conv3dWeightGradient, without a workspace.
 void depthwiseWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw);
 
 }  // namespace voxgrad::cpu

@@ -4,21 +4,21 @@
 #pragma once
 
 #include "conv3d_geometry.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
 
-class Gather {
+class Gather final : public Convolution {
  public:
   // The bias repeats every biasChannels output channels.
   Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
 
-  // Packed weights serve every call on the same w: their size, and packing itself.
-  size_t packedFloats() const { return static_cast<size_t>(packedFloats_); }
-  void pack(const float* w, float* packed) const;
-
-  size_t workspace() const;
-  void run(const float* source, const float* packed, const float* bias, float* output, void* workspace) const;
+  size_t packedFloats() const override { return static_cast<size_t>(packedFloats_); }
+  void pack(const float* w, float* packed) const override;
+  size_t workspace() const override;
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
 
  private:
   struct Phase;

@@ -47,7 +47,7 @@ Winograd::Winograd(const Conv3dProblem& p, bool inputGradient)
 }
 
 struct Winograd::Room {
-  float *bias, *zeroRow, *filters, *scratch;
+  float *bias, *zeroRow, *scratch;
   size_t bytes;
 };
 
@@ -56,7 +56,6 @@ Winograd::Room Winograd::divide(void* workspace) const {
   Room room;
   room.bias = cursor.floats(vectors_ * lanes());
   room.zeroRow = cursor.floats(tiles_.sourceRow());
-  room.filters = cursor.floats(kPlanes * filterPlaneFloats());
   room.scratch = cursor.floats(workers_ * scratchFloats());
   room.bytes = cursor.used();
   return room;
@@ -64,18 +63,17 @@ Winograd::Room Winograd::divide(void* workspace) const {
 
 size_t Winograd::workspace() const { return divide(nullptr).bytes; }
 
-void Winograd::run(const float* source, const float* w, const float* bias, float* output,
+void Winograd::run(const float* source, const float* packed, const float* bias, float* output,
                    void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
   std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
-  transformFilters(w, room.filters);
   std::atomic<int64_t> next{0};
   parallelFor(workers_, [&](int64_t worker) {
     for (int64_t block = next++; block < blocks_; block = next++) {
       const int64_t first = block * blockTiles_;
-      runBlock(first, std::min(blockTiles_, allTiles_ - first), source, room,
+      runBlock(first, std::min(blockTiles_, allTiles_ - first), source, packed, room,
                room.scratch + worker * scratchFloats(), output);
     }
   });
@@ -83,7 +81,7 @@ void Winograd::run(const float* source, const float* w, const float* bias, float
 
 // Filters lie as [plane][block of kWinogradVectors][frequency][source channel][vector in block][lane], in the
 // order in which runBlock reads them.
-void Winograd::transformFilters(const float* w, float* filters) const {
+void Winograd::pack(const float* w, float* packed) const {
   constexpr int64_t kChunk = 16, kMostLanes = 16, kTaps = 27;
   const int64_t chunks = divideUp(tiles_.sourceChannels, kChunk);
   const int64_t filterFloats = kTaps * problem_.C;  // of one output channel of the problem
@@ -94,7 +92,7 @@ void Winograd::transformFilters(const float* w, float* filters) const {
     WinogradFilter filter;
     filter.reduced = std::min(kChunk, tiles_.sourceChannels - firstReduced);
     filter.channels = std::min(lanes(), outputChannels_ - vector * lanes());
-    filter.filters = filters + block * kPlaneFrequencies * tiles_.sourceChannels * lanes() +
+    filter.filters = packed + block * kPlaneFrequencies * tiles_.sourceChannels * lanes() +
                      firstReduced * width + vector % kWinogradVectors * lanes();
     filter.planeStride = filterPlaneFloats();
     filter.frequencyStride = tiles_.sourceChannels * width;
@@ -119,8 +117,8 @@ void Winograd::transformFilters(const float* w, float* filters) const {
   });
 }
 
-void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, const Room& room,
-                        float* scratch, float* output) const {
+void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, const float* filters,
+                        const Room& room, float* scratch, float* output) const {
   float* const transformed = scratch;
   float* const products = scratch + kPlaneFrequencies * sourceFrequency();
   for (int64_t plane = 0; plane < kPlanes; ++plane) {
@@ -132,7 +130,7 @@ void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, c
       product.tiles = transformed;
       product.tileFrequencyStride = sourceFrequency();
       product.tileStride = sourceStride_;
-      product.filters = room.filters + plane * filterPlaneFloats() +
+      product.filters = filters + plane * filterPlaneFloats() +
                         vector * kPlaneFrequencies * tiles_.sourceChannels * lanes();
       product.depth = tiles_.sourceChannels;
       product.vectors = std::min<int64_t>(kWinogradVectors, vectors_ - vector);

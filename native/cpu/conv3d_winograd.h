@@ -6,6 +6,7 @@
 #pragma once
 
 #include "conv3d_winograd_tiles.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -13,20 +14,22 @@ namespace voxgrad::cpu {
 // Kernel 3x3x3, stride, dilation and groups 1; any padding and extents.
 bool winogradFits(const Conv3dProblem& problem);
 
-class Winograd {
+class Winograd final : public Convolution {
  public:
   // `problem` must fit.
   Winograd(const Conv3dProblem& problem, bool inputGradient);
 
-  size_t workspace() const;
-  void run(const float* source, const float* w, const float* bias, float* output, void* workspace) const;
+  size_t packedFloats() const override { return static_cast<size_t>(kPlanes * filterPlaneFloats()); }
+  void pack(const float* w, float* packed) const override;
+  size_t workspace() const override;
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
 
  private:
   struct Room;
   Room divide(void* workspace) const;
-  void transformFilters(const float* w, float* filters) const;
-  void runBlock(int64_t firstTile, int64_t tiles, const float* source, const Room& room, float* scratch,
-                float* output) const;
+  void runBlock(int64_t firstTile, int64_t tiles, const float* source, const float* filters, const Room& room,
+                float* scratch, float* output) const;
 
   int64_t lanes() const { return kernels_.lanes; }
   int64_t filterPlaneFloats() const { return vectors_ * kPlaneFrequencies * tiles_.sourceChannels * lanes(); }

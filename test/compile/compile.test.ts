@@ -157,10 +157,53 @@ test("a plan prints its steps, offsets, peak memory and operations", async () =>
     return { loss };
   });
   const text = String(plan);
-  assert.match(text, /conv3d #\d+ f32\[1,4,4,4,2\] @\d+/);
+  assert.match(text, /conv3dPacked #\d+ f32\[1,4,4,4,2\] @\d+/);
   assert.match(text, /-- updates --\n.*-> w/);
   assert.match(text, /peak .* MiB = states .* \+ arena/);
   assert.is(plan.flops > 2 * 2 * 64 * 54, true);
+  plan.dispose();
+  disposeStates(device, [w]);
+});
+
+test("weights that a plan does not train are packed once, until somebody writes them", async () => {
+  const w = new State("w", [2, 3, 3, 3, 1], { initial: 0.5 });
+  const x = new Float32Array(64).fill(1);
+  const predict = await compile((g) => {
+    const y = conv3d(g.input("x", [1, 4, 4, 4, 1]), w, { padding: 1 });
+    return { total: sum(add(y, conv3d(g.input("same", [1, 4, 4, 4, 1]), w, { padding: 1 }))) };
+  });
+  assert.is(predict.layout.prologue, 1, "both convolutions share one packing");
+  assert.match(String(predict), /conv3dPackWeights[^]*-- every run --/);
+  const total = async () => (await predict.run({ x, same: x })).total[0];
+  const before = await total();
+  assert.ok(before > 0);
+  assert.is(await total(), before);
+
+  await writeState(device, w, new Float32Array(54).fill(1));
+  assert.is(await total(), 2 * before, "written from outside");
+  const train = await compile((g) => {
+    g.assign(w, add(g.read(w), g.read(w)));
+    return {};
+  });
+  await train.run();
+  assert.is(await total(), 4 * before, "written by another plan");
+  for (const plan of [predict, train]) plan.dispose();
+  disposeStates(device, [w]);
+});
+
+test("a plan that trains its weights packs them at every run", async () => {
+  const w = new State("w", [1, 1, 1, 1, 1], { initial: 1 });
+  const plan = await compile(
+    (g) => {
+      const y = conv3d(g.input("x", [1, 1, 1, 1, 1]), w);
+      g.assign(w, add(g.read(w), g.read(w)));
+      return { y: sum(y) };
+    },
+    { paranoid },
+  );
+  assert.is(plan.layout.prologue, 0);
+  const x = Float32Array.of(1);
+  assert.equal([(await plan.run({ x })).y[0], (await plan.run({ x })).y[0]], [1, 2]);
   plan.dispose();
   disposeStates(device, [w]);
 });

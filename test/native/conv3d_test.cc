@@ -114,22 +114,22 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
 }
 
 size_t workspaceOf(const Conv3dProblem& p, Pass pass) {
-  if (pass == Pass::forward) return voxgrad::cpu::conv3dForwardWorkspace(p);
-  if (pass == Pass::inputGradient) return voxgrad::cpu::conv3dInputGradientWorkspace(p);
-  return voxgrad::cpu::conv3dWeightGradientWorkspace(p);
+  if (pass == Pass::weightGradient) return voxgrad::cpu::conv3dWeightGradientWorkspace(p);
+  return packAndRunWorkspace(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient));
 }
 
 void runPass(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
              void* workspace) {
-  if (pass == Pass::forward) voxgrad::cpu::conv3dForward(p, a, b, bias, out, workspace);
-  if (pass == Pass::inputGradient) voxgrad::cpu::conv3dInputGradient(p, a, b, bias, out, workspace);
-  if (pass == Pass::weightGradient) voxgrad::cpu::conv3dWeightGradient(p, a, b, out, workspace);
+  if (pass == Pass::weightGradient)
+    voxgrad::cpu::conv3dWeightGradient(p, a, b, out, workspace);
+  else
+    packAndRun(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient), a, b, bias, out, workspace);
 }
 
 // Winograd whatever the choice is; `p` must fit.
 size_t winogradWorkspaceOf(const Conv3dProblem& p, Pass pass) {
   if (pass == Pass::weightGradient) return voxgrad::cpu::WinogradWeightGradient(p).workspace();
-  return voxgrad::cpu::Winograd(p, pass == Pass::inputGradient).workspace();
+  return packAndRunWorkspace(voxgrad::cpu::Winograd(p, pass == Pass::inputGradient));
 }
 
 void runWinograd(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias,
@@ -137,7 +137,7 @@ void runWinograd(const Conv3dProblem& p, Pass pass, const float* a, const float*
   if (pass == Pass::weightGradient)
     voxgrad::cpu::WinogradWeightGradient(p).run(a, b, out, workspace);
   else
-    voxgrad::cpu::Winograd(p, pass == Pass::inputGradient).run(a, b, bias, out, workspace);
+    packAndRun(voxgrad::cpu::Winograd(p, pass == Pass::inputGradient), a, b, bias, out, workspace);
 }
 
 std::string describe(const Conv3dProblem& p) {

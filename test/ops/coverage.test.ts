@@ -32,6 +32,8 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
   );
   assert.equal(without, [
     "argmax",
+    "conv3dPackWeights",
+    "conv3dPacked",
     "crossEntropyGradient",
     "diceOfSumsGradient",
     "diceSumsGradient",

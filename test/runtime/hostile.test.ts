@@ -47,6 +47,7 @@ const planOf = (change: Readonly<Record<string, unknown>> = {}) =>
     steps: [conv],
     inputs: conv.inputs,
     outputs: [conv.output],
+    prologue: 0,
     firstUpdate: 1,
     paranoid: true,
     ...change,

@@ -1,0 +1,39 @@
+import { VoxgradError } from "../errors.ts";
+import type { TensorType, Value } from "../graph/value.ts";
+import type { StepSpec, TensorSpec } from "../runtime/native.ts";
+import type { ScheduledStep } from "./schedule.ts";
+
+/** What messages and printed plans call a node. */
+export function labelOf(node: Value): string {
+  return node.scope === "" ? `${node.op} #${node.id}` : `${node.op} #${node.id} in ${node.scope}`;
+}
+
+/** A step as the device knows it, before its tensors have places. */
+export function describe({ node, state, copy }: ScheduledStep): StepSpec {
+  const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
+  if (copy)
+    return {
+      kernel: "copy",
+      label: `copy to ${state?.name}`,
+      inputs: [bare(node)],
+      output: bare(node),
+      attributes: {},
+    };
+  return {
+    kernel: node.op,
+    label: state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`,
+    inputs: node.inputs.map(bare),
+    output: bare(node),
+    attributes: node.attributes,
+  };
+}
+
+/** What the device says about a step; what it refuses is thrown with the step's name. */
+export function ask<T>(spec: StepSpec, question: (spec: StepSpec) => T): T {
+  try {
+    return question(spec);
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    throw new VoxgradError(code ?? "ERR_PLAN", `${spec.label}: ${message}`, { cause: error });
+  }
+}

@@ -1,0 +1,87 @@
+/** Packing weights in a step of their own changes no bit of a convolution. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { describe } from "../../lib/compile/describe.ts";
+import { compile } from "../../lib/compile/compile.ts";
+import { Graph } from "../../lib/graph/graph.ts";
+import { elements, type Value } from "../../lib/graph/value.ts";
+import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
+import { packedConv } from "../../lib/ops/conv_packed.ts";
+import { native } from "../../lib/runtime/native.ts";
+
+/** Runs one convolution by the kernel that takes weights as they are. */
+async function runBare(node: Value, inputs: readonly Float32Array[]): Promise<Float32Array> {
+  const spec = describe({ node, copy: false });
+  let offset = 0;
+  const place = (bytes: number) => {
+    const here = offset;
+    offset += Math.ceil(bytes / 256) * 256;
+    return here;
+  };
+  for (const tensor of [...spec.inputs, spec.output]) tensor.offset = place(4 * elements(tensor.shape));
+  spec.workspaceBytes = native().workspace(spec);
+  spec.workspaceOffset = place(spec.workspaceBytes);
+  const plan = new (native().Plan)({
+    arenaBytes: offset,
+    states: [],
+    steps: [spec],
+    inputs: spec.inputs,
+    outputs: [spec.output],
+    prologue: 0,
+    firstUpdate: 1,
+    paranoid: true,
+  });
+  const [result] = await plan.start(inputs).promise;
+  plan.dispose();
+  return new Float32Array(result);
+}
+
+const cases: [string, readonly number[], readonly number[], (x: Value, w: Value) => Value][] = [
+  ["3x3x3, many channels", [1, 6, 6, 6, 32], [32, 3, 3, 3, 32], (x, w) => conv3d(x, w, { padding: 1 })],
+  ["3x3x3, one channel", [2, 4, 5, 6, 1], [5, 3, 3, 3, 1], (x, w) => conv3d(x, w, { padding: 1 })],
+  [
+    "strided and dilated",
+    [1, 5, 7, 9, 3],
+    [4, 2, 3, 3, 3],
+    (x, w) => conv3d(x, w, { stride: 2, dilation: [1, 2, 1] }),
+  ],
+  ["groups", [1, 4, 4, 4, 4], [6, 3, 1, 3, 2], (x, w) => conv3d(x, w, { groups: 2 })],
+  ["depthwise", [1, 4, 4, 4, 4], [4, 3, 3, 3, 1], (x, w) => conv3d(x, w, { groups: 4 })],
+  ["transposed", [1, 3, 3, 3, 8], [8, 2, 2, 2, 4], (x, w) => convTranspose3d(x, w, { stride: 2 })],
+];
+
+for (const [name, extents, weights, convolve] of cases)
+  test(`${name}: packed or not, the same bits`, async () => {
+    const x = Float32Array.from({ length: elements(extents) }, (_, i) => Math.sin(i * 1.7));
+    const w = Float32Array.from({ length: elements(weights) }, (_, i) => Math.cos(i * 2.3));
+    const graph = new Graph();
+    const node = convolve(graph.input("x", extents), graph.input("w", weights));
+    const bare = await runBare(node, [x, w]);
+    const plan = await compile((g) => ({ y: convolve(g.input("x", extents), g.input("w", weights)) }), {
+      paranoid: true,
+    });
+    assert.equal(
+      plan.layout.steps.map(({ spec }) => spec.kernel),
+      ["conv3dPackWeights", "conv3dPacked"],
+    );
+    assert.is(
+      plan.flops,
+      2 *
+        elements([...weights]) *
+        elements(node.op === "conv3d" ? node.shape.slice(0, 4) : extents.slice(0, 4)),
+    );
+    const { y } = await plan.run({ x, w });
+    assert.ok(Buffer.from(y.buffer).equals(Buffer.from(bare.buffer)));
+    plan.dispose();
+  });
+
+test("packed weights of another size are refused by the device", async () => {
+  const trace = (g: Graph) => {
+    const node = conv3d(g.input("x", [1, 4, 4, 4, 2]), g.input("w", [2, 3, 3, 3, 2]), { padding: 1 });
+    return { y: packedConv(node, node.inputs, 7) };
+  };
+  const refusal = await compile(trace).then(() => "compiled", String);
+  assert.match(refusal, /conv3dPackWeights #\d+: .*7/);
+});
+
+test.run();
