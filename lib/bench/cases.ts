@@ -28,6 +28,8 @@ export interface Case {
 export interface Prepared extends Disposable {
   readonly contender: Contender;
   readonly work: Work;
+  /** Milliseconds of packing weights, which the times leave out. */
+  readonly packing?: number;
 }
 
 const lists: Readonly<Record<Mode, readonly string[]>> = {
@@ -76,7 +78,10 @@ const casesIn: Readonly<Record<Exclude<Mode, "memory">, (file: string, list: str
         count: shape.count,
         task: { mode: "conv", pass, shape },
         async prepare(device, signal) {
-          return prepared(await prepareConv(shape, pass, device, signal), convWork(shape));
+          return prepareConv(shape, pass, device, signal).then((conv) => ({
+            ...prepared(conv, convWork(shape)),
+            packing: conv.packing,
+          }));
         },
       })),
     ),

@@ -1,10 +1,14 @@
 import { compile } from "../compile/compile.ts";
-import { type Graph } from "../graph/graph.ts";
-import { elements, type Shape, type Value } from "../graph/value.ts";
+import { packedWeights } from "../compile/pack.ts";
+import { disposeStates } from "../compile/states.ts";
+import type { Graph } from "../graph/graph.ts";
+import { State } from "../graph/state.ts";
+import { elements, type Operand, type Shape, type Value } from "../graph/value.ts";
 import type { Device } from "../runtime/device.ts";
 import { fillUniform } from "./fill.ts";
 import { readList } from "./list.ts";
 import type { Work } from "./machine.ts";
+import { quantile } from "./statistics.ts";
 import { type Contender, repeated } from "./turns.ts";
 
 export const passes = ["forward", "input gradient", "weight gradient"] as const;
@@ -87,47 +91,69 @@ export function convWork(shape: ConvShape): Work {
   };
 }
 
-/** A pass of a convolution as a plan of that one op, ready to be timed; `dispose` gives its memory back. */
+/**
+ * A pass of a convolution as a plan of that one op, ready to be timed; `dispose` gives its memory back. Its weights are a
+ * state that the plan does not train: they are packed before the first run, as the peers' are. `packing` is how many
+ * milliseconds that takes, where the pass reads weights.
+ */
 export async function prepareConv(
   shape: ConvShape,
   pass: Pass,
   device: Device,
   signal: AbortSignal,
-): Promise<Contender & Disposable> {
-  const operands = operandsOf(shape, pass);
-  const plan = await compile((graph) => ({ result: trace(graph, shape, pass, operands) }), { device });
-  const feed = Object.fromEntries(
-    operands.map(([name, extents]) => [name, fillUniform(new Float32Array(elements(extents)))]),
-  );
+): Promise<Contender & Disposable & { packing?: number }> {
+  const random = (extents: Shape) => fillUniform(new Float32Array(elements(extents)));
+  const extents = weightShape(shape);
+  const w = new State("w", extents, { initial: () => random(extents) });
+  const activations = activationsOf(shape, pass);
+  const traceWith = (graph: Graph, weights: Operand) =>
+    trace(
+      graph,
+      shape,
+      pass,
+      activations.map((each, index) => graph.input(`${index}`, each)),
+      weights,
+    );
+  const feed = Object.fromEntries(activations.map((each, index) => [`${index}`, random(each)]));
+  const plan = await compile((graph) => ({ result: traceWith(graph, w) }), { device });
+  let packing: number | undefined;
+  if (pass !== "weight gradient") {
+    // Weights that are an input may change at every run, and so are packed at every run.
+    using packs = await compile(
+      (graph) => ({ packed: packedWeights(traceWith(graph, graph.input("w", extents)), device) }),
+      { device },
+    );
+    const times = await packs.time({ ...feed, w: random(extents) }, 9, { signal });
+    packing = quantile(times.slice(1), 0.5);
+  }
   return {
     ...repeated("voxgrad", (runs) => plan.time(feed, runs, { signal })),
-    [Symbol.dispose]: () => plan.dispose(),
+    packing,
+    [Symbol.dispose]: () => {
+      plan.dispose();
+      disposeStates(device, [w]);
+    },
   };
 }
 
-type Operands = readonly (readonly [name: "x" | "dy" | "w", extents: Shape])[];
-
-function operandsOf(shape: ConvShape, pass: Pass): Operands {
-  const x = ["x", shape.input] as const;
-  const dy = ["dy", shape.output] as const;
-  const w = ["w", weightShape(shape)] as const;
-  if (pass === "forward") return [x, w];
-  if (pass === "input gradient") return [dy, w];
-  // The op takes the convolution's own input first, which is the result's gradient of a transposed one.
-  return shape.transposed ? [dy, x] : [x, dy];
+/** What a pass reads besides weights. The op takes a convolution's own input first: of a transposed one, its result's gradient. */
+function activationsOf({ input, output, transposed }: ConvShape, pass: Pass): Shape[] {
+  if (pass === "forward") return [input];
+  if (pass === "input gradient") return [output];
+  return transposed ? [output, input] : [input, output];
 }
 
-function trace(graph: Graph, shape: ConvShape, pass: Pass, operands: Operands): Value {
+function trace(graph: Graph, shape: ConvShape, pass: Pass, inputs: readonly Value[], w: Operand): Value {
   const { stride, padding, dilation, transposed, input, output } = shape;
-  const inputs = operands.map(([name, extents]) => graph.input(name, extents));
   const window = { stride, padding, dilation, groups: 1 };
   if (pass === "weight gradient") {
     const extents = weightShape(shape);
     const attributes = { ...window, shape: extents };
     return graph.add("conv3dWeightGradient", inputs, attributes, { dtype: "f32", shape: extents });
   }
+  const operands = [...inputs, w instanceof State ? graph.read(w) : w];
   const result = pass === "forward" ? output : input;
   const type = { dtype: "f32", shape: result } as const;
-  if ((pass === "forward") !== transposed) return graph.add("conv3d", inputs, window, type);
-  return graph.add("conv3dInputGradient", inputs, { ...window, shape: result.slice(1, 4) }, type);
+  if ((pass === "forward") !== transposed) return graph.add("conv3d", operands, window, type);
+  return graph.add("conv3dInputGradient", operands, { ...window, shape: result.slice(1, 4) }, type);
 }

@@ -9,6 +9,8 @@ import { type Column, formatBytes, formatTable } from "./table.ts";
 /** A row of `voxgrad bench` that has been measured. */
 export interface Row extends Pick<Case, "list" | "name" | "pass" | "count"> {
   readonly times: Times;
+  /** Milliseconds of packing weights, once for all runs until they change; `times` leaves them out. */
+  readonly packing?: number;
   readonly work: Work;
   /** Milliseconds at the machine's limit. */
   readonly roof: number;
@@ -25,15 +27,19 @@ const right = (header: string): Column => ({ header, align: "right" });
 
 /** Columns of times, rates and, for each label, the ratio of that peer. */
 export function rowTable(rows: readonly Row[], labels: readonly string[]): string {
-  const columns = ["ms", "p10", "p90", "GFLOP/s", "% of roof", ...labels].map(right);
+  const packs = rows.some(({ packing }) => packing !== undefined);
+  const columns = ["ms", "p10", "p90", "GFLOP/s", "% of roof", ...(packs ? ["packing"] : []), ...labels].map(
+    right,
+  );
   return formatTable(
     ["shape", "pass", ...columns],
-    rows.map(({ name, pass, times, work, roof: limit, peers }) => [
+    rows.map(({ name, pass, times, packing, work, roof: limit, peers }) => [
       name,
       pass,
       ...[times.median, times.p10, times.p90].map(brief),
       gflops(work.flop, times.median).toFixed(0),
       ((100 * limit) / times.median).toFixed(0),
+      ...(packs ? [packing && brief(packing)] : []),
       ...labels.map((label) => ratio(peers[label], times.median)),
     ]),
   );
@@ -84,7 +90,17 @@ export function failures(rows: readonly Row[]): string[] {
 }
 
 /** A row with everything that is known about it. */
-export function rowAsJson({ list, name, pass, count, times, work, roof: limit, peers }: Row): unknown {
+export function rowAsJson({
+  list,
+  name,
+  pass,
+  count,
+  times,
+  packing,
+  work,
+  roof: limit,
+  peers,
+}: Row): unknown {
   const entries = Object.entries(peers).map(([label, score]) => [
     label,
     "failure" in score
@@ -97,6 +113,7 @@ export function rowAsJson({ list, name, pass, count, times, work, roof: limit, p
     pass,
     count,
     milliseconds: times,
+    packingMilliseconds: packing,
     gflop: work.flop / 1e9,
     gflopValid: work.validFlop / 1e9,
     bytes: work.bytes,

@@ -199,7 +199,7 @@ async function measureCases(setting: Setting, mode: Exclude<Mode, "memory">): Pr
 
 async function measureRow(
   each: Case,
-  { contender, work }: Prepared,
+  { contender, work, packing }: Prepared,
   peers: Peers,
   seconds: number,
   machine: Machine,
@@ -210,7 +210,8 @@ async function measureRow(
   if ("failure" in own) throw new VoxgradError("ERR_BENCH", `${each.name}, ${each.pass}: ${own.failure}`);
   const { list, name, pass, count } = each;
   const byLabel = Object.fromEntries(peers.running.map(({ label }, index) => [label, scores[index]]));
-  return { list, name, pass, count, times: own.times, work, roof: roof(work, machine), peers: byLabel };
+  const limit = roof(work, machine);
+  return { list, name, pass, count, times: own.times, packing, work, roof: limit, peers: byLabel };
 }
 
 /** Every step in a process of its own, voxgrad's and the peers'. */
