@@ -9,7 +9,9 @@ import { benchFolder, type Task } from "./peers.ts";
 import { prepareStep, readStepShapes, type StepShape } from "./step.ts";
 import type { Contender } from "./turns.ts";
 
-export const modes = ["conv", "loss", "step", "memory"] as const;
+export const modes = ["conv", "loss", "step", "memory", "profile"] as const;
+/** Modes whose rows are measured against peers, in turns. */
+export type TimedMode = Exclude<Mode, "memory" | "profile">;
 export type Mode = (typeof modes)[number];
 
 /** One row to measure. */
@@ -37,6 +39,7 @@ const lists: Readonly<Record<Mode, readonly string[]>> = {
   loss: ["loss"],
   step: ["steps"],
   memory: ["steps"],
+  profile: ["steps"],
 };
 
 /**
@@ -59,7 +62,7 @@ export function findLists(mode: Mode, given: readonly string[]): string[] {
 }
 
 /** Every row of the lists. Throws `DataError` naming the line that is wrong. */
-export function casesOf(mode: Exclude<Mode, "memory">, files: readonly string[]): Case[] {
+export function casesOf(mode: TimedMode, files: readonly string[]): Case[] {
   return files.flatMap((file) => casesIn[mode](file, basename(file, ".txt")));
 }
 
@@ -68,7 +71,7 @@ export function stepsOf(files: readonly string[]): StepShape[] {
   return files.flatMap(readStepShapes);
 }
 
-const casesIn: Readonly<Record<Exclude<Mode, "memory">, (file: string, list: string) => Case[]>> = {
+const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]>> = {
   conv: (file, list) =>
     readConvShapes(file).flatMap((shape) =>
       passes.map((pass) => ({

@@ -1,4 +1,4 @@
-import type { Plan } from "../compile/plan.ts";
+import type { Plan, StepTimes } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
 import { models } from "../models/index.ts";
 import { Random } from "../random.ts";
@@ -60,6 +60,8 @@ export interface PreparedStep extends Contender, Disposable {
   readonly plan: Plan;
   /** Milliseconds of each of `steps` steps. */
   run(steps: number): Promise<number[]>;
+  /** Milliseconds of every kernel call in each of `steps` steps. */
+  profile(steps: number): Promise<StepTimes[]>;
 }
 
 /** The step as training runs it, without augmentation. Its time is what a caller waits: the batch is copied in. */
@@ -104,5 +106,6 @@ export async function prepareStep(
     plan.dispose();
     disposeStates(device, learners.everything.values());
   };
-  return { ...repeated("voxgrad", run), plan, run, [Symbol.dispose]: dispose };
+  const profile = (steps: number) => plan.profile({ ...feed, key: Int32Array.of(0, 0) }, steps, { signal });
+  return { ...repeated("voxgrad", run), plan, run, profile, [Symbol.dispose]: dispose };
 }

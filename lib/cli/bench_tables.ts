@@ -1,5 +1,6 @@
 import type { Case } from "../bench/cases.ts";
 import type { Work } from "../bench/machine.ts";
+import type { KernelTotal } from "../bench/profile.ts";
 import type { StepMemory } from "../bench/memory.ts";
 import type { Times } from "../bench/statistics.ts";
 import type { StepShape } from "../bench/step.ts";
@@ -122,6 +123,29 @@ export function rowAsJson({
     roofPercent: (100 * limit) / times.median,
     peers: Object.fromEntries(entries) as unknown,
   };
+}
+
+/** Where the time of a step goes, kernel by kernel. */
+export function profileTable(totals: readonly KernelTotal[]): string {
+  const all = totals.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  return formatTable(
+    ["kernel", ...["calls", "ms", "%", "GFLOP/s"].map(right)],
+    [
+      ...totals,
+      {
+        kernel: "all",
+        calls: totals.reduce((sum, { calls }) => sum + calls, 0),
+        milliseconds: all,
+        flops: 0,
+      },
+    ].map(({ kernel, calls, milliseconds, flops }) => [
+      kernel,
+      calls.toFixed(0),
+      brief(milliseconds),
+      ((100 * milliseconds) / all).toFixed(1),
+      flops === 0 ? undefined : gflops(flops, milliseconds).toFixed(0),
+    ]),
+  );
 }
 
 /** The memory of one step. */

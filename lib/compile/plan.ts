@@ -15,6 +15,12 @@ export interface PlannedStep {
   readonly algorithm?: string;
 }
 
+/** How long a step took, run by run. */
+export interface StepTimes {
+  readonly step: PlannedStep;
+  readonly milliseconds: readonly number[];
+}
+
 /** A piece of the arena: who lies where, from which step to which. */
 export interface PlannedTensor {
   readonly label: string;
@@ -103,6 +109,17 @@ export class Plan<Names extends string = string> {
    */
   async time(feed: Feed, runs: number, options: RunOptions = {}): Promise<number[]> {
     return this.submit(feed, options, (native, inputs) => native.time(inputs, runs));
+  }
+
+  /** Milliseconds of each step of `runs` runs, as `time` makes them: one list per step, those that are kept left out. */
+  async profile(feed: Feed, runs: number, options: RunOptions = {}): Promise<StepTimes[]> {
+    const all = await this.submit(feed, options, (native, inputs) => native.profile(inputs, runs));
+    const { steps, prologue } = this.layout;
+    const timed = steps.slice(prologue);
+    return timed.map((step, index) => ({
+      step,
+      milliseconds: Array.from({ length: runs }, (_, run) => all[run * timed.length + index]),
+    }));
   }
 
   private async submit<T>(

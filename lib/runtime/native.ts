@@ -51,6 +51,8 @@ export interface NativePlan {
   start(inputs: readonly NodeJS.TypedArray[]): Pending<ArrayBuffer[]>;
   /** Milliseconds of each of `runs` executions of all steps, without the copies of inputs and outputs. */
   time(inputs: readonly NodeJS.TypedArray[], runs: number): Pending<number[]>;
+  /** Milliseconds of every step behind the prologue: of the first run, then of the second, ... */
+  profile(inputs: readonly NodeJS.TypedArray[], runs: number): Pending<number[]>;
   dispose(): void;
 }
 

@@ -7,7 +7,7 @@ namespace voxgrad::binding {
 
 Napi::Function PlanObject::define(Napi::Env env) {
   return DefineClass(env, "Plan",
-                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time),
+                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time), InstanceMethod("profile", &PlanObject::profile),
                       InstanceMethod("dispose", &PlanObject::dispose)});
 }
 
@@ -43,17 +43,21 @@ Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
   return toObject(env, Instance::of(env).queue.submit(env, work, finish));
 }
 
-Napi::Value PlanObject::time(const Napi::CallbackInfo& info) {
+Napi::Value PlanObject::measure(const Napi::CallbackInfo& info, Measure how) {
   const Napi::Env env = info.Env();
   auto inputs = inputsOf(info);
   const int64_t runs = runsOf(env, info[1]);
   auto times = std::make_shared<std::vector<double>>();
-  auto work = [plan = plan_, inputs, runs, times](const std::atomic<bool>& cancelled) {
-    *times = plan->time(*inputs, runs, cancelled);
+  auto work = [plan = plan_, inputs, runs, times, how](const std::atomic<bool>& cancelled) {
+    *times = (*plan.*how)(*inputs, runs, cancelled);
   };
   auto finish = [times](Napi::Env env) -> Napi::Value { return toArray(env, *times); };
   return toObject(env, Instance::of(env).queue.submit(env, work, finish));
 }
+
+Napi::Value PlanObject::time(const Napi::CallbackInfo& info) { return measure(info, &Plan::time); }
+
+Napi::Value PlanObject::profile(const Napi::CallbackInfo& info) { return measure(info, &Plan::profile); }
 
 void PlanObject::dispose(const Napi::CallbackInfo&) { plan_ = nullptr; }
 

@@ -20,8 +20,13 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   Napi::Value start(const Napi::CallbackInfo& info);
   // time(inputs, runs) -> { promise of milliseconds, cancel() }
   Napi::Value time(const Napi::CallbackInfo& info);
+  // profile(inputs, runs) -> the same, step by step
+  Napi::Value profile(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
+  using Measure = std::vector<double> (Plan::*)(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                                                const std::atomic<bool>& cancelled);
+  Napi::Value measure(const Napi::CallbackInfo& info, Measure how);
   std::shared_ptr<std::vector<std::vector<uint8_t>>> inputsOf(const Napi::CallbackInfo& info) const;
 
   std::shared_ptr<Plan> plan_;

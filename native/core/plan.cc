@@ -202,16 +202,31 @@ bool Plan::inputsSurvive() const {
   return true;
 }
 
-std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
-                               const std::atomic<bool>& cancelled) {
+std::function<void()> Plan::beforeTimedRuns(const std::vector<std::vector<uint8_t>>& inputs,
+                                            const std::atomic<bool>& cancelled) {
   stage(inputs);
   runPrologue(&cancelled);
-  const bool restage = !inputsSurvive();
+  if (inputsSurvive()) return [] {};
+  return [this, &inputs] { stage(inputs); };
+}
+
+std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                               const std::atomic<bool>& cancelled) {
+  const auto before = beforeTimedRuns(inputs, cancelled);
   return timeRuns(
-      runs, cancelled, [this] { execute(spec_.prologue, steps_.size(), nullptr, false); },
-      [&] {
-        if (restage) stage(inputs);
-      });
+      runs, cancelled, [this] { execute(spec_.prologue, steps_.size(), nullptr, false); }, before);
+}
+
+std::vector<double> Plan::profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                                  const std::atomic<bool>& cancelled) {
+  const auto before = beforeTimedRuns(inputs, cancelled);
+  std::vector<double> milliseconds;
+  for (int64_t run = 0; run < runs; run++) {
+    before();
+    for (size_t i = spec_.prologue; i < steps_.size(); i++)
+      milliseconds.push_back(timeRuns(1, cancelled, [&] { execute(i, i + 1, nullptr, false); }).front());
+  }
+  return milliseconds;
 }
 
 }  // namespace voxgrad

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,6 +71,10 @@ class Plan {
   std::vector<double> time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
                            const std::atomic<bool>& cancelled);
 
+  // The same, step by step: milliseconds of every step behind the prologue in the first run, then in the second, ...
+  std::vector<double> profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+                              const std::atomic<bool>& cancelled);
+
   const PlanSpec& spec() const { return spec_; }
 
  private:
@@ -79,6 +84,9 @@ class Plan {
   void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
   bool outputsFinite() const;
   bool inputsSurvive() const;
+  // Makes the plan ready for timed runs and returns what must be done before each of them.
+  std::function<void()> beforeTimedRuns(const std::vector<std::vector<uint8_t>>& inputs,
+                                        const std::atomic<bool>& cancelled);
 
   PlanSpec spec_;
   std::unique_ptr<Block> arena_;

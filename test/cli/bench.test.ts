@@ -105,12 +105,13 @@ test("the lists of the package can be read, and V-Net's hold all of its work", a
   assert.ok(Math.abs(total / summed - 1) < 0.02, `${total} and ${summed}`);
 });
 
-test("loss, step and memory", async () => {
+test("loss, step, memory and profile", async () => {
   const loss = file("loss.txt", "loss size=4x6x8 classes=3\n");
   const steps = file("steps.txt", "small patch=16x16x16 base=2\n");
   for (const [mode, shapes, row] of [
     ["loss", loss, /\nloss +loss and gradient +[\d.]+ /],
     ["step", steps, /\nsmall +training step +[\d.]+ /],
+    ["profile", steps, /\nsmall\n[^]*\nconv3d[^]*\nall +\d+ +[\d.]+ +100\.0/],
     ["memory", steps, /\nsmall +[\d.]+ [KM]iB +[\d.]+ MiB +[\d.]+ MiB +[\d.]+ [KM]iB +[\d.]+x/],
   ] as const) {
     const json = join(root, `${mode}.json`);

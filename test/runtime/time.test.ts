@@ -23,6 +23,23 @@ test("a plan is timed as often as was asked, and runs as ever afterwards", async
   assert.equal([...y].slice(0, 2), [64, 62]);
 });
 
+test("a profile has the time of every step in every run", async () => {
+  using plan = await compile((graph) => ({ y: add(relu(graph.input("x", [64])), graph.input("z", [64])) }), {
+    device,
+  });
+  const x = new Float32Array(64).fill(1);
+  const calls = await plan.profile({ x, z: x }, 4);
+  assert.equal(
+    calls.map(({ step, milliseconds }) => [step.spec.kernel, milliseconds.length]),
+    [
+      ["relu", 4],
+      ["add", 4],
+    ],
+  );
+  assert.ok(calls.every(({ milliseconds }) => milliseconds.every((time) => time >= 0 && time < 1000)));
+  assert.is((await plan.run({ x, z: x })).y[0], 2);
+});
+
 test("inputs are put back before each run, and updates happen", async () => {
   const sum = new State("sum", [4]);
   using plan = await compile(

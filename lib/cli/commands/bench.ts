@@ -7,7 +7,10 @@ import {
   modes,
   type Prepared,
   stepsOf,
+  type TimedMode,
 } from "../../bench/cases.ts";
+import { totalsByKernel } from "../../bench/profile.ts";
+import { prepareStep } from "../../bench/step.ts";
 import { busyElsewhere, type Machine, measureMachine, roof } from "../../bench/machine.ts";
 import { measureMemory } from "../../bench/memory.ts";
 import { parsePeers, type PeerKind, Peers } from "../../bench/peers.ts";
@@ -20,6 +23,7 @@ import {
   failures,
   type MemoryRow,
   memoryTable,
+  profileTable,
   type Row,
   rowAsJson,
   rowTable,
@@ -34,7 +38,7 @@ export const bench = defineCommand({
   name: "bench",
   summary:
     "Measure convolutions, losses, training steps and memory beside the machine's limits and other libraries.",
-  usage: "conv|loss|step|memory [options]",
+  usage: "conv|loss|step|memory|profile [options]",
   options: {
     shapes: {
       type: "string",
@@ -79,12 +83,19 @@ export const bench = defineCommand({
     const files = findLists(mode, options.shapes);
     const device = openWith(options.threads);
     const setting: Setting = { mode, files, filter, kinds, seconds, device, context };
-    const outcome = mode === "memory" ? await measureSteps(setting) : await measureCases(setting, mode);
+    const outcome = await measure(setting);
     if (options.json !== undefined)
       await writeAtomically(options.json, [Buffer.from(asJson(setting, outcome))]);
     return context.signal.aborted ? STOPPED : 0;
   },
 });
+
+function measure(setting: Setting): Promise<Outcome> {
+  const { mode } = setting;
+  if (mode === "memory") return measureSteps(setting);
+  if (mode === "profile") return profileSteps(setting);
+  return measureCases(setting, mode);
+}
 
 interface Setting {
   readonly mode: Mode;
@@ -168,7 +179,7 @@ function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcom
   };
 }
 
-async function measureCases(setting: Setting, mode: Exclude<Mode, "memory">): Promise<Outcome> {
+async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome> {
   const { files, filter, seconds, device, context } = setting;
   const { signal, stdout, stderr } = context;
   const all = casesOf(mode, files);
@@ -212,6 +223,28 @@ async function measureRow(
   const byLabel = Object.fromEntries(peers.running.map(({ label }, index) => [label, scores[index]]));
   const limit = roof(work, machine);
   return { list, name, pass, count, times: own.times, packing, work, roof: limit, peers: byLabel };
+}
+
+/** Every step kernel by kernel, by itself. */
+async function profileSteps(setting: Setting): Promise<Outcome> {
+  const { files, filter, kinds, seconds, device, context } = setting;
+  const { signal, stdout, stderr } = context;
+  if (kinds.length > 0) throw new UsageError("--peers: profile looks at voxgrad alone");
+  const steps = filtered(stepsOf(files), filter, ({ name }) => name);
+  const progress = new Progress(stderr, { total: steps.length, label: "bench profile", unit: "step" });
+  const surroundings = await lookAround(setting, progress);
+  const rows: unknown[] = [];
+  for (const [index, shape] of steps.entries()) {
+    progress.update(index, shape.name);
+    using step = await prepareStep(shape, device, signal);
+    const [, second] = await step.run(2);
+    const runs = Math.min(100, Math.max(3, Math.ceil((1000 * seconds) / second)));
+    const totals = totalsByKernel(await step.profile(runs));
+    progress.done();
+    stdout.write(`\n${shape.name}\n${profileTable(totals)}`);
+    rows.push({ name: shape.name, runs, kernels: totals });
+  }
+  return { ...surroundings, peers: [], leftOut: [], rows };
 }
 
 /** Every step in a process of its own, voxgrad's and the peers'. */
