@@ -8,7 +8,10 @@ import {
   type Value,
 } from "../graph/value.ts";
 import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
+import { fill } from "./arithmetic.ts";
+import { constant } from "./constant.ts";
 import { type AddOp, defineOp } from "./define.ts";
+import { sumsToZero } from "./norm.ts";
 import { sumToChannels } from "./reduce.ts";
 
 /** One number for all three axes, or one for each of depth, height and width. */
@@ -102,7 +105,11 @@ function flops(voxels: Shape, weight: Shape): number {
   return (2 * elements(voxels) * elements(weight)) / weight[0];
 }
 
-const biasGradient = (inputs: readonly Value[], dy: Value) => (inputs.length > 2 ? [sumToChannels(dy)] : []);
+/** Of a bias before batch norm nothing is left: what it adds to a channel, the mean takes away. */
+function biasGradient(inputs: readonly Value[], dy: Value): Value[] {
+  if (inputs.length < 3) return [];
+  return [sumsToZero(dy) ? fill(constant(dy.graph, 0), dy.shape.slice(-1)) : sumToChannels(dy)];
+}
 
 const conv3dOp: AddOp<Window> = defineOp({
   name: "conv3d",

@@ -97,6 +97,18 @@ const gradientSumsOp = defineOp<{ epsilon: number }>({
   flops: ([x]) => perElement(4)([], x),
 });
 
+/**
+ * Whether `dx` is what a normalisation of each channel by its own moments passes back. Such a gradient sums to zero over a
+ * channel, because the normalised value does not change when all values of the channel move together; computed, its sum is
+ * rounding error.
+ */
+export function sumsToZero(dx: Value): boolean {
+  const [x, moments] = dx.inputs;
+  return (
+    dx.op === "normalizeInputGradient" && dx.attributes.batch === true && moments.shape[1] === x.shape[4]
+  );
+}
+
 /** The gradient `[C]` of beta (`which` 0) or gamma (`which` 1): the sums of all samples. */
 const parameterGradientOp = defineOp<{ which: 0 | 1 }>({
   name: "normalizeParameterGradient",

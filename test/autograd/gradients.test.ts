@@ -8,8 +8,9 @@ import { type Shape, type Value } from "../../lib/graph/value.ts";
 import { relu } from "../../lib/ops/activation.ts";
 import { argmax } from "../../lib/ops/argmax.ts";
 import { add, fill, mul, scale, sub, sum } from "../../lib/ops/arithmetic.ts";
+import { conv3d } from "../../lib/ops/conv.ts";
 import { oneHot } from "../../lib/ops/loss.ts";
-import { moments } from "../../lib/ops/norm.ts";
+import { batchNorm, groupNorm, instanceNorm, moments } from "../../lib/ops/norm.ts";
 import { expectClose, random } from "../ops/harness.ts";
 
 const shape = [2, 3];
@@ -204,6 +205,34 @@ test("random expressions have the gradients that finite differences find", async
     }),
     { numRuns: 150, seed: 20 },
   );
+});
+
+test("the bias of a convolution before batch norm gets zeros, before group norm a sum", async () => {
+  const biasSlopes = async (normalise: (x: Value, ones: Value, zeros: Value) => Value) => {
+    const plan = await compile((g) => {
+      const [x, w, bias] = [
+        g.input("x", [2, 3, 3, 3, 2]),
+        g.input("w", [4, 1, 1, 1, 2]),
+        g.input("bias", [4]),
+      ];
+      const y = normalise(conv3d(x, w, { bias }), g.input("ones", [4]), g.input("zeros", [4]));
+      const [slope] = gradients(sum(mul(y, g.input("weights", [2, 3, 3, 3, 4]))), [bias]);
+      return { slope };
+    });
+    const random = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(7 * i + length));
+    const [ones, zeros] = [new Float32Array(4).fill(1), new Float32Array(4)];
+    const feed = { x: random(108), w: random(8), bias: random(4), ones, zeros, weights: random(216) };
+    const { slope } = await plan.run(feed);
+    const kernels = plan.layout.steps.map(({ spec }) => spec.kernel);
+    plan.dispose();
+    return { slope: [...slope], sums: kernels.includes("sumToChannels") };
+  };
+  const batch = await biasSlopes((x, ones, zeros) => batchNorm(x, ones, zeros).y);
+  assert.equal(batch, { slope: [0, 0, 0, 0], sums: false });
+  assert.is((await biasSlopes((x, ones, zeros) => instanceNorm(x, ones, zeros))).sums, false);
+  const group = await biasSlopes((x, ones, zeros) => groupNorm(x, ones, zeros, { groups: 2 }));
+  assert.is(group.sums, true);
+  assert.ok(group.slope.every((each) => Math.abs(each) > 1e-3));
 });
 
 test.run();
