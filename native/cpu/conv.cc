@@ -96,7 +96,7 @@ static void runWeightGradient(const Step& step) {
 
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
 static const char* algorithmOf(const Step& step) {
-  return nameOf(chooseAlgorithm(problemOfStep(step), pass));
+  return algorithmName(problemOfStep(step), pass);
 }
 
 const KernelTable convKernels = {
