@@ -6,9 +6,10 @@
 namespace voxgrad::binding {
 
 Napi::Function PlanObject::define(Napi::Env env) {
-  return DefineClass(env, "Plan",
-                     {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time), InstanceMethod("profile", &PlanObject::profile),
-                      InstanceMethod("dispose", &PlanObject::dispose)});
+  return DefineClass(
+      env, "Plan",
+      {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time),
+       InstanceMethod("profile", &PlanObject::profile), InstanceMethod("dispose", &PlanObject::dispose)});
 }
 
 PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {

@@ -71,7 +71,8 @@ class Plan {
   std::vector<double> time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
                            const std::atomic<bool>& cancelled);
 
-  // The same, step by step: milliseconds of every step behind the prologue in the first run, then in the second, ...
+  // The same, step by step: milliseconds of every step behind the prologue in the first run, then in the
+  // second, ...
   std::vector<double> profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
                               const std::atomic<bool>& cancelled);
 

@@ -176,12 +176,12 @@ static void runWeightGradient(const Step& step) {
 
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
 static const char* algorithmOf(const Step& step) {
-  return nameOf(chooseAlgorithm(problemOfStep(step), pass));
+  return algorithmName(problemOfStep(step), pass);
 }
 
 static const char* packedAlgorithmOf(const Step& step) {
   const ConvPass pass = isInputGradient(step) ? ConvPass::inputGradient : ConvPass::forward;
-  return nameOf(chooseAlgorithm(packedProblem(step), pass));
+  return algorithmName(packedProblem(step), pass);
 }
 
 const KernelTable convKernels = {

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "../core/tensor.h"
+#include "conv2d_winograd_model.h"
+#include "conv2d_winograd_tiles.h"
 #include "conv3d_winograd.h"
 #include "isa.h"
 
@@ -24,10 +26,11 @@ const std::string& wish() {
 }
 
 // Pairs of an output voxel and one of the three taps along an axis that reads inside x.
-int64_t tapsInside(int64_t source, int64_t output, int64_t pad) {
+int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation) {
   int64_t pairs = 0;
   for (int64_t tap = 0; tap < 3; ++tap) {
-    const int64_t first = std::max<int64_t>(0, pad - tap), end = std::min(output, source + pad - tap);
+    const int64_t offset = pad - tap * dilation;
+    const int64_t first = std::max<int64_t>(0, offset), end = std::min(output, source + offset);
     pairs += std::max<int64_t>(0, end - first);
   }
   return pairs;
@@ -41,8 +44,9 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const double vectors = static_cast<double>(produced) * 2 <= lanes
                              ? std::ceil(2.0 * static_cast<double>(produced) / lanes) / 2
                              : std::ceil(static_cast<double>(produced) / lanes);
-  const double rowTaps =
-      static_cast<double>(p.N * tapsInside(p.D, p.Z, p.pad[0]) * tapsInside(p.H, p.P, p.pad[1]));
+  double rowTaps = static_cast<double>(p.N);
+  rowTaps *= static_cast<double>(p.R == 1 ? p.Z : tapsInside(p.D, p.Z, p.pad[0], p.dilation[0]));
+  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1]));
   return rowTaps * 3 * static_cast<double>(p.Q * reduced) * vectors;
 }
 
@@ -65,21 +69,26 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
 }  // namespace
 
 ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass) {
-  if (!winogradFits(problem)) return ConvAlgorithm::direct;
+  const bool flat = winograd2dFits(problem);
+  if (!flat && !winogradFits(problem)) return ConvAlgorithm::direct;
   // Where it is close the direct kernels win: they need less memory.
   constexpr double kMargin = 1.1;
   const double lanes = winogradKernels().lanes;
-  const bool faster = kMargin * winogradCost(problem, pass, lanes) < directCost(problem, pass, lanes);
+  const double winograd = flat ? planWinograd2d(problem, pass).cost : winogradCost(problem, pass, lanes);
+  const bool faster = kMargin * winograd < directCost(problem, pass, lanes);
   return faster ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass) {
   if (wish().empty()) return modelledAlgorithm(problem, pass);
-  return wish() == "winograd" && winogradFits(problem) ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  const bool fits = winograd2dFits(problem) || winogradFits(problem);
+  return wish() == "winograd" && fits ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
-const char* nameOf(ConvAlgorithm algorithm) {
-  return algorithm == ConvAlgorithm::winograd ? "winograd" : "direct";
+const char* algorithmName(const Conv3dProblem& problem, ConvPass pass) {
+  if (chooseAlgorithm(problem, pass) == ConvAlgorithm::direct) return "direct";
+  if (!winograd2dFits(problem)) return "winograd F(2x2x2,3x3x3)";
+  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
 }
 
 }  // namespace voxgrad::cpu

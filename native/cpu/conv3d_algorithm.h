@@ -16,7 +16,8 @@ ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass);
 // The same without the override.
 ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass);
 
-// "direct" or "winograd".
-const char* nameOf(ConvAlgorithm algorithm);
+// How chooseAlgorithm's choice is called: "direct", or "winograd" with what it computes: "winograd
+// F(4x4,3x3)".
+const char* algorithmName(const Conv3dProblem& problem, ConvPass pass);
 
 }  // namespace voxgrad::cpu

@@ -1,5 +1,7 @@
+#include "conv2d_winograd.h"
+#include "conv2d_winograd_model.h"
+#include "conv2d_winograd_weight_gradient.h"
 #include "conv3d.h"
-#include "conv3d_algorithm.h"
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient.h"
@@ -24,7 +26,15 @@ Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
 
 // Whatever Winograd cannot do, or would do slower, the direct kernels do.
 bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
-  return chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
+  return winogradFits(problem) && chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
+}
+
+bool takesWinograd2d(const Conv3dProblem& problem, ConvPass pass) {
+  return winograd2dFits(problem) && chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
+}
+
+Winograd2dWeightGradient winograd2dWeightGradient(const Conv3dProblem& problem) {
+  return {problem, planWinograd2d(problem, ConvPass::weightGradient).outputs};
 }
 
 size_t packedBytes(const Convolution& convolution) {
@@ -34,8 +44,10 @@ size_t packedBytes(const Convolution& convolution) {
 }  // namespace
 
 std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient) {
-  if (takesWinograd(problem, inputGradient ? ConvPass::inputGradient : ConvPass::forward))
-    return std::make_unique<Winograd>(problem, inputGradient);
+  const ConvPass pass = inputGradient ? ConvPass::inputGradient : ConvPass::forward;
+  if (takesWinograd2d(problem, pass))
+    return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+  if (takesWinograd(problem, pass)) return std::make_unique<Winograd>(problem, inputGradient);
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
   return std::make_unique<Gather>(foldBlocks(problem), inputGradient, inputGradient ? problem.C : problem.K);
 }
@@ -52,12 +64,16 @@ void packAndRun(const Convolution& convolution, const float* source, const float
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
+  if (takesWinograd2d(problem, ConvPass::weightGradient))
+    return winograd2dWeightGradient(problem).workspace();
   if (takesWinograd(problem, ConvPass::weightGradient)) return WinogradWeightGradient(problem).workspace();
   return isDepthwise(problem) ? 0 : WeightGradient(foldBlocks(problem)).workspace();
 }
 
 void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
                           void* workspace) {
+  if (takesWinograd2d(problem, ConvPass::weightGradient))
+    return winograd2dWeightGradient(problem).run(x, dy, dw, workspace);
   if (takesWinograd(problem, ConvPass::weightGradient))
     return WinogradWeightGradient(problem).run(x, dy, dw, workspace);
   if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);

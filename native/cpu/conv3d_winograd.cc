@@ -127,6 +127,7 @@ void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, c
 
     for (int64_t vector = 0; vector < vectors_; vector += kWinogradVectors) {
       WinogradProduct product;
+      product.frequencies = kPlaneFrequencies;
       product.tiles = transformed;
       product.tileFrequencyStride = sourceFrequency();
       product.tileStride = sourceStride_;

@@ -102,6 +102,7 @@ void WinogradWeightGradient::sumSlab(int64_t slab, int64_t plane, const float* x
                                      const Room& room, float* scratch) const {
   float* const gradients = scratch + kPlaneFrequencies * sourceFrequency();
   WinogradSum sum;
+  sum.frequencies = kPlaneFrequencies;
   sum.sources = scratch;
   sum.gradients = gradients;
   sum.sourceFrequencyStride = sourceFrequency();
@@ -111,9 +112,10 @@ void WinogradWeightGradient::sumSlab(int64_t slab, int64_t plane, const float* x
   sum.outputs = problem_.K;
   sum.vectors = sourceStride_ / lanes();
   sum.sums = room.sums + slab * slabFloats() + plane * kPlaneFrequencies * frequencyFloats();
-  std::fill_n(sum.sums, kPlaneFrequencies * frequencyFloats(), 0.0f);
-  const int64_t end = allTiles_ * (slab + 1) / slabs_;
-  for (int64_t first = allTiles_ * slab / slabs_; first < end; first += blockTiles_) {
+  sum.sumFrequencyStride = frequencyFloats();
+  const int64_t begin = allTiles_ * slab / slabs_, end = allTiles_ * (slab + 1) / slabs_;
+  for (int64_t first = begin; first < end; first += blockTiles_) {
+    sum.add = first > begin;
     sum.tiles = std::min(blockTiles_, end - first);
     tiles_.transformSource(kernels_, plane, first, sum.tiles, x, room.zeroRow, scratch, sourceFrequency(),
                            sourceStride_);

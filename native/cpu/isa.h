@@ -3,7 +3,7 @@
 
 #include "conv3d_kernels.h"
 #include "peak_kernels.h"
-#include "winograd_kernels.h"
+#include "winograd2d_kernels.h"
 
 namespace voxgrad::cpu {
 
@@ -12,6 +12,7 @@ namespace voxgrad::cpu {
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
 const WinogradKernels& winogradKernels();
+const Winograd2dTable& winograd2dTable();
 
 // The measuring loops of that instruction set.
 const PeakKernels& peakKernels();

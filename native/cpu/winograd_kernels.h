@@ -12,12 +12,13 @@
 
 #include <stdint.h>
 
+#include "winograd_products.h"
+
 namespace voxgrad {
 namespace cpu {
 
 constexpr int kPlanes = 4;
 constexpr int kPlaneFrequencies = 16;
-constexpr int kWinogradVectors = 2;  // vectors of output channels in a block
 
 // Neighbouring tiles along W, transformed into one plane.
 struct WinogradSource {
@@ -29,16 +30,6 @@ struct WinogradSource {
   int64_t tiles;
   float* transformed;  // [16][tiles][channels rounded up to lanes]
   int64_t frequencyStride, tileStride;
-};
-
-// For each frequency f: products[f][row][channel] = sum over c of tiles[f][row][c] * filters[f][c][channel].
-struct WinogradProduct {
-  const float* tiles;
-  int64_t tileFrequencyStride, tileStride;
-  const float* filters;  // [16][depth][vectors][lanes]
-  int64_t depth, vectors;
-  float* products;  // [16][rows][vectors][lanes]
-  int64_t productFrequencyStride, rows;
 };
 
 // Adds the products of one plane, for neighbouring tiles along W and one block of channels, to the outputs.
@@ -76,15 +67,6 @@ struct WinogradGradient {
   int64_t channels, width, begin, tiles;
   float* transformed;
   int64_t frequencyStride, tileStride;
-};
-
-// For each frequency f: sums[f][k][c] += sum over tiles of gradients[f][tile][k] * sources[f][tile][c], c
-// over whole vectors.
-struct WinogradSum {
-  const float *sources, *gradients;
-  int64_t sourceFrequencyStride, sourceStride, gradientFrequencyStride, gradientStride;
-  int64_t tiles, outputs, vectors;
-  float* sums;  // [16][outputs][vectors][lanes]
 };
 
 // Sums [slabs][4 planes][16][outputs][vectors][lanes] of one output channel, added over slabs in order and

@@ -1,0 +1,91 @@
+// Tiles of 2x2 or 4x4 outputs of a convolution with kernel 1x3x3 and stride 1, or of its input gradient.
+//
+// A dilated convolution is one undilated convolution for each of the interleaved sub-maps whose voxels lie
+// `dilation` apart: the tiles of a sub-map are as if it were alone, with steps of `dilation` voxels.
+#pragma once
+
+#include "conv3d_geometry.h"
+#include "isa.h"
+
+namespace voxgrad::cpu {
+
+// Kernel 1x3x3, stride and groups 1; any padding and dilation along H and W, none along D.
+inline bool winograd2dFits(const Conv3dProblem& p) {
+  return p.R == 1 && p.S == 3 && p.T == 3 && p.groups == 1 && p.stride[0] == 1 && p.stride[1] == 1 &&
+         p.stride[2] == 1 && p.pad[0] == 0 && p.Z == p.D;
+}
+
+struct Conv2dTiles {
+  int64_t outputs;  // of a tile along an axis
+  int64_t slices;
+  // Along H and W. Output o reads the source voxels o - pad + t * step, t < 3. A negative pad skips voxels.
+  int64_t sourceExtent[2], outputExtent[2], pad[2], step[2];
+  int64_t sourceChannels;
+
+  // The tiles of `p`, which fits, with `outputs` 2 or 4.
+  Conv2dTiles(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
+      : outputs(outputs), slices(p.N * p.D), sourceChannels(inputGradient ? p.K : p.C) {
+    const int64_t x[2] = {p.H, p.W}, y[2] = {p.P, p.Q};
+    for (int axis = 0; axis < 2; ++axis) {
+      sourceExtent[axis] = inputGradient ? y[axis] : x[axis];
+      outputExtent[axis] = inputGradient ? x[axis] : y[axis];
+      step[axis] = p.dilation[axis + 1];
+      pad[axis] = inputGradient ? 2 * step[axis] - p.pad[axis + 1] : p.pad[axis + 1];
+    }
+  }
+
+  int64_t frequencies() const { return (outputs + 2) * (outputs + 2); }
+  // Sub-maps along an axis, and the tiles of one of them.
+  int64_t maps(int axis) const { return std::min(step[axis], outputExtent[axis]); }
+  int64_t along(int axis) const { return divideUp(divideUp(outputExtent[axis], step[axis]), outputs); }
+  int64_t count() const { return slices * maps(0) * along(0) * maps(1) * along(1); }
+  int64_t sourceRow() const { return sourceExtent[1] * sourceChannels; }
+
+  // Visits the runs of tiles [first, first + tiles) that are neighbours along W, with their place in that
+  // range, their slice, height and width of the first output of the first one, and their number.
+  template <typename Visit>
+  void forEachRow(int64_t first, int64_t tiles, Visit visit) const {
+    for (int64_t done = 0; done < tiles;) {
+      int64_t rest = first + done;
+      const auto take = [&rest](int64_t radix) {
+        const int64_t digit = rest % radix;
+        rest /= radix;
+        return digit;
+      };
+      const int64_t column = take(along(1)), mapColumn = take(maps(1));
+      const int64_t row = take(along(0)), mapRow = take(maps(0)), slice = rest;
+      const int64_t count = std::min(tiles - done, along(1) - column);
+      visit(done, slice, mapRow + row * outputs * step[0], mapColumn + column * outputs * step[1], count);
+      done += count;
+    }
+  }
+
+  // [frequencies][tiles][tileStride] of the source of tiles [first, first + tiles).
+  void transformSource(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* source,
+                       const float* zeroRow, float* transformed, int64_t frequencyStride,
+                       int64_t tileStride) const {
+    forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
+      Winograd2dTiles part;
+      for (int64_t t = 0; t < outputs + 2; ++t) {
+        const int64_t h = height - pad[0] + t * step[0];
+        const bool inside = h >= 0 && h < sourceExtent[0];
+        part.rows[t] = inside ? source + (slice * sourceExtent[0] + h) * sourceRow() : zeroRow;
+      }
+      part.channels = sourceChannels;
+      part.width = sourceExtent[1];
+      part.begin = width - pad[1];
+      part.step = step[1];
+      part.tiles = count;
+      part.transformed = transformed + done * tileStride;
+      part.frequencyStride = frequencyStride;
+      part.tileStride = tileStride;
+      kernels.source(part);
+    });
+  }
+};
+
+inline const Winograd2dKernels& winograd2dKernels(int64_t outputs) {
+  return outputs == 2 ? winograd2dTable().two : winograd2dTable().four;
+}
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,170 @@
+#include "conv2d_winograd_weight_gradient.h"
+
+#include "worker_tasks.h"
+
+namespace voxgrad::cpu {
+namespace {
+
+// Floats of sums that a task keeps in a 2 MiB second-level cache.
+constexpr int64_t kCachedSums = 256 * 1024;
+// Slabs: transformed tiles of a block, which lie in that cache as well.
+constexpr int64_t kSlabBlockFloats = 192 * 1024, kMostSlabs = 8, kLeastSlabTiles = 128, kLeastBlockTiles = 16;
+// Tiles that are transformed at a time where tasks share them.
+constexpr int64_t kSharedTiles = 256;
+// Where transformed sources of this many floats per frequency are read again for every task's channels, sums
+// in memory cost less.
+constexpr int64_t kMostSourceFloats = 20 * 1024;
+constexpr int64_t kRegisterChannels = 12;  // a multiple of what the kernel sums in registers
+
+}  // namespace
+
+Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64_t outputs)
+    : problem_(p),
+      tiles_(p, false, outputs),
+      products_(winogradKernels()),
+      kernels_(winograd2dKernels(outputs)) {
+  sourceStride_ = divideUp(p.C, lanes()) * lanes();
+  gradientStride_ = divideUp(p.K, lanes()) * lanes();
+  allTiles_ = tiles_.count();
+  slabs_ = 1;
+  taskChannels_ = p.K;
+  const int64_t workers = ThreadPool::shared().size();
+  if (sumFloats() <= kCachedSums) {
+    cut_ = Cut::slabs;
+    slabs_ = std::clamp<int64_t>(allTiles_ / kLeastSlabTiles, 1, kMostSlabs);
+    const int64_t slabTiles = divideUp(allTiles_, slabs_);
+    const int64_t room = kSlabBlockFloats / (frequencies() * (sourceStride_ + gradientStride_));
+    blockTiles_ = divideUp(slabTiles, divideUp(slabTiles, std::max(kLeastBlockTiles, room)));
+    workers_ = std::min(workers, slabs_);
+  } else if (allTiles_ * sourceStride_ > kMostSourceFloats) {
+    cut_ = Cut::frequencies;
+    blockTiles_ = divideUp(allTiles_, divideUp(allTiles_, kSharedTiles));
+    workers_ = std::min(workers, frequencies());
+  } else {
+    cut_ = Cut::channels;
+    blockTiles_ = allTiles_;
+    const int64_t fitting = kCachedSums / (frequencies() * sourceStride_);
+    taskChannels_ = std::max<int64_t>(1, fitting / kRegisterChannels) * kRegisterChannels;
+    workers_ = std::min(workers, divideUp(p.K, taskChannels_));
+  }
+}
+
+struct Winograd2dWeightGradient::Room {
+  float *zeroRow, *sums, *transformed;
+  size_t bytes;
+};
+
+Winograd2dWeightGradient::Room Winograd2dWeightGradient::divide(void* workspace) const {
+  WorkspaceCursor cursor(workspace);
+  Room room;
+  room.zeroRow = cursor.floats(std::max(tiles_.sourceRow(), problem_.Q * problem_.K));
+  room.sums = cursor.floats((cut_ == Cut::channels ? workers_ : slabs_) * sumFloats());
+  room.transformed = cursor.floats((cut_ == Cut::slabs ? workers_ : 1) * transformedFloats());
+  room.bytes = cursor.used();
+  return room;
+}
+
+size_t Winograd2dWeightGradient::workspace() const { return divide(nullptr).bytes; }
+
+void Winograd2dWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+  const Room room = divide(workspace);
+  std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
+  if (cut_ == Cut::slabs) {
+    forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
+      sumSlab(slab, x, dy, room, room.transformed + worker * transformedFloats());
+    });
+  } else {
+    for (int64_t first = 0; first < allTiles_; first += blockTiles_) sumBlock(first, x, dy, room);
+  }
+  if (cut_ != Cut::channels) {
+    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sourceStride_, k, dw); });
+    return;
+  }
+  forTasks(workers_, divideUp(problem_.K, taskChannels_), [&](int64_t worker, int64_t task) {
+    float* const sums = room.sums + worker * sumFloats();
+    const int64_t first = task * taskChannels_, count = std::min(taskChannels_, problem_.K - first);
+    sum({room.transformed, allTiles_, 0, frequencies(), first, count}, false, sums);
+    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sourceStride_, first + k, dw);
+  });
+}
+
+void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const float* x, const float* dy,
+                                         const Room& room, float* sources, float* gradients) const {
+  const Conv3dProblem& p = problem_;
+  tiles_.transformSource(kernels_, firstTile, tiles, x, room.zeroRow, sources, sourceFrequency(),
+                         sourceStride_);
+  const auto visit = [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
+    Winograd2dTiles part;
+    for (int64_t i = 0; i < tiles_.outputs; ++i) {
+      const int64_t h = height + i * tiles_.step[0];
+      part.rows[i] = h < p.P ? dy + (slice * p.P + h) * p.Q * p.K : room.zeroRow;
+    }
+    part.channels = p.K;
+    part.width = p.Q;
+    part.begin = width;
+    part.step = tiles_.step[1];
+    part.tiles = count;
+    part.transformed = gradients + done * gradientStride_;
+    part.frequencyStride = gradientFrequency();
+    part.tileStride = gradientStride_;
+    kernels_.gradient(part);
+  };
+  tiles_.forEachRow(firstTile, tiles, visit);
+}
+
+void Winograd2dWeightGradient::sumSlab(int64_t slab, const float* x, const float* dy, const Room& room,
+                                       float* transformed) const {
+  float* const sums = room.sums + slab * sumFloats();
+  const int64_t begin = allTiles_ * slab / slabs_, end = allTiles_ * (slab + 1) / slabs_;
+  for (int64_t first = begin; first < end; first += blockTiles_) {
+    const int64_t tiles = std::min(blockTiles_, end - first);
+    transform(first, tiles, x, dy, room, transformed, transformed + sourceFloats());
+    sum({transformed, tiles, 0, frequencies(), 0, problem_.K}, first > begin, sums);
+  }
+}
+
+void Winograd2dWeightGradient::sumBlock(int64_t first, const float* x, const float* dy,
+                                        const Room& room) const {
+  const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along(1);
+  parallelFor(divideUp(tiles, run), [&](int64_t task) {
+    const int64_t at = task * run;
+    transform(first + at, std::min(run, tiles - at), x, dy, room, room.transformed + at * sourceStride_,
+              room.transformed + sourceFloats() + at * gradientStride_);
+  });
+  if (cut_ == Cut::channels) return;
+  parallelFor(frequencies(), [&](int64_t f) {
+    sum({room.transformed, tiles, f, 1, 0, problem_.K}, first > 0, room.sums + f * sumFrequency());
+  });
+}
+
+void Winograd2dWeightGradient::sum(const Part& part, bool add, float* sums) const {
+  WinogradSum sum;
+  sum.frequencies = part.frequencies;
+  sum.sources = part.transformed + part.firstFrequency * sourceFrequency();
+  sum.gradients =
+      part.transformed + sourceFloats() + part.firstFrequency * gradientFrequency() + part.firstChannel;
+  sum.sourceFrequencyStride = sourceFrequency();
+  sum.sourceStride = sourceStride_;
+  sum.gradientFrequencyStride = gradientFrequency();
+  sum.gradientStride = gradientStride_;
+  sum.tiles = part.tiles;
+  sum.outputs = part.channels;
+  sum.vectors = sourceStride_ / lanes();
+  sum.add = add;
+  sum.sums = sums;
+  sum.sumFrequencyStride = sumFrequency();
+  products_.sum(sum);
+}
+
+void Winograd2dWeightGradient::transformBack(const float* sums, int64_t k, float* dw) const {
+  WinogradFilterGradient part;
+  part.sums = sums;
+  part.slabs = slabs_;
+  part.slabStride = sumFloats();
+  part.frequencyStride = sumFrequency();
+  part.channels = problem_.C;
+  part.taps = dw + k * problem_.taps() * problem_.C;
+  kernels_.filterGradient(part);
+}
+
+}  // namespace voxgrad::cpu

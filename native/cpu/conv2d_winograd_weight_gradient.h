@@ -1,0 +1,59 @@
+// The driver behind the Winograd weight gradient of 1x3x3 kernels: the transpose, in the weights, of the
+// Winograd forward pass. Per frequency it is a matrix product, output gradients times sources, over tiles.
+//
+// What is cut depends on where the sums fit, and on the problem and the instruction set alone; parts are
+// added in order, so the result does not depend on the number of threads.
+#pragma once
+
+#include "conv2d_winograd_tiles.h"
+
+namespace voxgrad::cpu {
+
+class Winograd2dWeightGradient {
+ public:
+  // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
+  Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
+
+  size_t workspace() const;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const;
+
+ private:
+  // Few channels: a task transforms the tiles of a slab, block by block, and sums all frequencies. Many
+  // channels: the tiles of a block are transformed once for all, then a task sums one frequency, or, where
+  // tiles are few, all frequencies of some output channels, which it transforms back while they are cached.
+  enum class Cut { slabs, frequencies, channels };
+
+  struct Room;
+  struct Part {  // of what is to be summed
+    const float* transformed;
+    int64_t tiles, firstFrequency, frequencies, firstChannel, channels;
+  };
+  Room divide(void* workspace) const;
+  void transform(int64_t firstTile, int64_t tiles, const float* x, const float* dy, const Room& room,
+                 float* sources, float* gradients) const;
+  void sumSlab(int64_t slab, const float* x, const float* dy, const Room& room, float* transformed) const;
+  void sumBlock(int64_t firstTile, const float* x, const float* dy, const Room& room) const;
+  void sum(const Part& part, bool add, float* sums) const;
+  void transformBack(const float* sums, int64_t k, float* dw) const;
+
+  int64_t lanes() const { return products_.lanes; }
+  int64_t frequencies() const { return tiles_.frequencies(); }
+  // One line apart from a power of two: the frequencies of a tile must not share a cache set.
+  int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
+  int64_t gradientFrequency() const { return blockTiles_ * gradientStride_ + 16; }
+  int64_t sumFrequency() const { return taskChannels_ * sourceStride_; }
+  int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
+  int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
+  int64_t sumFloats() const { return frequencies() * sumFrequency(); }
+
+  const Conv3dProblem problem_;
+  const Conv2dTiles tiles_;
+  const WinogradKernels& products_;
+  const Winograd2dKernels& kernels_;
+  int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
+  int64_t allTiles_, blockTiles_, slabs_, workers_;
+  int64_t taskChannels_;  // output channels of a task
+  Cut cut_;
+};
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,50 @@
+// The table of transforms behind 2-D Winograd convolution, compiled once per instruction set. Structs of
+// plain data only: sources of every instruction set include this file.
+//
+// F(2x2, 3x3) and F(4x4, 3x3): a tile of `outputs` x `outputs` outputs reads f x f source voxels,
+// f = outputs + 2, and multiplies at f * f frequencies, numbered [height][width]. Lavin and Gray, "Fast
+// algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
+// winograd_transforms.h, the products those of winograd_products.h.
+#pragma once
+
+#include "winograd_kernels.h"
+
+namespace voxgrad {
+namespace cpu {
+
+// Neighbouring tiles along W, of the source or, for the weight gradient, of the output gradient.
+struct Winograd2dTiles {
+  const float* rows[6];     // at the heights of the tiles: f of the source, `outputs` of an output gradient
+  int64_t channels, width;  // of a row
+  int64_t begin, step;      // first voxel of the first tile; from one to the next. Outside [0, width): zero
+  int64_t tiles;
+  float* transformed;  // [f * f][tiles][channels rounded up to lanes]
+  int64_t frequencyStride, tileStride;
+};
+
+// The outputs of neighbouring tiles along W and one block of channels.
+struct Winograd2dOutput {
+  const float* products;  // [f * f][tiles][vectors][lanes]
+  int64_t frequencyStride, vectors, tiles;
+  float* rows[4];       // at the first tile's voxel and the block's channel; null to skip
+  int64_t voxels;       // left in a row, from the first tile on
+  int64_t voxelStride;  // floats
+  const float* bias;    // [vectors][lanes]
+  int64_t channels;     // to store
+};
+
+// WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here.
+struct Winograd2dKernels {
+  void (*source)(const Winograd2dTiles&);
+  void (*output)(const Winograd2dOutput&);
+  void (*filter)(const WinogradFilter&);
+  void (*gradient)(const Winograd2dTiles&);
+  void (*filterGradient)(const WinogradFilterGradient&);
+};
+
+struct Winograd2dTable {
+  Winograd2dKernels two, four;  // by `outputs`
+};
+
+}  // namespace cpu
+}  // namespace voxgrad

@@ -1,0 +1,185 @@
+// The multiplying micro-kernels of Winograd convolution, of any number of axes. Compiled once per instruction
+// set; see simd.h.
+#include "simd.h"
+#include "winograd_products.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+namespace {
+
+// Reduced channels whose products are accumulated before they are added to what came before: their filters
+// stay in the first-level cache for all tiles, and long sums keep a small rounding error.
+constexpr int64_t kDepthChunk = 128;
+
+// Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
+constexpr int rowLimit(int vectors) { return kLanes == 16 ? 12 : 12 / vectors; }
+
+template <int Vectors, int Rows>
+VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* const (&a)[(Rows + 3) / 4],
+                                int64_t stride, int64_t stride3, const float* filters, int step) {
+  vfloat b[Vectors];
+#pragma GCC unroll 2
+  for (int j = 0; j < Vectors; ++j) b[j] = load(filters + (step * Vectors + j) * kLanes);
+#pragma GCC unroll 12
+  for (int i = 0; i < Rows; ++i) {
+    const vfloat x = broadcast(a[i / 4] + (i % 4 == 3 ? stride3 : i % 4 * stride) + step);
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) sums[i][j] += x * b[j];
+  }
+}
+
+template <int Vectors, int Rows>
+void productRows(const float* tiles, int64_t stride, const float* filters, int64_t depth, bool add,
+                 float* products) {
+  constexpr int unroll = 4;
+  vfloat sums[Rows][Vectors] = {};
+  const int64_t stride3 = 3 * stride;
+  const float* a[(Rows + 3) / 4];
+  for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] = tiles + i * 4 * stride;
+  int64_t left = depth;
+  for (; left >= unroll; left -= unroll) {
+#pragma GCC unroll 4
+    for (int step = 0; step < unroll; ++step) {
+      productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
+    }
+#pragma GCC unroll 3
+    for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] += unroll;
+    filters += unroll * Vectors * kLanes;
+  }
+  for (; left > 0; --left) {
+    productStep<Vectors, Rows>(sums, a, stride, stride3, filters, 0);
+#pragma GCC unroll 3
+    for (int i = 0; i < (Rows + 3) / 4; ++i) ++a[i];
+    filters += Vectors * kLanes;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) {
+      float* const to = products + (i * Vectors + j) * kLanes;
+      store(to, add ? load(to) + sums[i][j] : sums[i][j]);
+    }
+  }
+}
+
+using ProductRows = void (*)(const float*, int64_t, const float*, int64_t, bool, float*);
+
+struct ProductTable {
+  ProductRows rows[12];
+};
+
+template <int Vectors, int Rows>
+constexpr void fillProducts(ProductTable& table) {
+  if constexpr (Rows > 0) {
+    table.rows[Rows - 1] = productRows<Vectors, Rows>;
+    fillProducts<Vectors, Rows - 1>(table);
+  }
+}
+
+template <int Vectors>
+constexpr ProductTable productTable() {
+  ProductTable table = {};
+  fillProducts<Vectors, rowLimit(Vectors)>(table);
+  return table;
+}
+
+constexpr ProductTable kProducts[kWinogradVectors] = {productTable<1>(), productTable<2>()};
+
+// A block of sums [Rows][Vectors][lanes], rowStride floats apart, over all tiles.
+template <int Vectors, int Rows>
+void sumRows(const float* gradients, int64_t gradientStride, const float* sources, int64_t sourceStride,
+             int64_t tiles, bool add, float* sums, int64_t rowStride) {
+  vfloat block[Rows][Vectors] = {};
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    vfloat x[Vectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) x[j] = load(sources + j * kLanes);
+#pragma GCC unroll 12
+    for (int i = 0; i < Rows; ++i) {
+      const vfloat dy = broadcast(gradients + i);
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) block[i][j] += dy * x[j];
+    }
+    gradients += gradientStride;
+    sources += sourceStride;
+  }
+  // Adding a whole block at a time also keeps the rounding error of long sums small.
+#pragma GCC unroll 12
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) {
+      float* const to = sums + i * rowStride + j * kLanes;
+      store(to, add ? load(to) + block[i][j] : block[i][j]);
+    }
+  }
+}
+
+using SumRows = void (*)(const float*, int64_t, const float*, int64_t, int64_t, bool, float*, int64_t);
+
+struct SumTable {
+  SumRows rows[12];
+};
+
+template <int Vectors, int Rows>
+constexpr void fillSums(SumTable& table) {
+  if constexpr (Rows > 0) {
+    table.rows[Rows - 1] = sumRows<Vectors, Rows>;
+    fillSums<Vectors, Rows - 1>(table);
+  }
+}
+
+template <int Vectors>
+constexpr SumTable sumTable() {
+  SumTable table = {};
+  fillSums<Vectors, rowLimit(Vectors)>(table);
+  return table;
+}
+
+constexpr SumTable kSums[kWinogradVectors] = {sumTable<1>(), sumTable<2>()};
+
+}  // namespace
+
+void product(const WinogradProduct& p) {
+  // Groups of rows as even as possible: a short last group would wait for its multiply-adds.
+  const int64_t limit = rowLimit(static_cast<int>(p.vectors)), width = p.vectors * kLanes;
+  const int64_t groups = (p.rows + limit - 1) / limit;
+  for (int64_t f = 0; f < p.frequencies; ++f) {
+    const float* const tiles = p.tiles + f * p.tileFrequencyStride;
+    const float* const filters = p.filters + f * p.depth * width;
+    float* const products = p.products + f * p.productFrequencyStride;
+    for (int64_t at = 0; at < p.depth; at += kDepthChunk) {
+      const int64_t depth = p.depth - at < kDepthChunk ? p.depth - at : kDepthChunk;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
+        kProducts[p.vectors - 1].rows[end - first - 1](tiles + first * p.tileStride + at, p.tileStride,
+                                                       filters + at * width, depth, at > 0,
+                                                       products + first * width);
+      }
+    }
+  }
+}
+
+void sum(const WinogradSum& s) {
+  const int64_t rowStride = s.vectors * kLanes;
+  for (int64_t f = 0; f < s.frequencies; ++f) {
+    const float* const sources = s.sources + f * s.sourceFrequencyStride;
+    const float* const gradients = s.gradients + f * s.gradientFrequencyStride;
+    float* const sums = s.sums + f * s.sumFrequencyStride;
+    for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
+      const int64_t left = s.vectors - vector;
+      const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
+      const int64_t limit = rowLimit(vectors), groups = (s.outputs + limit - 1) / limit;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = s.outputs * group / groups, end = s.outputs * (group + 1) / groups;
+        kSums[vectors - 1].rows[end - first - 1](gradients + first, s.gradientStride,
+                                                 sources + vector * kLanes, s.sourceStride, s.tiles, s.add,
+                                                 sums + first * rowStride + vector * kLanes, rowStride);
+      }
+    }
+  }
+}
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad

@@ -1,0 +1,45 @@
+// What the multiplying micro-kernels of Winograd convolution do, once source, filters and gradients are
+// transformed: one matrix product per frequency. Structs of plain data only: sources of every instruction set
+// include this file.
+#pragma once
+
+#include <stdint.h>
+
+namespace voxgrad {
+namespace cpu {
+
+constexpr int kWinogradVectors = 2;  // vectors of output channels in a block
+
+// For each frequency f: products[f][row][channel] = sum over c of tiles[f][row][c] * filters[f][c][channel].
+struct WinogradProduct {
+  int64_t frequencies;
+  const float* tiles;
+  int64_t tileFrequencyStride, tileStride;
+  const float* filters;  // [frequencies][depth][vectors][lanes]
+  int64_t depth, vectors;
+  float* products;  // [frequencies][rows][vectors][lanes]
+  int64_t productFrequencyStride, rows;
+};
+
+// For each frequency f: sums[f][k][c] = or, with `add`, += the sum over tiles of
+// gradients[f][tile][k] * sources[f][tile][c], c over whole vectors.
+struct WinogradSum {
+  int64_t frequencies;
+  const float *sources, *gradients;
+  int64_t sourceFrequencyStride, sourceStride, gradientFrequencyStride, gradientStride;
+  int64_t tiles, outputs, vectors;
+  bool add;
+  float* sums;  // [frequencies][outputs][vectors][lanes]
+  int64_t sumFrequencyStride;
+};
+
+// The kernels of each instruction set.
+#ifdef VOXGRAD_ISA_NAME
+namespace VOXGRAD_ISA_NAME {
+void product(const WinogradProduct& p);
+void sum(const WinogradSum& s);
+}  // namespace VOXGRAD_ISA_NAME
+#endif
+
+}  // namespace cpu
+}  // namespace voxgrad
