@@ -27,12 +27,25 @@ bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
   return chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
 }
 
+// The packed weights lie in front of what the gather itself needs.
+size_t gatherWorkspace(const Gather& gather) {
+  return roundToLine(gather.packedFloats() * sizeof(float)) + gather.workspace();
+}
+
+void packAndRun(const Gather& gather, const float* source, const float* w, const float* bias, float* output,
+                void* workspace) {
+  float* const packed = static_cast<float*>(workspace);
+  gather.pack(w, packed);
+  char* const rest = static_cast<char*>(workspace) + roundToLine(gather.packedFloats() * sizeof(float));
+  gather.run(source, packed, bias, output, rest);
+}
+
 }  // namespace
 
 size_t conv3dForwardWorkspace(const Conv3dProblem& problem) {
   if (takesWinograd(problem, ConvPass::forward)) return Winograd(problem, false).workspace();
   return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
-                              : Gather(foldBlocks(problem), false, problem.K).workspace();
+                              : gatherWorkspace(Gather(foldBlocks(problem), false, problem.K));
 }
 
 void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w, const float* bias, float* y,
@@ -40,13 +53,13 @@ void conv3dForward(const Conv3dProblem& problem, const float* x, const float* w,
   if (takesWinograd(problem, ConvPass::forward))
     return Winograd(problem, false).run(x, w, bias, y, workspace);
   if (isDepthwise(problem)) return depthwiseGather(problem, false, x, w, bias, y, workspace);
-  Gather(foldBlocks(problem), false, problem.K).run(x, w, bias, y, workspace);
+  packAndRun(Gather(foldBlocks(problem), false, problem.K), x, w, bias, y, workspace);
 }
 
 size_t conv3dInputGradientWorkspace(const Conv3dProblem& problem) {
   if (takesWinograd(problem, ConvPass::inputGradient)) return Winograd(problem, true).workspace();
   return isDepthwise(problem) ? depthwiseGatherWorkspace(problem)
-                              : Gather(foldBlocks(problem), true, problem.C).workspace();
+                              : gatherWorkspace(Gather(foldBlocks(problem), true, problem.C));
 }
 
 void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const float* w, const float* bias,
@@ -54,7 +67,7 @@ void conv3dInputGradient(const Conv3dProblem& problem, const float* dy, const fl
   if (takesWinograd(problem, ConvPass::inputGradient))
     return Winograd(problem, true).run(dy, w, bias, dx, workspace);
   if (isDepthwise(problem)) return depthwiseGather(problem, true, dy, w, bias, dx, workspace);
-  Gather(foldBlocks(problem), true, problem.C).run(dy, w, bias, dx, workspace);
+  packAndRun(Gather(foldBlocks(problem), true, problem.C), dy, w, bias, dx, workspace);
 }
 
 size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {

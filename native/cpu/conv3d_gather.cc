@@ -22,7 +22,7 @@ Gather::Gather(const Conv3dProblem& p, bool inputGradient, int64_t biasChannels)
   vectors_ = divideUp(produced_ * reduction_, kernels_.lanes);
 
   forEachPhase([&](const Phase& phase) {
-    largestPack_ = std::max(largestPack_, packedFloats(phase));
+    packedFloats_ = phase.packed + problem_.groups * vectors_ * floatsPerVector(phase);
     const GatherAxis& axis = phase.axis[2];
     if (phase.rowTaps * axis.taps == 0) return;
     padLeft_ = std::max(padLeft_, -axis.minSource());
@@ -56,15 +56,24 @@ void Gather::chooseEdges() {
   padLeft_ = padRight_ = 0;
 }
 
+void Gather::pack(const float* w, float* packed) const {
+  forEachPhase([&](const Phase& phase) { packPhase(phase, w, packed + phase.packed); });
+}
+
 template <typename Visit>
 void Gather::forEachPhase(Visit visit) const {
-  int64_t phases[3] = {1, 1, 1};
+  int64_t phases[3] = {1, 1, 1}, packed = 0;
   for (int axis = 0; axis < 3 && inputGradient_; ++axis) {
     phases[axis] = std::min(problem_.stride[axis], outputExtent_[axis]);
   }
   for (int64_t d = 0; d < phases[0]; ++d) {
     for (int64_t h = 0; h < phases[1]; ++h) {
-      for (int64_t w = 0; w < phases[2]; ++w) visit(makePhase({d, h, w}));
+      for (int64_t w = 0; w < phases[2]; ++w) {
+        Phase phase = makePhase({d, h, w});
+        phase.packed = packed;
+        packed += problem_.groups * vectors_ * floatsPerVector(phase);
+        visit(phase);
+      }
     }
   }
 }
@@ -87,19 +96,18 @@ Gather::Phase Gather::makePhase(const int64_t (&at)[3]) const {
   phase.segments = oneRun ? std::min<int64_t>(w.taps, 1) : w.taps;
   phase.run = oneRun && !phase.shared ? w.taps * reduced_ : reduced_;
   phase.steps = divideUp(phase.run, reduction_);
+  phase.packed = 0;
   return phase;
 }
 
-int64_t Gather::packedFloats(const Phase& phase) const {
-  return problem_.groups * vectors_ * phase.rowTaps * phase.segments * phase.steps * phase.tapsPerStep() *
-         kernels_.lanes;
+int64_t Gather::floatsPerVector(const Phase& phase) const {
+  return phase.rowTaps * phase.segments * phase.steps * phase.tapsPerStep() * kernels_.lanes;
 }
 
 size_t Gather::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(problem_.groups * vectors_ * kernels_.lanes);
   cursor.floats(paddedRow() + kSlack);
-  cursor.floats(largestPack_);
   if (copies_) cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * paddedRow() + kSlack);
   if (edges_)
     cursor.floats(problem_.N * sourceExtent_[0] * sourceExtent_[1] * 2 * edgeVoxels_ * sourceChannels_ +
@@ -107,12 +115,11 @@ size_t Gather::workspace() const {
   return cursor.used();
 }
 
-void Gather::run(const float* source, const float* w, const float* bias, float* output,
+void Gather::run(const float* source, const float* packed, const float* bias, float* output,
                  void* workspace) const {
   WorkspaceCursor cursor(workspace);
   float* const packedBias = cursor.floats(problem_.groups * vectors_ * kernels_.lanes);
   float* const zeroRow = cursor.floats(paddedRow() + kSlack);
-  float* const packed = cursor.floats(largestPack_);
   packBias(bias, packedBias);
   std::fill_n(zeroRow, paddedRow() + kSlack, 0.0f);
   if (copies_) {
@@ -128,8 +135,7 @@ void Gather::run(const float* source, const float* w, const float* bias, float* 
     copyEdges(source, edges);
   }
   forEachPhase([&](const Phase& phase) {
-    packWeights(phase, w, packed);
-    runPhase(phase, {source, edges, zeroRow, packed, packedBias, output});
+    runPhase(phase, {source, edges, zeroRow, packed + phase.packed, packedBias, output});
   });
 }
 
@@ -221,8 +227,7 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
   tile.bias = buffers.bias + firstVector * kernels_.lanes;
   tile.channels = std::min<int64_t>(produced_ - firstChannel, vectors * kernels_.lanes);
 
-  const float* const weights =
-      buffers.weights + firstVector * (packedFloats(phase) / (problem_.groups * vectors_));
+  const float* const weights = buffers.packed + firstVector * floatsPerVector(phase);
   const int64_t segmentFloats = phase.steps * phase.tapsPerStep() * vectors * kernels_.lanes;
   const int64_t rowFloats = paddedRow(), edgeFloats = edgeVoxels_ * sourceChannels_;
   int64_t unitRows = 0;

@@ -13,21 +13,25 @@ class Gather {
   // The bias repeats every biasChannels output channels.
   Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
 
+  // Packed weights serve every call on the same w: their size, and packing itself.
+  size_t packedFloats() const { return static_cast<size_t>(packedFloats_); }
+  void pack(const float* w, float* packed) const;
+
   size_t workspace() const;
-  void run(const float* source, const float* w, const float* bias, float* output, void* workspace) const;
+  void run(const float* source, const float* packed, const float* bias, float* output, void* workspace) const;
 
  private:
   struct Phase;
   struct Tiling;
   struct Buffers {
-    const float *source, *edges, *zeroRow, *weights, *bias;
+    const float *source, *edges, *zeroRow, *packed, *bias;
     float* output;
   };
 
   template <typename Visit>
   void forEachPhase(Visit visit) const;
   Phase makePhase(const int64_t (&phase)[3]) const;
-  int64_t packedFloats(const Phase& phase) const;
+  int64_t floatsPerVector(const Phase& phase) const;
   int64_t paddedRow() const { return (padLeft_ + sourceExtent_[2] + padRight_) * sourceChannels_; }
   int64_t groupSize(int64_t count, int vectors) const;
 
@@ -35,7 +39,7 @@ class Gather {
   void padSource(const float* source, float* padded) const;
   void copyEdges(const float* source, float* edges) const;
   void packBias(const float* bias, float* packed) const;
-  void packWeights(const Phase& phase, const float* w, float* packed) const;
+  void packPhase(const Phase& phase, const float* w, float* packed) const;
   void packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const;
   Tiling tilingOf(const Phase& phase) const;
   void runPhase(const Phase& phase, const Buffers& buffers) const;
@@ -58,7 +62,7 @@ class Gather {
   // Long rows are read in place: only what their first and last group of voxels read is copied.
   bool edges_ = false;
   int64_t edgeVoxels_ = 0, edgeOrigin_[2] = {0, 0};  // length of an edge and its first source voxel
-  int64_t largestPack_ = 0;                          // floats
+  int64_t packedFloats_ = 0;                         // all phases, one after another
 };
 
 struct Gather::Phase {
@@ -67,6 +71,7 @@ struct Gather::Phase {
   int64_t segments;  // per row tap: 1 when the taps along W read one run of floats, else one per tap
   int64_t run;       // source floats in a segment
   int64_t steps;     // reduction steps in a segment
+  int64_t packed;    // where its weights start among the packed ones, in floats
   bool shared;       // the three taps along W share their broadcasts: see Conv3dKernels::gatherShared
 
   int64_t tapsPerStep() const { return shared ? 3 : 1; }

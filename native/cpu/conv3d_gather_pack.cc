@@ -58,14 +58,14 @@ void Gather::packBias(const float* bias, float* packed) const {
   }
 }
 
-void Gather::packWeights(const Phase& phase, const float* w, float* packed) const {
+void Gather::packPhase(const Phase& phase, const float* w, float* packed) const {
   const int64_t blocks = divideUp(vectors_, kMaxVectors);
-  const int64_t perVector = packedFloats(phase) / (problem_.groups * vectors_);
+  const int64_t perVector = floatsPerVector(phase);
   const auto packTask = [&](int64_t task) {
     const int64_t group = task / blocks, block = task % blocks;
     packBlock(phase, w, group, block, packed + (group * vectors_ + block * kMaxVectors) * perVector);
   };
-  if (packedFloats(phase) > 65536) {
+  if (problem_.groups * vectors_ * perVector > 65536) {
     parallelFor(problem_.groups * blocks, packTask);
   } else {
     for (int64_t task = 0; task < problem_.groups * blocks; ++task) packTask(task);
