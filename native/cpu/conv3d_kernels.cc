@@ -62,12 +62,30 @@ VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const
   }
 }
 
+template <int Vectors, int V, int Groups>
+VOXGRAD_INLINE void addToOutput(const vfloat (&sums)[Groups * V][Vectors], const GatherTile& tile) {
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+    float* output = tile.outputs[g];
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i, output += tile.outputStride) {
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) {
+        float* const to = output + j * kLanes;
+        const int64_t channels = tile.channels - j * kLanes;
+        storeFirst(to, loadFirst(to, channels) + sums[g * V + i][j], channels);
+      }
+    }
+  }
+}
+
 // Adds the bias, sums the lanes of a channel and stores.
 template <int Reduction, int Vectors, int V, int Groups>
 VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * V][Vectors], const GatherTile& tile) {
-  vfloat bias[Vectors];
-  for (int j = 0; j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
+  vfloat bias[Vectors] = {};
+  for (int j = 0; tile.bias && j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
   if (Reduction == 1) {
+    if (!tile.bias) return addToOutput<Vectors, V, Groups>(sums, tile);
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
       float* output = tile.outputs[g];

@@ -21,7 +21,7 @@ struct GatherTile {
   int64_t sourceStride;   // floats between the runs of neighbouring voxels of a group
   float* const* outputs;  // [groups]
   int64_t outputStride;   // floats between neighbouring voxels of a group
-  const float* bias;      // [vectors][lanes]
+  const float* bias;      // [vectors][lanes]; null: the sums are added to what the output holds
   int64_t channels;       // output channels to store
 };
 using GatherKernel = void (*)(const GatherTile&);
