@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv3d_kernels.h"
+#include "conv3d_weight_gradient_kernels.h"
 #include "peak_kernels.h"
 #include "winograd_kernels.h"
 
@@ -11,6 +12,7 @@ namespace voxgrad::cpu {
 // FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
+const WeightGradientKernels& weightGradientKernels();
 const WinogradKernels& winogradKernels();
 
 // The measuring loops of that instruction set.
