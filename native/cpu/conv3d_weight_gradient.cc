@@ -129,6 +129,8 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
   tile.voxels = lengths;
   tile.windowStride = p.stride[2] * p.C;
   tile.gradientStride = p.K;
+  tile.sumStride = vectors * kernels_.lanes;
+  tile.add = true;
 
   const int64_t firstRow = rows_ * slab / slabs_, lastRow = rows_ * (slab + 1) / slabs_;
   for (int64_t chunk = firstRow; chunk < lastRow; chunk += rowsPerChunk_) {

@@ -13,12 +13,7 @@ constexpr int kChannels = kLanes == 16 ? 8 : 4;
 
 template <int Pieces, int Channels, int Vectors>
 void sumProducts(const WeightGradientTile& tile) {
-  vfloat sums[Channels][Vectors];
-#pragma GCC unroll 8
-  for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) sums[k][v] = load(tile.sums + (k * Vectors + v) * kLanes);
-  }
+  vfloat sums[Channels][Vectors] = {};
   for (int64_t row = 0; row < tile.rows; ++row) {
     const float* window[Vectors * Pieces];
     for (int i = 0; i < Vectors * Pieces; ++i) window[i] = tile.windows[row * Vectors * Pieces + i];
@@ -46,7 +41,10 @@ void sumProducts(const WeightGradientTile& tile) {
 #pragma GCC unroll 8
   for (int k = 0; k < Channels; ++k) {
 #pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) store(tile.sums + (k * Vectors + v) * kLanes, sums[k][v]);
+    for (int v = 0; v < Vectors; ++v) {
+      float* const to = tile.sums + k * tile.sumStride + v * kLanes;
+      store(to, tile.add ? load(to) + sums[k][v] : sums[k][v]);
+    }
   }
 }
 

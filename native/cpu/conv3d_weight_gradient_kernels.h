@@ -6,8 +6,8 @@
 namespace voxgrad {
 namespace cpu {
 
-// Products of source windows with output-gradient channels, summed over rows of voxels: a block of
-// accumulators [channels][vectors][lanes].
+// Products of source windows with output-gradient channels, summed over rows of voxels: for each channel,
+// `sumStride` floats apart, [vectors][lanes].
 struct WeightGradientTile {
   const float* const* windows;    // [rows][pieces]: the window pieces of a row's first voxel
   const float* const* gradients;  // [rows]: the first of the channels, at the row's first voxel
@@ -15,7 +15,9 @@ struct WeightGradientTile {
   int64_t rows;
   int64_t windowStride;    // floats between voxels
   int64_t gradientStride;  // floats between voxels
-  float* sums;             // added to
+  float* sums;
+  int64_t sumStride;  // floats between channels
+  bool add;           // to what the sums hold; else they are overwritten
 };
 using WeightGradientKernel = void (*)(const WeightGradientTile&);
 

@@ -31,14 +31,17 @@ class TapWeightGradient {
   struct Chunk {
     int64_t firstRow, rows, firstVoxel, lastVoxel;  // the same voxels of every row
   };
+  struct Tap {
+    int64_t r, s, t, first, last;  // and the voxels of a chunk's rows that it meets inside x
+  };
   struct Panels;
 
   Part partOf(int64_t index) const;
   Chunk chunkOf(int64_t index) const;
   int64_t parts() const { return problem_.groups * columns_ * ranges_; }
-  void sumPart(const float* x, const float* dy, const Part& part, int64_t slab, float* sums) const;
+  void sumPart(const float* x, const float* dy, const Part& part, int64_t slab, float* sums, float* dw) const;
   void packGradients(const float* dy, const Part& part, const Chunk& chunk, Panels& panels) const;
-  bool packWindows(const float* x, const Part& part, const Chunk& chunk, int64_t r, int64_t s, int64_t t,
+  bool packWindows(const float* x, const Part& part, const Chunk& chunk, const Tap& tap,
                    Panels& panels) const;
   void storePart(const Part& part, const float* sums, float* dw) const;
 
@@ -47,6 +50,7 @@ class TapWeightGradient {
   int64_t cPerGroup_, kPerGroup_;
   int64_t vectors_, columns_;      // of one group; a column is up to kMaxWindowVectors vectors
   int64_t ranges_, largestRange_;  // ranges of output channels of one group
+  bool direct_;                    // sums are written where dw has them
   int64_t chunksPerRow_, rowsPerChunk_, voxelsPerChunk_, chunks_, slabs_;
   int64_t sumsPerPart_;  // floats
 };
