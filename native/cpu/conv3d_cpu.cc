@@ -5,6 +5,7 @@
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient.h"
+#include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_weight_gradient.h"
 
@@ -67,7 +68,10 @@ size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
   if (takesWinograd2d(problem, ConvPass::weightGradient))
     return winograd2dWeightGradient(problem).workspace();
   if (takesWinograd(problem, ConvPass::weightGradient)) return WinogradWeightGradient(problem).workspace();
-  return isDepthwise(problem) ? 0 : WeightGradient(foldBlocks(problem)).workspace();
+  if (isDepthwise(problem)) return 0;
+  const Conv3dProblem folded = foldBlocks(problem);
+  return TapWeightGradient::pays(folded) ? TapWeightGradient(folded).workspace()
+                                         : WeightGradient(folded).workspace();
 }
 
 void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
@@ -77,7 +81,9 @@ void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const fl
   if (takesWinograd(problem, ConvPass::weightGradient))
     return WinogradWeightGradient(problem).run(x, dy, dw, workspace);
   if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);
-  WeightGradient(foldBlocks(problem)).run(x, dy, dw, workspace);
+  const Conv3dProblem folded = foldBlocks(problem);
+  if (TapWeightGradient::pays(folded)) return TapWeightGradient(folded).run(x, dy, dw, workspace);
+  WeightGradient(folded).run(x, dy, dw, workspace);
 }
 
 }  // namespace voxgrad::cpu

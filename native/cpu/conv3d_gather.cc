@@ -20,11 +20,12 @@ Gather::Gather(const Conv3dProblem& p, bool inputGradient, int64_t biasChannels)
   reducedStride_ = inputGradient ? filter : 1;
   reduction_ = produced_ * 2 <= kernels_.lanes ? 2 : 1;
   vectors_ = divideUp(produced_ * reduction_, kernels_.lanes);
+  perTap_ = paysPerTap();
 
   forEachPhase([&](const Phase& phase) {
     packedFloats_ = phase.packed + problem_.groups * vectors_ * floatsPerVector(phase);
     const GatherAxis& axis = phase.axis[2];
-    if (phase.rowTaps * axis.taps == 0) return;
+    if (perTap_ || phase.rowTaps * axis.taps == 0) return;
     padLeft_ = std::max(padLeft_, -axis.minSource());
     padRight_ = std::max(padRight_, axis.maxSource() - (sourceExtent_[2] - 1));
     copies_ = copies_ || phase.run % reduction_ != 0;
@@ -92,7 +93,7 @@ Gather::Phase Gather::makePhase(const int64_t (&at)[3]) const {
   // An odd run of channels pairs its last one with a float of the next voxel, against a zero weight.
   phase.shared = w.taps == 3 && w.offsetStep == 1 && w.sourceStep == 1 && w.count >= 4 && vectors_ == 1 &&
                  (reduction_ == 1 || reduced_ % 2 == 0);
-  const bool oneRun = phase.shared || w.taps <= 1 || (w.offsetStep == 1 && problem_.groups == 1);
+  const bool oneRun = phase.shared || w.taps <= 1 || (w.offsetStep == 1 && problem_.groups == 1 && !perTap_);
   phase.segments = oneRun ? std::min<int64_t>(w.taps, 1) : w.taps;
   phase.run = oneRun && !phase.shared ? w.taps * reduced_ : reduced_;
   phase.steps = divideUp(phase.run, reduction_);
@@ -135,7 +136,8 @@ void Gather::run(const float* source, const float* packed, const float* bias, fl
     copyEdges(source, edges);
   }
   forEachPhase([&](const Phase& phase) {
-    runPhase(phase, {source, edges, zeroRow, packed + phase.packed, packedBias, output});
+    const Buffers buffers{source, edges, zeroRow, packed + phase.packed, packedBias, output};
+    perTap_ ? runTaps(phase, buffers) : runPhase(phase, buffers);
   });
 }
 
@@ -267,8 +269,7 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
     tile.sourceRows = unitRows * slots;
     for (int64_t row = 0; row < unitRows; ++row) {
       const int64_t outputRow = placeRow(phase, tiling, unit + row, sourceRows + row);
-      rowOutputs[row] = buffers.output + group * produced_ + firstChannel +
-                        (outputRow * outputExtent_[2] + axisW.first) * outputChannels_;
+      rowOutputs[row] = buffers.output + group * produced_ + firstChannel + outputRow * outputChannels_;
     }
     if (phase.segments <= 1) listSegments(0, axisW.count - 1);
     const int64_t groups = unitRows * tiling.groupsPerRow, tiles = divideUp(groups, mostGroups);
@@ -294,7 +295,7 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
 }
 
 // Finds the source rows of the index-th row of a phase, sourceRows[rowTap * kMaxGroups] each (-1: outside),
-// and returns the number of its output row.
+// and returns the number of the first voxel of its output row.
 int64_t Gather::placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const {
   const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1];
   const int64_t plane = axisD.count * axisH.count;
@@ -309,8 +310,15 @@ int64_t Gather::placeRow(const Phase& phase, const Tiling& tiling, int64_t index
       *sourceRows = inside ? (n * sourceExtent_[0] + d) * sourceExtent_[1] + h : -1;
     }
   }
-  return (n * outputExtent_[0] + axisD.first + z * axisD.outputStep) * outputExtent_[1] + axisH.first +
-         p * axisH.outputStep;
+  return outputRowOf(phase, n, z, p);
+}
+
+// The number of the first voxel of that row of the phase.
+int64_t Gather::outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const {
+  const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1];
+  const int64_t row = (n * outputExtent_[0] + axisD.first + z * axisD.outputStep) * outputExtent_[1] +
+                      axisH.first + p * axisH.outputStep;
+  return row * outputExtent_[2] + phase.axis[2].first;
 }
 
 }  // namespace voxgrad::cpu

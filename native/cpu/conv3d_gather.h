@@ -23,6 +23,7 @@ class Gather final : public Convolution {
  private:
   struct Phase;
   struct Tiling;
+  struct TapGroups;
   struct Buffers {
     const float *source, *edges, *zeroRow, *packed, *bias;
     float* output;
@@ -45,6 +46,15 @@ class Gather final : public Convolution {
   void runPhase(const Phase& phase, const Buffers& buffers) const;
   void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,
                  int64_t firstRow, int64_t lastRow) const;
+
+  bool paysPerTap() const;
+  void runTaps(const Phase& phase, const Buffers& buffers) const;
+  void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
+                int64_t firstColumn, int64_t lastColumn) const;
+  void listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, TapGroups& groups) const;
+  void fillBias(const Phase& phase, const float* bias, int64_t channels, int64_t firstRow, int64_t lastRow,
+                float* output) const;
+  int64_t outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const;
   int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;
 
   const int64_t biasChannels_;
@@ -57,6 +67,7 @@ class Gather final : public Convolution {
   int64_t outputStride_, reducedStride_;     // in w, between output and between reduced channels of a group
   int reduction_;                            // source floats per step: see Conv3dKernels::gather
   int64_t vectors_;                          // vectors of output channels of one group
+  bool perTap_ = false;                      // one tap at a time: see conv3d_gather_taps.cc
   bool copies_ = false;                      // rows must be copied into the workspace, with zeros around them
   int64_t padLeft_ = 0, padRight_ = 0;       // voxels
   // Long rows are read in place: only what their first and last group of voxels read is copied.

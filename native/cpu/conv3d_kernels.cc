@@ -62,12 +62,30 @@ VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const
   }
 }
 
+template <int Vectors, int V, int Groups>
+VOXGRAD_INLINE void addToOutput(const vfloat (&sums)[Groups * V][Vectors], const GatherTile& tile) {
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+    float* output = tile.outputs[g];
+#pragma GCC unroll 4
+    for (int i = 0; i < V; ++i, output += tile.outputStride) {
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) {
+        float* const to = output + j * kLanes;
+        const int64_t channels = tile.channels - j * kLanes;
+        storeFirst(to, loadFirst(to, channels) + sums[g * V + i][j], channels);
+      }
+    }
+  }
+}
+
 // Adds the bias, sums the lanes of a channel and stores.
 template <int Reduction, int Vectors, int V, int Groups>
 VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * V][Vectors], const GatherTile& tile) {
-  vfloat bias[Vectors];
-  for (int j = 0; j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
+  vfloat bias[Vectors] = {};
+  for (int j = 0; tile.bias && j < Vectors; ++j) bias[j] = load(tile.bias + j * kLanes);
   if (Reduction == 1) {
+    if (!tile.bias) return addToOutput<Vectors, V, Groups>(sums, tile);
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
       float* output = tile.outputs[g];
@@ -156,44 +174,6 @@ void packTransposed(float* dst, int64_t dstStride, const float* src, int64_t src
   }
 }
 
-template <int Pieces, int Channels, int Vectors>
-void weightGradient(const WeightGradientTile& tile) {
-  vfloat sums[Channels][Vectors];
-#pragma GCC unroll 8
-  for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) sums[k][v] = load(tile.sums + (k * Vectors + v) * kLanes);
-  }
-  for (int64_t row = 0; row < tile.rows; ++row) {
-    const float* window[Vectors * Pieces];
-    for (int i = 0; i < Vectors * Pieces; ++i) window[i] = tile.windows[row * Vectors * Pieces + i];
-    const float* gradient = tile.gradients[row];
-    int64_t offset = 0;
-    for (int64_t voxel = 0; voxel < tile.voxels; ++voxel) {
-      vfloat x[Vectors];
-#pragma GCC unroll 3
-      for (int v = 0; v < Vectors; ++v) {
-        x[v] = Pieces == 1
-                   ? load(window[v] + offset)
-                   : loadHalves(window[v * Pieces] + offset, window[v * Pieces + Pieces - 1] + offset);
-      }
-#pragma GCC unroll 8
-      for (int k = 0; k < Channels; ++k) {
-        const vfloat dy = broadcast(gradient + k);
-#pragma GCC unroll 3
-        for (int v = 0; v < Vectors; ++v) sums[k][v] += dy * x[v];
-      }
-      offset += tile.windowStride;
-      gradient += tile.gradientStride;
-    }
-  }
-#pragma GCC unroll 8
-  for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) store(tile.sums + (k * Vectors + v) * kLanes, sums[k][v]);
-  }
-}
-
 void depthwise(const DepthwiseRow& row) {
   for (int64_t channel = 0; channel < row.channels; channel += kLanes) {
     const int64_t count = row.channels - channel < kLanes ? row.channels - channel : kLanes;
@@ -254,16 +234,6 @@ constexpr void fillGather(Conv3dKernels& table) {
   }
 }
 
-template <int Pieces, int Channels>
-constexpr void fillWeightGradient(Conv3dKernels& table) {
-  if constexpr (Channels > 0) {
-    table.weightGradient[Pieces - 1][Channels - 1][0] = weightGradient<Pieces, Channels, 1>;
-    table.weightGradient[Pieces - 1][Channels - 1][1] = weightGradient<Pieces, Channels, 2>;
-    table.weightGradient[Pieces - 1][Channels - 1][2] = weightGradient<Pieces, Channels, 3>;
-    fillWeightGradient<Pieces, Channels - 1>(table);
-  }
-}
-
 constexpr Conv3dKernels makeTable() {
   Conv3dKernels table = {};
   table.lanes = kLanes;
@@ -273,10 +243,6 @@ constexpr Conv3dKernels makeTable() {
   fillGroups<1, 1, 4, groupLimit(1, 4), true>(table.gatherShared[0]);
   fillGroups<2, 1, 4, groupLimit(1, 4), true>(table.gatherShared[1]);
   table.packTransposed = packTransposed;
-  constexpr int channels = kLanes == 16 ? 8 : 4;
-  table.maxGradientChannels = channels;
-  fillWeightGradient<1, channels>(table);
-  if constexpr (kLanes > 4) fillWeightGradient<2, channels>(table);
   table.depthwise = depthwise;
   table.depthwiseSum = depthwiseSum;
   return table;

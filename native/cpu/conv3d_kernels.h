@@ -21,23 +21,10 @@ struct GatherTile {
   int64_t sourceStride;   // floats between the runs of neighbouring voxels of a group
   float* const* outputs;  // [groups]
   int64_t outputStride;   // floats between neighbouring voxels of a group
-  const float* bias;      // [vectors][lanes]
+  const float* bias;      // [vectors][lanes]; null: the sums are added to what the output holds
   int64_t channels;       // output channels to store
 };
 using GatherKernel = void (*)(const GatherTile&);
-
-// Products of source windows with output-gradient channels, summed over rows of voxels: a block of
-// accumulators [channels][vectors][lanes].
-struct WeightGradientTile {
-  const float* const* windows;    // [rows][pieces]: the window pieces of a row's first voxel
-  const float* const* gradients;  // [rows]: the first of the channels, at the row's first voxel
-  int64_t rows;
-  int64_t voxels;          // voxels in a row
-  int64_t windowStride;    // floats between voxels
-  int64_t gradientStride;  // floats between voxels
-  float* sums;             // added to
-};
-using WeightGradientKernel = void (*)(const WeightGradientTile&);
 
 // One row of voxels of a depthwise convolution, or of its input gradient, all channels.
 struct DepthwiseRow {
@@ -63,8 +50,6 @@ struct DepthwiseSum {
 constexpr int kMaxGroups = 8;             // groups of a gather tile
 constexpr int kMaxVectors = 2;            // vectors of output channels in a gather tile
 constexpr int kGroupSizes[] = {1, 2, 4};  // voxels in a group, by index
-constexpr int kMaxGradientChannels = 8;
-constexpr int kMaxWindowVectors = 3;
 
 struct Conv3dKernels {
   int lanes;
@@ -82,11 +67,6 @@ struct Conv3dKernels {
   // dst[i * dstStride + lane] = src[lane * srcStride + i] for i < count, lane < outputs; other lanes zero.
   void (*packTransposed)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
                          int64_t count);
-
-  // [pieces per vector - 1][channels - 1][vectors - 1]: a vector is one piece of `lanes` floats, or two of
-  // half as many. Null beyond maxGradientChannels; two pieces are null where halves do not pay.
-  WeightGradientKernel weightGradient[2][kMaxGradientChannels][kMaxWindowVectors];
-  int maxGradientChannels;
 
   void (*depthwise)(const DepthwiseRow&);
   void (*depthwiseSum)(const float* x, const float* dy, const DepthwiseSum&);

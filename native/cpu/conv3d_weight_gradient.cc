@@ -5,7 +5,7 @@
 #include "../core/thread_pool.h"
 
 namespace voxgrad::cpu {
-WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(conv3dKernels()) {
+WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(weightGradientKernels()) {
   cPerGroup_ = p.C / p.groups;
   kPerGroup_ = p.K / p.groups;
   oneRun_ = p.T == 1 || (p.dilation[2] == 1 && p.groups == 1);
@@ -16,14 +16,14 @@ WeightGradient::WeightGradient(const Conv3dProblem& p) : problem_(p), kernels_(c
   const int64_t lanes = kernels_.lanes;
   const double whole = static_cast<double>(runs * divideUp(run_, lanes) * 2);
   const double halves = static_cast<double>(runs * divideUp(run_, lanes / 2)) * 1.125;
-  piecesPerVector_ = kernels_.weightGradient[1][0][0] && halves < whole ? 2 : 1;
+  piecesPerVector_ = kernels_.sum[1][0][0] && halves < whole ? 2 : 1;
   pieceFloats_ = lanes / piecesPerVector_;
   piecesPerRun_ = divideUp(run_, pieceFloats_);
   pieces_ = runs * piecesPerRun_;
   vectors_ = divideUp(pieces_, piecesPerVector_);
   columnsPerGroup_ = divideUp(vectors_, kMaxWindowVectors);
   columns_ = columnsPerGroup_ * p.groups;
-  channelBlocks_ = divideUp(kPerGroup_, kernels_.maxGradientChannels);
+  channelBlocks_ = divideUp(kPerGroup_, kernels_.maxChannels);
   channelBlock_ = divideUp(kPerGroup_, channelBlocks_);
   channelBlocks_ = divideUp(kPerGroup_, channelBlock_);
 
@@ -124,9 +124,13 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
   WeightGradientTile tile;
   tile.windows = windows;
   tile.gradients = gradients;
-  tile.voxels = p.Q;
+  int64_t* const lengths = threadScratch<int64_t>(static_cast<size_t>(rowsPerChunk_));
+  std::fill_n(lengths, rowsPerChunk_, p.Q);
+  tile.voxels = lengths;
   tile.windowStride = p.stride[2] * p.C;
   tile.gradientStride = p.K;
+  tile.sumStride = vectors * kernels_.lanes;
+  tile.add = true;
 
   const int64_t firstRow = rows_ * slab / slabs_, lastRow = rows_ * (slab + 1) / slabs_;
   for (int64_t chunk = firstRow; chunk < lastRow; chunk += rowsPerChunk_) {
@@ -152,7 +156,7 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
       const int64_t channels = std::min(channelBlock_, kPerGroup_ - firstChannel);
       for (int64_t i = 0; i < tile.rows; ++i) gradients[i] = lines[i] + firstChannel;
       tile.sums = sums + block * tileFloats();
-      kernels_.weightGradient[piecesPerVector_ - 1][channels - 1][vectors - 1](tile);
+      kernels_.sum[piecesPerVector_ - 1][channels - 1][vectors - 1](tile);
     }
   }
 }

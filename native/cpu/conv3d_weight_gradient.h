@@ -37,7 +37,7 @@ class WeightGradient {
   void reduceColumn(int64_t column, const float* sums, float* dw) const;
 
   const Conv3dProblem problem_;
-  const Conv3dKernels& kernels_;
+  const WeightGradientKernels& kernels_;
   int64_t cPerGroup_, kPerGroup_;
   bool oneRun_;                                  // the taps along W read one run of floats
   int64_t run_;                                  // floats in a window run

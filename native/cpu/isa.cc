@@ -6,25 +6,21 @@
 #include "../core/tensor.h"
 
 namespace voxgrad::cpu {
+namespace {
 
-// The tables of one instruction set, each compiled with its flags.
 struct KernelSet {
   const char* name;
-  const Conv3dKernels* conv3d;
-  const WinogradKernels* winograd;
-  const Winograd2dTable* winograd2d;
-  const PeakKernels* peak;
+#define VOXGRAD_TABLE_MEMBER(Type, name) const Type* name;
+  VOXGRAD_KERNEL_TABLES(VOXGRAD_TABLE_MEMBER)
 };
 
-#define VOXGRAD_KERNEL_SET(isa)                                                              \
-  namespace isa {                                                                            \
-  const Conv3dKernels& conv3dKernels();                                                      \
-  const WinogradKernels& winogradKernels();                                                  \
-  const Winograd2dTable& winograd2dTable();                                                  \
-  const PeakKernels& peakKernels();                                                          \
-  static KernelSet kernelSet() {                                                             \
-    return {#isa, &conv3dKernels(), &winogradKernels(), &winograd2dTable(), &peakKernels()}; \
-  }                                                                                          \
+}  // namespace
+
+#define VOXGRAD_TABLE_ADDRESS(Type, name) , &name()
+#define VOXGRAD_KERNEL_SET(isa)                                                                \
+  namespace isa {                                                                              \
+  VOXGRAD_KERNEL_TABLES(VOXGRAD_DECLARE_TABLE)                                                 \
+  static KernelSet kernelSet() { return {#isa VOXGRAD_KERNEL_TABLES(VOXGRAD_TABLE_ADDRESS)}; } \
   }
 
 VOXGRAD_KERNEL_SET(portable)
@@ -33,7 +29,9 @@ VOXGRAD_KERNEL_SET(avx2)
 VOXGRAD_KERNEL_SET(avx512)
 #endif
 
-static KernelSet choose() {
+namespace {
+
+KernelSet choose() {
   const char* asked = std::getenv("VOXGRAD_ISA");
   const std::string wish = asked ? asked : "";
   if (!wish.empty() && wish != "avx512" && wish != "avx2" && wish != "portable") {
@@ -53,15 +51,17 @@ static KernelSet choose() {
   return portable::kernelSet();
 }
 
-static const KernelSet& chosen() {
+const KernelSet& chosen() {
   static const KernelSet set = choose();
   return set;
 }
 
-const Conv3dKernels& conv3dKernels() { return *chosen().conv3d; }
-const WinogradKernels& winogradKernels() { return *chosen().winograd; }
-const Winograd2dTable& winograd2dTable() { return *chosen().winograd2d; }
-const PeakKernels& peakKernels() { return *chosen().peak; }
+}  // namespace
+
+#define VOXGRAD_CHOSEN_TABLE(Type, name) \
+  const Type& name() { return *chosen().name; }
+VOXGRAD_KERNEL_TABLES(VOXGRAD_CHOSEN_TABLE)
+
 const char* isaName() { return chosen().name; }
 
 }  // namespace voxgrad::cpu

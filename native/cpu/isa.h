@@ -2,20 +2,24 @@
 #pragma once
 
 #include "conv3d_kernels.h"
+#include "conv3d_weight_gradient_kernels.h"
 #include "peak_kernels.h"
 #include "winograd2d_kernels.h"
 
+// Every table of kernels that is compiled once per instruction set, and the function that returns it: in the
+// namespace of the instruction set its own, in voxgrad::cpu that of this process.
+#define VOXGRAD_KERNEL_TABLES(table)                                                      \
+  table(Conv3dKernels, conv3dKernels) table(WeightGradientKernels, weightGradientKernels) \
+      table(WinogradKernels, winogradKernels) table(Winograd2dTable, winograd2dTable)     \
+          table(PeakKernels, peakKernels)
+
 namespace voxgrad::cpu {
 
-// The convolution kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL), AVX2 with
-// FMA, or portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown
-// name, throws Error at the first call. Chosen once per process.
-const Conv3dKernels& conv3dKernels();
-const WinogradKernels& winogradKernels();
-const Winograd2dTable& winograd2dTable();
-
-// The measuring loops of that instruction set.
-const PeakKernels& peakKernels();
+// The kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL), AVX2 with FMA, or
+// portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown name,
+// throws Error at the first call. Chosen once per process.
+#define VOXGRAD_DECLARE_TABLE(Type, name) const Type& name();
+VOXGRAD_KERNEL_TABLES(VOXGRAD_DECLARE_TABLE)
 
 // "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();

@@ -269,6 +269,24 @@ test("dilation 6 as in spatial pyramids: most taps read padding", async () => {
   }
 });
 
+test("many channels: products of one tap at a time, over rows of any length and in chunks of channels", async () => {
+  const pad = (padding: Triple) => ({ ...plain, padding });
+  for (const each of [
+    { x: [2, 3, 4, 5, 70], w: [68, 3, 3, 3, 70], geometry: pad(all(1)) },
+    { x: [3, 2, 2, 1, 64], w: [72, 3, 3, 3, 64], geometry: pad(all(1)) },
+    { x: [1, 1, 9, 15, 300], w: [35, 1, 3, 3, 300], geometry: { ...pad([0, 1, 1]), stride: [1, 2, 2] } },
+    { x: [1, 1, 6, 7, 33], w: [290, 1, 3, 3, 33], geometry: { ...pad([0, 0, 2]), stride: [1, 1, 3] } },
+    { x: [1, 1, 13, 14, 66], w: [66, 1, 3, 3, 66], geometry: { ...pad([0, 6, 6]), dilation: [1, 6, 6] } },
+    { x: [1, 1, 3, 23, 64], w: [64, 1, 2, 3, 64], geometry: { ...pad([0, 1, 18]), dilation: [1, 1, 18] } },
+    { x: [2, 1, 4, 9, 144], w: [136, 1, 3, 2, 72], geometry: { ...pad([0, 1, 1]), groups: 2 } },
+  ])
+    await checkConv(each);
+  await checkConv(
+    { x: [1, 3, 4, 7, 64], w: [64, 3, 3, 3, 64], geometry: { ...pad(all(1)), stride: all(2) } },
+    true,
+  );
+});
+
 test("larger volumes, shared out among the threads", async () => {
   await checkConv({ x: [1, 18, 21, 26, 8], w: [8, 3, 3, 3, 8], geometry: { ...plain, padding: all(1) } });
   await checkConv({ x: [1, 26, 22, 30, 3], w: [16, 2, 2, 2, 3], geometry: { ...plain, stride: all(2) } });
