@@ -1,9 +1,10 @@
 import type { Graph } from "../graph/graph.ts";
-import type { Value } from "../graph/value.ts";
+import type { Attributes, Value } from "../graph/value.ts";
 import { packedConv } from "../ops/conv_packed.ts";
 import type { Device } from "../runtime/device.ts";
-import { ask, describe } from "./describe.ts";
+import { ask } from "./describe.ts";
 import { rewrite } from "./rewrite.ts";
+import { lastingStates } from "./schedule.ts";
 
 const convolutions = new Set(["conv3d", "conv3dInputGradient"]);
 
@@ -12,16 +13,28 @@ const convolutions = new Set(["conv3d", "conv3dInputGradient"]);
  * that several convolutions share are then packed once, and those that a plan does not train once for all its runs.
  */
 export function packWeights(graph: Graph, device: Device): Graph {
+  const lasts = lastingStates(graph);
   return rewrite(graph, (node, inputs, copy) =>
-    convolutions.has(node.op) ? packed(node, inputs, device) : copy(),
+    convolutions.has(node.op) ? packed(node, inputs, lasts(node.inputs[1]), device) : copy(),
   );
 }
 
-/** The weights of a `conv3d` or `conv3dInputGradient` as its kernel will read them. */
+/** The weights of a `conv3d` or `conv3dInputGradient` as a kernel reads them that is run often with the same. */
 export const packedWeights = (node: Value, device: Device): Value =>
-  packed(node, node.inputs, device).inputs[1];
+  packed(node, node.inputs, true, device).inputs[1];
 
-function packed(node: Value, inputs: readonly Value[], device: Device): Value {
-  const floats = ask(describe({ node, copy: false }), (step) => device.native.packedWeights(step));
-  return packedConv(node, inputs, floats);
+function packed(node: Value, inputs: readonly Value[], once: boolean, device: Device): Value {
+  const bare = ({ dtype, shape }: Value) => ({ dtype, shape, offset: 0 });
+  const measure = (kernel: string, w: Value, attributes: Attributes) =>
+    ask(
+      {
+        kernel,
+        label: kernel,
+        inputs: [bare(w)],
+        output: { dtype: "f32", shape: [1], offset: 0 },
+        attributes,
+      },
+      (step) => device.native.packedWeights(step),
+    );
+  return packedConv(node, inputs, once, measure);
 }

@@ -57,13 +57,18 @@ export function schedule(graph: Graph): Schedule {
   };
 }
 
-/** Results that are worth keeping and that no update of this plan, and no input, can change. */
-function keptNodes(graph: Graph): Set<Value> {
+/** Tells which nodes are states that the graph reads and never writes. */
+export function lastingStates(graph: Graph): (node: Value) => boolean {
   const written = new Set(graph.assignments.map(({ state }) => state));
-  const lasts = (input: Value) => {
-    const state = graph.stateOf(input);
+  return (node) => {
+    const state = graph.stateOf(node);
     return state !== undefined && !written.has(state);
   };
+}
+
+/** Results that are worth keeping and that no update of this plan, and no input, can change. */
+function keptNodes(graph: Graph): Set<Value> {
+  const lasts = lastingStates(graph);
   return new Set(graph.nodes.filter((node) => opOf(node)?.keep === true && node.inputs.every(lasts)));
 }
 

@@ -1,5 +1,5 @@
 import { ShapeError } from "../errors.ts";
-import { formatType, type Shape, type TensorType, type Value } from "../graph/value.ts";
+import { type Attributes, formatType, type Shape, type TensorType, type Value } from "../graph/value.ts";
 import { expectActivation, expectDType, expectRank } from "./check.ts";
 import { type AddOp, defineOp } from "./define.ts";
 
@@ -14,6 +14,8 @@ type Packed = {
   readonly dilation: readonly number[];
   readonly groups: number;
   readonly inputGradient: boolean;
+  /** Whether the packed weights serve many runs, so that packing them may take its time. */
+  readonly packedOnce: boolean;
 };
 
 type PackedConv = Packed & {
@@ -66,16 +68,25 @@ const packedConvOp: AddOp<PackedConv> = defineOp({
 });
 
 /**
- * The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights
- * of `floats` values.
+ * The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights.
+ * `measure` says how long they are, given the step that will pack them but for its length.
  */
-export function packedConv(node: Value, operands: readonly Value[], floats: number): Value {
+export function packedConv(
+  node: Value,
+  operands: readonly Value[],
+  packedOnce: boolean,
+  measure: (op: string, w: Value, attributes: Attributes) => number,
+): Value {
   const [source, w, ...bias] = operands;
   const { stride, padding, dilation, groups } = node.attributes as Packed;
   const inputGradient = node.op === "conv3dInputGradient";
-  const window = { stride, padding, dilation, groups, inputGradient };
+  const common = { stride, padding, dilation, groups, inputGradient, packedOnce };
   const [x, y]: Shape[] = inputGradient ? [node.shape, source.shape] : [source.shape, node.shape];
-  const packed = packWeightsOp([w], { ...window, input: x.slice(0, 4), output: y.slice(1, 4), floats });
-  const kernel = w.shape.slice(1, 4);
-  return packedConvOp([source, packed, ...bias], { ...window, kernel, shape: node.shape });
+  const packing = { ...common, input: x.slice(0, 4), output: y.slice(1, 4) };
+  const packed = packWeightsOp([w], { ...packing, floats: measure("conv3dPackWeights", w, packing) });
+  return packedConvOp([source, packed, ...bias], {
+    ...common,
+    kernel: w.shape.slice(1, 4),
+    shape: node.shape,
+  });
 }

@@ -12,7 +12,7 @@ export interface Native {
   kernels(): string[];
   /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
   workspace(step: StepSpec): number;
-  /** Length of a convolution's packed weights; throws as `workspace` does. */
+  /** Length of what a step that packs weights yields, whatever its output says; throws as `workspace` does. */
   packedWeights(step: StepSpec): number;
   /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
   algorithm(step: StepSpec): string;

@@ -45,8 +45,8 @@ static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
 
 int64_t packedFloats(const StepSpec& spec) {
   const Step step = bind(spec);
-  step.kernel->prepare(step);
-  return step.kernel->packedFloats ? step.kernel->packedFloats(step) : 0;
+  if (!step.kernel->packedFloats) refuse(step, "packs no weights");
+  return step.kernel->packedFloats(step);
 }
 
 std::string algorithmOf(const StepSpec& spec) {

@@ -47,8 +47,7 @@ struct PlanSpec {
 // Workspace of one step; throws Error when the kernel does not exist or refuses the step.
 size_t workspaceBytes(const StepSpec& spec);
 
-// Floats that the weights of a step take when they are packed beforehand, 0 where its kernel wants them as
-// they are; throws as workspaceBytes does.
+// Length of what a step that packs weights yields, whatever its output says; throws as workspaceBytes does.
 int64_t packedFloats(const StepSpec& spec);
 
 // The algorithm the kernel of a step chose, empty where it knows but one; throws as workspaceBytes does.

@@ -76,8 +76,8 @@ struct Step {
 
 // `prepare` throws Error unless running the step is memory-safe, and returns the bytes of workspace that
 // `run` needs; tensor data is not there yet. Whether the step makes sense was decided before, in TypeScript.
-// For a step that `prepare` accepts: `algorithm`, of kernels that know several, names the one they use;
-// `packedFloats`, of kernels that rearrange their weights, is the size of the rearranged ones.
+// `algorithm`, of kernels that know several, names the one they use for a step that `prepare` accepts;
+// `packedFloats`, of kernels that pack weights, is the length of the result, which `prepare` then expects.
 struct Kernel {
   const char* name;
   size_t (*prepare)(const Step& step);

@@ -93,15 +93,14 @@ static void runConvolution(const Step& step) {
              step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
 }
 
-template <bool inputGradient>
-static int64_t packedFloatsOf(const Step& step) {
-  const auto convolution = makeConvolution(problemOfStep<inputGradient>(step), inputGradient);
-  return static_cast<int64_t>(convolution->packedFloats());
-}
-
 // The same with weights that a step of its own has packed: that step knows the activations, and this one the
 // kernel, by attributes.
 static bool isInputGradient(const Step& step) { return step.attributes.flag("inputGradient"); }
+static bool isPackedOnce(const Step& step) { return step.attributes.flag("packedOnce"); }
+
+static std::unique_ptr<Convolution> convolutionOf(const Step& step, const Conv3dProblem& problem) {
+  return makeConvolution(problem, isInputGradient(step), isPackedOnce(step));
+}
 
 static Conv3dProblem packedProblem(const Step& step) {
   const bool gradient = isInputGradient(step);
@@ -118,14 +117,14 @@ static Conv3dProblem packedProblem(const Step& step) {
 static size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  const auto convolution = makeConvolution(packedProblem(step), isInputGradient(step));
+  const auto convolution = convolutionOf(step, packedProblem(step));
   expectDType(step, step.inputs[1], DType::f32);
   expectCount(step, step.inputs[1], static_cast<int64_t>(convolution->packedFloats()));
   return convolution->workspace();
 }
 
 static void runPacked(const Step& step) {
-  makeConvolution(packedProblem(step), isInputGradient(step))
+  convolutionOf(step, packedProblem(step))
       ->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
 }
 
@@ -152,26 +151,30 @@ static Conv3dProblem packingProblem(const Step& step) {
   return finish(step, problem);
 }
 
-static size_t preparePacking(const Step& step) {
+static int64_t packedFloatsOf(const Step& step) {
   expectInputs(step, 1, 1);
-  const auto convolution = makeConvolution(packingProblem(step), isInputGradient(step));
+  return static_cast<int64_t>(convolutionOf(step, packingProblem(step))->packedFloats());
+}
+
+static size_t preparePacking(const Step& step) {
+  const int64_t floats = packedFloatsOf(step);
   expectDType(step, step.output, DType::f32);
-  expectCount(step, step.output, static_cast<int64_t>(convolution->packedFloats()));
+  expectCount(step, step.output, floats);
   return 0;
 }
 
 static void runPacking(const Step& step) {
-  makeConvolution(packingProblem(step), isInputGradient(step))->pack(step.inputs[0].f32(), step.output.f32());
+  convolutionOf(step, packingProblem(step))->pack(step.inputs[0].f32(), step.output.f32());
 }
 
 static size_t prepareWeightGradient(const Step& step) {
   expectInputs(step, 2, 2);
-  return conv3dWeightGradientWorkspace(weightGradientProblem(step));
+  return makeWeightGradient(weightGradientProblem(step))->workspace();
 }
 
 static void runWeightGradient(const Step& step) {
-  conv3dWeightGradient(weightGradientProblem(step), step.inputs[0].f32(), step.inputs[1].f32(),
-                       step.output.f32(), step.workspace);
+  makeWeightGradient(weightGradientProblem(step))
+      ->run(step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
 }
 
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
@@ -181,16 +184,16 @@ static const char* algorithmOf(const Step& step) {
 
 static const char* packedAlgorithmOf(const Step& step) {
   const ConvPass pass = isInputGradient(step) ? ConvPass::inputGradient : ConvPass::forward;
-  return algorithmName(packedProblem(step), pass);
+  return algorithmName(packedProblem(step), pass, isPackedOnce(step));
 }
 
 const KernelTable convKernels = {
     {"conv3d", prepareConvolution<false>, runConvolution<false>,
-     algorithmOf<forwardProblem, ConvPass::forward>, packedFloatsOf<false>},
+     algorithmOf<forwardProblem, ConvPass::forward>},
     {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
-     algorithmOf<inputGradientProblem, ConvPass::inputGradient>, packedFloatsOf<true>},
+     algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
     {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf},
-    {"conv3dPackWeights", preparePacking, runPacking},
+    {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
     {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
      algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
 };

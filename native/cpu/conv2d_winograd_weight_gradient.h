@@ -6,16 +6,17 @@
 #pragma once
 
 #include "conv2d_winograd_tiles.h"
+#include "convolution.h"
 
 namespace voxgrad::cpu {
 
-class Winograd2dWeightGradient {
+class Winograd2dWeightGradient final : public ConvolutionWeightGradient {
  public:
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
   Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
 
-  size_t workspace() const;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const;
+  size_t workspace() const override;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   // Few channels: a task transforms the tiles of a slab, block by block, and sums all frequencies. Many

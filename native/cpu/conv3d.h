@@ -15,17 +15,17 @@
 namespace voxgrad::cpu {
 
 // Forward: y = conv(x, w) + bias, bias [K]. Input gradient: dx = the transpose of conv applied to dy, + bias
-// [C]; with a bias this is the forward pass of a transposed convolution.
-std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient);
+// [C]; with a bias this is the forward pass of a transposed convolution. `packedOnce` says that the packed
+// weights serve many runs, so that packing them may take its time.
+std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
+                                             bool packedOnce = false);
 
 // A convolution that packs its weights for this one call, in its workspace.
 size_t packAndRunWorkspace(const Convolution& convolution);
 void packAndRun(const Convolution& convolution, const float* source, const float* w, const float* bias,
                 float* output, void* workspace);
 
-// dw[k, r, s, t, c] = sum over voxels of x * dy; overwrites dw.
-size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem);
-void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                          void* workspace);
+// dw[k, r, s, t, c] = sum over voxels of x * dy.
+std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProblem& problem);
 
 }  // namespace voxgrad::cpu

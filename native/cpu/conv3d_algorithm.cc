@@ -53,8 +53,9 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
 // The same unit; the constants were fitted to times measured with AVX-512 and AVX2 (see the native test's
 // --compare): products run a fifth below the direct kernels' rate, transforms of tiles move data through the
 // second-level cache, those of filters through memory.
-double winogradCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
-  constexpr double kProduct = 1.2, kSource = 600, kOutput = 350, kFilter = 190;
+double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  constexpr double kProduct = 1.2, kSource = 600, kOutput = 350;
+  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 290;
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
   const bool gradient = pass == ConvPass::inputGradient;
@@ -63,30 +64,31 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const double sources = std::ceil(static_cast<double>(reduced) / lanes);
   const double tile =
       kProduct * 64 * static_cast<double>(reduced) * vectors + kSource * sources + kOutput * vectors;
-  return static_cast<double>(tiles.count(p.N)) * tile + kFilter * static_cast<double>(p.C * p.K);
+  return static_cast<double>(tiles.count(p.N)) * tile + filter * static_cast<double>(p.C * p.K);
 }
 
 }  // namespace
 
-ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass) {
+ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
   const bool flat = winograd2dFits(problem);
   if (!flat && !winogradFits(problem)) return ConvAlgorithm::direct;
   // Where it is close the direct kernels win: they need less memory.
   constexpr double kMargin = 1.1;
   const double lanes = winogradKernels().lanes;
-  const double winograd = flat ? planWinograd2d(problem, pass).cost : winogradCost(problem, pass, lanes);
+  const double winograd =
+      flat ? planWinograd2d(problem, pass).cost : winogradCost(problem, pass, packedOnce, lanes);
   const bool faster = kMargin * winograd < directCost(problem, pass, lanes);
   return faster ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
-ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass) {
-  if (wish().empty()) return modelledAlgorithm(problem, pass);
+ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
+  if (wish().empty()) return modelledAlgorithm(problem, pass, packedOnce);
   const bool fits = winograd2dFits(problem) || winogradFits(problem);
   return wish() == "winograd" && fits ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
 }
 
-const char* algorithmName(const Conv3dProblem& problem, ConvPass pass) {
-  if (chooseAlgorithm(problem, pass) == ConvAlgorithm::direct) return "direct";
+const char* algorithmName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
+  if (chooseAlgorithm(problem, pass, packedOnce) == ConvAlgorithm::direct) return "direct";
   if (!winograd2dFits(problem)) return "winograd F(2x2x2,3x3x3)";
   return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
 }

@@ -26,16 +26,8 @@ Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
 }
 
 // Whatever Winograd cannot do, or would do slower, the direct kernels do.
-bool takesWinograd(const Conv3dProblem& problem, ConvPass pass) {
-  return winogradFits(problem) && chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
-}
-
-bool takesWinograd2d(const Conv3dProblem& problem, ConvPass pass) {
-  return winograd2dFits(problem) && chooseAlgorithm(problem, pass) == ConvAlgorithm::winograd;
-}
-
-Winograd2dWeightGradient winograd2dWeightGradient(const Conv3dProblem& problem) {
-  return {problem, planWinograd2d(problem, ConvPass::weightGradient).outputs};
+bool takesWinograd(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false) {
+  return chooseAlgorithm(problem, pass, packedOnce) == ConvAlgorithm::winograd;
 }
 
 size_t packedBytes(const Convolution& convolution) {
@@ -44,11 +36,13 @@ size_t packedBytes(const Convolution& convolution) {
 
 }  // namespace
 
-std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient) {
+std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
+                                             bool packedOnce) {
   const ConvPass pass = inputGradient ? ConvPass::inputGradient : ConvPass::forward;
-  if (takesWinograd2d(problem, pass))
+  if (takesWinograd(problem, pass, packedOnce)) {
+    if (winogradFits(problem)) return std::make_unique<Winograd>(problem, inputGradient);
     return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
-  if (takesWinograd(problem, pass)) return std::make_unique<Winograd>(problem, inputGradient);
+  }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
   return std::make_unique<Gather>(foldBlocks(problem), inputGradient, inputGradient ? problem.C : problem.K);
 }
@@ -64,26 +58,16 @@ void packAndRun(const Convolution& convolution, const float* source, const float
   convolution.run(source, packed, bias, output, static_cast<char*>(workspace) + packedBytes(convolution));
 }
 
-size_t conv3dWeightGradientWorkspace(const Conv3dProblem& problem) {
-  if (takesWinograd2d(problem, ConvPass::weightGradient))
-    return winograd2dWeightGradient(problem).workspace();
-  if (takesWinograd(problem, ConvPass::weightGradient)) return WinogradWeightGradient(problem).workspace();
-  if (isDepthwise(problem)) return 0;
+std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProblem& problem) {
+  constexpr ConvPass pass = ConvPass::weightGradient;
+  if (takesWinograd(problem, pass)) {
+    if (winogradFits(problem)) return std::make_unique<WinogradWeightGradient>(problem);
+    return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
+  }
+  if (isDepthwise(problem)) return std::make_unique<DepthwiseWeightGradient>(problem);
   const Conv3dProblem folded = foldBlocks(problem);
-  return TapWeightGradient::pays(folded) ? TapWeightGradient(folded).workspace()
-                                         : WeightGradient(folded).workspace();
-}
-
-void conv3dWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                          void* workspace) {
-  if (takesWinograd2d(problem, ConvPass::weightGradient))
-    return winograd2dWeightGradient(problem).run(x, dy, dw, workspace);
-  if (takesWinograd(problem, ConvPass::weightGradient))
-    return WinogradWeightGradient(problem).run(x, dy, dw, workspace);
-  if (isDepthwise(problem)) return depthwiseWeightGradient(problem, x, dy, dw);
-  const Conv3dProblem folded = foldBlocks(problem);
-  if (TapWeightGradient::pays(folded)) return TapWeightGradient(folded).run(x, dy, dw, workspace);
-  WeightGradient(folded).run(x, dy, dw, workspace);
+  if (TapWeightGradient::pays(folded)) return std::make_unique<TapWeightGradient>(folded);
+  return std::make_unique<WeightGradient>(folded);
 }
 
 }  // namespace voxgrad::cpu

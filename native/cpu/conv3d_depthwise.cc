@@ -73,7 +73,8 @@ void Depthwise::run(const float* source, const float* packed, const float* bias,
   });
 }
 
-void depthwiseWeightGradient(const Conv3dProblem& p, const float* x, const float* dy, float* dw) {
+void DepthwiseWeightGradient::run(const float* x, const float* dy, float* dw, void*) const {
+  const Conv3dProblem& p = problem_;
   const Conv3dKernels& kernels = conv3dKernels();
   constexpr int64_t kMaxLanes = 16;
   const int64_t taps = p.taps(), lanes = kernels.lanes;

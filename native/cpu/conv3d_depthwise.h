@@ -25,7 +25,15 @@ class Depthwise final : public Convolution {
   const bool inputGradient_;
 };
 
-// Same contract as conv3dWeightGradient, without a workspace.
-void depthwiseWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw);
+class DepthwiseWeightGradient final : public ConvolutionWeightGradient {
+ public:
+  explicit DepthwiseWeightGradient(const Conv3dProblem& problem) : problem_(problem) {}
+
+  size_t workspace() const override { return 0; }
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
+
+ private:
+  const Conv3dProblem problem_;
+};
 
 }  // namespace voxgrad::cpu

@@ -7,16 +7,17 @@
 #pragma once
 
 #include "conv3d_geometry.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
 
-class WeightGradient {
+class WeightGradient final : public ConvolutionWeightGradient {
  public:
   explicit WeightGradient(const Conv3dProblem& problem);
 
-  size_t workspace() const;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const;
+  size_t workspace() const override;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   // A window piece: up to pieceFloats_ floats of the run that starts at voxel offset `offset` for row tap

@@ -9,19 +9,20 @@
 #pragma once
 
 #include "conv3d_geometry.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
 
-class TapWeightGradient {
+class TapWeightGradient final : public ConvolutionWeightGradient {
  public:
   explicit TapWeightGradient(const Conv3dProblem& problem);
 
   // True where this is faster than WeightGradient.
   static bool pays(const Conv3dProblem& problem);
 
-  size_t workspace() const;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const;
+  size_t workspace() const override;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   struct Part {

@@ -6,17 +6,18 @@
 #pragma once
 
 #include "conv3d_winograd_tiles.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
 
-class WinogradWeightGradient {
+class WinogradWeightGradient final : public ConvolutionWeightGradient {
  public:
   // winogradFits(problem).
   explicit WinogradWeightGradient(const Conv3dProblem& problem);
 
-  size_t workspace() const;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const;
+  size_t workspace() const override;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   struct Room;

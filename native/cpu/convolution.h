@@ -1,11 +1,11 @@
-// A forward pass or an input gradient on the CPU, however it is computed. Weights are packed for it once and
-// serve until they change.
+// The passes of a convolution on the CPU as their users see them.
 #pragma once
 
 #include <cstddef>
 
 namespace voxgrad::cpu {
 
+// A forward pass or an input gradient. Weights are packed for it once and serve until they change.
 class Convolution {
  public:
   virtual ~Convolution() = default;
@@ -18,6 +18,16 @@ class Convolution {
   // `bias` may be null.
   virtual void run(const float* source, const float* packed, const float* bias, float* output,
                    void* workspace) const = 0;
+};
+
+// A weight gradient, however it is computed.
+class ConvolutionWeightGradient {
+ public:
+  virtual ~ConvolutionWeightGradient() = default;
+
+  virtual size_t workspace() const = 0;
+  // Overwrites dw.
+  virtual void run(const float* x, const float* dy, float* dw, void* workspace) const = 0;
 };
 
 }  // namespace voxgrad::cpu

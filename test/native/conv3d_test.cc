@@ -114,14 +114,14 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
 }
 
 size_t workspaceOf(const Conv3dProblem& p, Pass pass) {
-  if (pass == Pass::weightGradient) return voxgrad::cpu::conv3dWeightGradientWorkspace(p);
+  if (pass == Pass::weightGradient) return voxgrad::cpu::makeWeightGradient(p)->workspace();
   return packAndRunWorkspace(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient));
 }
 
 void runPass(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
              void* workspace) {
   if (pass == Pass::weightGradient)
-    voxgrad::cpu::conv3dWeightGradient(p, a, b, out, workspace);
+    voxgrad::cpu::makeWeightGradient(p)->run(a, b, out, workspace);
   else
     packAndRun(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient), a, b, bias, out, workspace);
 }
@@ -442,7 +442,7 @@ void compare(const char* filter) {
       for (auto& each : times) std::sort(each.begin(), each.end());
       const double direct = times[0][7] * 1e3, winograd = times[1][7] * 1e3;
       std::printf("  %8.3f %8.3f %5.2f %-8s", direct, winograd, direct / winograd,
-                  voxgrad::cpu::nameOf(voxgrad::cpu::modelledAlgorithm(p, pass)));
+                  voxgrad::cpu::modelledAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd ? "winograd" : "direct");
     }
     std::printf("\n");
   }

@@ -78,7 +78,7 @@ for (const [name, extents, weights, convolve] of cases)
 test("packed weights of another size are refused by the device", async () => {
   const trace = (g: Graph) => {
     const node = conv3d(g.input("x", [1, 4, 4, 4, 2]), g.input("w", [2, 3, 3, 3, 2]), { padding: 1 });
-    return { y: packedConv(node, node.inputs, 7) };
+    return { y: packedConv(node, node.inputs, true, () => 7) };
   };
   const refusal = await compile(trace).then(() => "compiled", String);
   assert.match(refusal, /conv3dPackWeights #\d+: .*7/);
