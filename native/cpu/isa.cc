@@ -12,15 +12,19 @@ struct KernelSet {
   const char* name;
   const Conv3dKernels* conv3d;
   const WinogradKernels* winograd;
+  const DenseKernels* dense;
   const PeakKernels* peak;
 };
 
-#define VOXGRAD_KERNEL_SET(isa)                                                                         \
-  namespace isa {                                                                                       \
-  const Conv3dKernels& conv3dKernels();                                                                 \
-  const WinogradKernels& winogradKernels();                                                             \
-  const PeakKernels& peakKernels();                                                                     \
-  static KernelSet kernelSet() { return {#isa, &conv3dKernels(), &winogradKernels(), &peakKernels()}; } \
+#define VOXGRAD_KERNEL_SET(isa)                                                           \
+  namespace isa {                                                                         \
+  const Conv3dKernels& conv3dKernels();                                                   \
+  const WinogradKernels& winogradKernels();                                               \
+  const DenseKernels& denseKernels();                                                     \
+  const PeakKernels& peakKernels();                                                       \
+  static KernelSet kernelSet() {                                                          \
+    return {#isa, &conv3dKernels(), &winogradKernels(), &denseKernels(), &peakKernels()}; \
+  }                                                                                       \
   }
 
 VOXGRAD_KERNEL_SET(portable)
@@ -56,6 +60,7 @@ static const KernelSet& chosen() {
 
 const Conv3dKernels& conv3dKernels() { return *chosen().conv3d; }
 const WinogradKernels& winogradKernels() { return *chosen().winograd; }
+const DenseKernels& denseKernels() { return *chosen().dense; }
 const PeakKernels& peakKernels() { return *chosen().peak; }
 const char* isaName() { return chosen().name; }
 

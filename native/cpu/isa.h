@@ -2,6 +2,7 @@
 #pragma once
 
 #include "conv3d_kernels.h"
+#include "dense_kernels.h"
 #include "peak_kernels.h"
 #include "winograd_kernels.h"
 
@@ -12,6 +13,7 @@ namespace voxgrad::cpu {
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
 const WinogradKernels& winogradKernels();
+const DenseKernels& denseKernels();
 
 // The measuring loops of that instruction set.
 const PeakKernels& peakKernels();
