@@ -2,8 +2,12 @@
 #include "conv2d_winograd_model.h"
 #include "conv2d_winograd_weight_gradient.h"
 #include "conv3d.h"
+#include "conv3d_algorithm.h"
+#include "conv3d_dense.h"
+#include "conv3d_dense_weight_gradient.h"
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
+#include "conv3d_stem.h"
 #include "conv3d_weight_gradient.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -11,19 +15,6 @@
 
 namespace voxgrad::cpu {
 namespace {
-
-// Kernels as wide as their stride, without padding, cut rows into blocks that do not overlap: the T voxels of
-// a block are then the channels of one voxel, and a dense kernel of one tap along W meets it. The buffers
-// stay as they are. This is the 2x2x2 up- and down-sampling of V-Net.
-Conv3dProblem foldBlocks(const Conv3dProblem& problem) {
-  Conv3dProblem p = problem;
-  const bool blocks = p.T > 1 && p.groups == 1 && p.stride[2] == p.T && p.dilation[2] == 1 && p.pad[2] == 0;
-  if (!blocks || p.W != p.Q * p.T) return p;
-  p.C *= p.T;
-  p.W = p.Q;
-  p.T = p.stride[2] = 1;
-  return p;
-}
 
 // Whatever Winograd cannot do, or would do slower, the direct kernels do.
 bool takesWinograd(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false) {
@@ -44,7 +35,9 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
   }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
-  return std::make_unique<Gather>(foldBlocks(problem), inputGradient, inputGradient ? problem.C : problem.K);
+  if (isBlockwise(problem) || (isStem(problem) && !inputGradient))
+    return std::make_unique<Dense>(problem, inputGradient);
+  return std::make_unique<Gather>(problem, inputGradient, inputGradient ? problem.C : problem.K);
 }
 
 size_t packAndRunWorkspace(const Convolution& convolution) {
@@ -65,9 +58,10 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
     return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
   }
   if (isDepthwise(problem)) return std::make_unique<DepthwiseWeightGradient>(problem);
-  const Conv3dProblem folded = foldBlocks(problem);
-  if (TapWeightGradient::pays(folded)) return std::make_unique<TapWeightGradient>(folded);
-  return std::make_unique<WeightGradient>(folded);
+  if (isBlockwise(problem)) return std::make_unique<DenseWeightGradient>(problem);
+  if (isStem(problem)) return std::make_unique<StemWeightGradient>(problem);
+  if (TapWeightGradient::pays(problem)) return std::make_unique<TapWeightGradient>(problem);
+  return std::make_unique<WeightGradient>(problem);
 }
 
 }  // namespace voxgrad::cpu

@@ -3,6 +3,7 @@
 
 #include "conv3d_kernels.h"
 #include "conv3d_weight_gradient_kernels.h"
+#include "dense_kernels.h"
 #include "peak_kernels.h"
 #include "winograd2d_kernels.h"
 
@@ -11,7 +12,7 @@
 #define VOXGRAD_KERNEL_TABLES(table)                                                      \
   table(Conv3dKernels, conv3dKernels) table(WeightGradientKernels, weightGradientKernels) \
       table(WinogradKernels, winogradKernels) table(Winograd2dTable, winograd2dTable)     \
-          table(PeakKernels, peakKernels)
+          table(DenseKernels, denseKernels) table(PeakKernels, peakKernels)
 
 namespace voxgrad::cpu {
 

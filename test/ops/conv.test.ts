@@ -297,6 +297,41 @@ test("larger volumes, shared out among the threads", async () => {
   await checkConv({ x: [2, 1, 65, 70, 5], w: [9, 1, 3, 3, 5], geometry: { ...plain, padding: [0, 1, 1] } });
 });
 
+test("blocks that do not overlap, pointwise kernels and stems, with channels and extents that fill no vector", async () => {
+  const of = (x: Shape, filters: number, kernel: Triple, stride: Triple, padding: Triple = all(0)): Case => ({
+    x,
+    w: [filters, ...kernel, x[4]],
+    geometry: { ...plain, stride, padding },
+  });
+  const cases = [
+    ...[1, 3, 5, 17].flatMap((channels) => [
+      of([1, 4, 6, 8, channels], 33, all(2), all(2)),
+      of([2, 5, 7, 11, channels], 17, all(2), all(2)),
+      of([2, 3, 5, 9, channels], 40, all(1), all(1)),
+      of([1, 5, 4, 13, 40], channels, all(1), [2, 1, 3]),
+    ]),
+    // Taps that leave gaps, voxels behind the last block, several slabs of voxels.
+    of([1, 5, 4, 19, 16], 50, [2, 1, 3], [3, 2, 4]),
+    of([2, 16, 17, 18, 16], 16, all(2), all(2)),
+    of([1, 12, 14, 13, 20], 13, all(1), all(1)),
+    // Lines of neighbours, and runs that are cut for want of registers.
+    of([2, 6, 5, 24, 1], 24, all(3), all(1), all(1)),
+    of([1, 9, 8, 16, 1], 35, all(7), all(1), all(3)),
+    of([1, 5, 9, 15, 3], 16, [3, 1, 7], [1, 2, 1], [0, 2, 3]),
+    of([1, 4, 9, 22, 4], 19, [1, 3, 9], [2, 1, 2], [1, 0, 4]),
+    of([1, 1, 33, 35, 2], 16, [1, 5, 5], [1, 2, 2], [0, 2, 2]),
+  ];
+  for (const each of cases) {
+    await checkConv(each);
+    await checkConv(each, true);
+  }
+  await checkConv({
+    x: [1, 9, 8, 12, 1],
+    w: [16, 3, 3, 3, 1],
+    geometry: { ...plain, padding: [2, 3, 1], dilation: [2, 3, 1] },
+  });
+});
+
 test("what does not fit is refused with the shapes and the expectation", () => {
   const graph = new Graph();
   const x = graph.input("x", [1, 4, 4, 4, 6]);

@@ -1,0 +1,217 @@
+#include "conv3d_dense.h"
+
+#include "../core/thread_pool.h"
+
+namespace voxgrad::cpu {
+namespace {
+
+// A row of voxels that is shorter than this is not worth a tile of its own.
+constexpr int64_t kLeastVoxels = 4;
+
+bool isPointwise(const Conv3dProblem& p) {
+  return p.taps() == 1 && p.Z == p.D && p.P == p.H && p.Q == p.W && p.stride[0] == 1 && p.stride[1] == 1 &&
+         p.stride[2] == 1;
+}
+
+}  // namespace
+
+Conv3dProblem joinVoxels(Conv3dProblem p) {
+  if (!isPointwise(p)) return p;
+  p.W = p.Q = p.N * p.D * p.H * p.W;
+  p.N = p.D = p.H = p.Z = p.P = 1;
+  return p;
+}
+
+bool isBlockwise(const Conv3dProblem& p) {
+  const int64_t x[3] = {p.D, p.H, p.W}, kernel[3] = {p.R, p.S, p.T}, y[3] = {p.Z, p.P, p.Q};
+  for (int a = 0; a < 3; ++a) {
+    const bool apart = kernel[a] == 1 || (kernel[a] <= p.stride[a] && p.dilation[a] == 1);
+    if (!apart || p.pad[a] != 0 || (y[a] - 1) * p.stride[a] + kernel[a] > x[a]) return false;
+  }
+  return p.groups == 1 && joinVoxels(p).Q >= kLeastVoxels;
+}
+
+Dense::Dense(const Conv3dProblem& problem, bool inputGradient)
+    : problem_(joinVoxels(problem)),
+      x_(problem_),
+      kernels_(denseKernels()),
+      inputGradient_(inputGradient),
+      copies_(!isBlockwise(problem)) {
+  const Conv3dProblem& p = problem_;
+  rows_ = p.N * p.Z * p.P;
+  voxels_ = p.Q;
+  const int64_t window = p.stride[2] * p.C, run = p.T * p.C;
+  sourceStride_ = inputGradient ? p.K : window;
+  outputStride_ = inputGradient ? window : p.K;
+  segments_ = inputGradient ? 1 : p.R * p.S;
+  steps_ = inputGradient ? p.K : run;
+  outputs_ = inputGradient ? p.R * p.S : 1;
+  outputFloats_ = inputGradient ? run : p.K;
+  vectors_ = divideUp(outputFloats_, kernels_.lanes);
+  columns_ = divideUp(vectors_, kMaxDenseVectors);
+  inLines_ = sourceStride_ == 1 && voxels_ % kernels_.groupVoxels == 0;
+  covers_ = !inputGradient || (p.D == p.Z * p.R && p.H == p.P * p.S && p.W == p.Q * p.T);
+}
+
+size_t Dense::packedFloats() const {
+  return static_cast<size_t>(outputs_ * vectors_ * segments_ * steps_ * kernels_.lanes);
+}
+
+// Layout [outputs][columns][segments][steps][vectors of the column][lanes].
+void Dense::pack(const float* w, float* packed) const {
+  const int64_t lanes = kernels_.lanes, reduced = segments_ * steps_;
+  const int64_t filter = problem_.taps() * problem_.C;
+  parallelFor(outputs_ * columns_, [&](int64_t task) {
+    const int64_t output = task / columns_, first = task % columns_ * kMaxDenseVectors;
+    const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - first);
+    float* const to = packed + (output * vectors_ + first) * reduced * lanes;
+    for (int64_t v = 0; v < vectors; ++v) {
+      const int64_t channel = (first + v) * lanes, count = std::min(lanes, outputFloats_ - channel);
+      if (!inputGradient_) {
+        conv3dKernels().packTransposed(to + v * lanes, vectors * lanes, w + channel * filter, filter, count,
+                                       reduced);
+        continue;
+      }
+      for (int64_t k = 0; k < reduced; ++k) {
+        float* const column = to + (k * vectors + v) * lanes;
+        std::copy_n(w + k * filter + output * outputFloats_ + channel, count, column);
+        std::fill(column + count, column + lanes, 0.0f);
+      }
+    }
+  });
+}
+
+size_t Dense::workspace() const {
+  WorkspaceCursor cursor(nullptr);
+  cursor.floats(vectors_ * kernels_.lanes);
+  if (copies_) cursor.floats(x_.floats());
+  return cursor.used();
+}
+
+// Blocks of voxels that one task takes through all columns: their source stays in the second-level cache, the
+// weights of a column in the first.
+struct Dense::Blocks {
+  int64_t groupsPerRow, groups, groupsPerBlock, count;
+};
+
+Dense::Blocks Dense::cut() const {
+  constexpr int64_t kSourceFloats = 32768, kLeastTiles = 4;
+  Blocks blocks;
+  blocks.groupsPerRow = divideUp(voxels_, kernels_.groupVoxels);
+  blocks.groups = rows_ * blocks.groupsPerRow;
+  const int64_t tile = kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
+  const int64_t groupFloats = segments_ * steps_ * kernels_.groupVoxels;
+  const int64_t tiles = std::max(kLeastTiles, kSourceFloats / (groupFloats * tile));
+  blocks.groupsPerBlock = tile * std::min(tiles, divideUp(blocks.groups, tile * 64));
+  // Voxels between the runs are filled row by row, by the task that has the row; a line is cut as a whole.
+  if (!covers_ || inLines_)
+    blocks.groupsPerBlock = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow) * blocks.groupsPerRow;
+  blocks.count = divideUp(blocks.groups, blocks.groupsPerBlock);
+  return blocks;
+}
+
+void Dense::run(const float* source, const float* packed, const float* bias, float* output,
+                void* workspace) const {
+  WorkspaceCursor cursor(workspace);
+  float* const paddedBias = cursor.floats(vectors_ * kernels_.lanes);
+  const int64_t channels = inputGradient_ ? problem_.C : problem_.K;
+  for (int64_t i = 0; i < vectors_ * kernels_.lanes; ++i) {
+    paddedBias[i] = bias && i < outputFloats_ ? bias[i % channels] : 0.0f;
+  }
+  if (copies_) {
+    float* const padded = cursor.floats(x_.floats());
+    x_.fill(source, padded);
+    source = padded;
+  }
+  const Blocks blocks = cut();
+  const int64_t columns = outputs_ * columns_;
+  const int64_t columnTasks = covers_ && blocks.count < 32 ? columns : 1;
+  parallelFor(blocks.count * columnTasks, [&](int64_t task) {
+    const int64_t block = task / columnTasks, column = task % columnTasks;
+    runBlock(source, packed, paddedBias, output, blocks, block, column,
+             columnTasks > 1 ? column + 1 : columns);
+  });
+}
+
+// Source and output of the row-th row of y.
+Dense::Place Dense::placeRow(int64_t row) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t n = row / (p.Z * p.P), z = row / p.P % p.Z, q = row % p.P;
+  const int64_t x = n * x_.sample() + z * x_.step(0) + q * x_.step(1);
+  const int64_t y = row * p.Q * p.K;
+  return inputGradient_ ? Place{y, x} : Place{x, y};
+}
+
+// The bias, or zero, for all voxels of dx that the row-th row of y answers for: those up to the next row.
+void Dense::fillRow(int64_t row, const float* bias, float* output) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t n = row / (p.Z * p.P), z = row / p.P % p.Z, q = row % p.P;
+  const int64_t endD = z + 1 == p.Z ? p.D : (z + 1) * p.stride[0];
+  const int64_t firstH = q * p.stride[1], endH = q + 1 == p.P ? p.H : (q + 1) * p.stride[1];
+  for (int64_t d = z * p.stride[0]; d < endD; ++d) {
+    float* to = output + ((n * p.D + d) * p.H + firstH) * p.W * p.C;
+    for (int64_t i = 0; i < (endH - firstH) * p.W; ++i) to = std::copy_n(bias, p.C, to);
+  }
+}
+
+void Dense::runBlock(const float* source, const float* packed, const float* bias, float* output,
+                     const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t lanes = kernels_.lanes;
+  const int64_t first = block * blocks.groupsPerBlock;
+  const int64_t groups = std::min(blocks.groups, first + blocks.groupsPerBlock) - first;
+  Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
+  for (int64_t g = 0; g < groups;) {
+    const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
+    const Place start = placeRow(row);
+    if (!covers_) fillRow(row, bias, output);
+    const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
+    for (int64_t i = inRow; i < inRow + count; ++i) {
+      // The last group overlaps its neighbour where groups do not divide the row.
+      const int64_t voxel = std::min(i * kernels_.groupVoxels, voxels_ - kernels_.groupVoxels);
+      places[g++] = {start.source + voxel * sourceStride_, start.output + voxel * outputStride_};
+    }
+  }
+  int64_t* const jumps = threadScratch<int64_t>(static_cast<size_t>(segments_));
+  for (int64_t i = 0; i < segments_; ++i) {
+    const bool rowEnds = (i + 1) % p.S == 0;
+    jumps[i] = (rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_;
+  }
+  const float* sources[kMaxDenseGroups];
+  float* outputs[kMaxDenseGroups];
+  DenseTile tile;
+  tile.sources = sources;
+  tile.jumps = jumps;
+  tile.segments = segments_;
+  tile.steps = steps_;
+  tile.sourceStride = sourceStride_;
+  tile.outputs = outputs;
+  tile.outputStride = outputStride_;
+  for (int64_t column = firstColumn; column < endColumn; ++column) {
+    const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
+    const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
+    const int64_t mostGroups = kernels_.maxGroups[vectors - 1];
+    const int64_t at = outputs_ > 1 ? segment / p.S * x_.tapStep(0) + segment % p.S * x_.tapStep(1) : 0;
+    tile.ahead = mostGroups * kernels_.groupVoxels * sourceStride_;
+    tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
+    tile.bias = bias + firstVector * lanes;
+    tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
+    const DenseKernel* const kernels = inLines_ ? kernels_.line[vectors - 1] : kernels_.tile[vectors - 1];
+    // Tiles of one line are cut evenly; others run on over the ends of rows.
+    const int64_t unit = inLines_ ? blocks.groupsPerRow : groups;
+    const int64_t tiles = divideUp(unit, mostGroups);
+    for (int64_t t = 0, g = 0; g < groups; ++t) {
+      const int64_t end =
+          inLines_ ? t / tiles * unit + (t % tiles + 1) * unit / tiles : std::min(groups, g + mostGroups);
+      const int64_t used = end - g;
+      for (int64_t i = 0; i < used; ++i) {
+        sources[i] = source + places[g + i].source;
+        outputs[i] = output + places[g + i].output + at + firstVector * lanes;
+      }
+      kernels[used - 1](tile);
+      g = end;
+    }
+  }
+}
+
+}  // namespace voxgrad::cpu

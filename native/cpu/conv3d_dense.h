@@ -1,0 +1,58 @@
+// Convolutions whose taps need no bounds checks, as matrix products: kernels as wide as their stride without
+// padding (the 2x2x2 up- and down-sampling of V-Net), pointwise kernels of any stride, and stems, whose few
+// input channels are copied with zeros around them.
+#pragma once
+
+#include "conv3d_stem.h"
+#include "convolution.h"
+
+namespace voxgrad::cpu {
+
+// True when no two output voxels read the same voxel of x and none reads padding.
+bool isBlockwise(const Conv3dProblem& problem);
+
+// The same convolution with all voxels in one row where it is pointwise with stride 1, else the problem
+// itself.
+Conv3dProblem joinVoxels(Conv3dProblem problem);
+
+// The forward pass of a stem, or of a blockwise problem, or the input gradient of a blockwise problem.
+class Dense final : public Convolution {
+ public:
+  Dense(const Conv3dProblem& problem, bool inputGradient);
+
+  // Weights as run() wants them: they change once per optimizer step.
+  size_t packedFloats() const override;
+  void pack(const float* w, float* packed) const override;
+
+  size_t workspace() const override;
+  // bias [channels of output] may be null.
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
+
+ private:
+  struct Place {
+    int64_t source, output;  // floats from the start of the tensor
+  };
+  struct Blocks;
+
+  Place placeRow(int64_t row) const;
+  void fillRow(int64_t row, const float* bias, float* output) const;
+  void runBlock(const float* source, const float* packed, const float* bias, float* output,
+                const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const;
+  Blocks cut() const;
+
+  Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row
+  const PaddedSource x_;
+  const DenseKernels& kernels_;
+  const bool inputGradient_;
+  const bool copies_;      // x, with zeros around it
+  int64_t rows_, voxels_;  // rows of y, and voxels in each
+  int64_t sourceStride_, outputStride_;
+  int64_t segments_, steps_;        // runs of the source that a voxel meets, and floats in each
+  int64_t outputs_, outputFloats_;  // runs of the output that a voxel yields, and floats in each
+  int64_t vectors_, columns_;       // of one run of the output; a column is up to kMaxDenseVectors vectors
+  bool inLines_;                    // the voxels of a tile are neighbours, one source float apart
+  bool covers_;                     // every voxel of the output belongs to some run
+};
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,127 @@
+#include "conv3d_dense_weight_gradient.h"
+
+#include "../core/thread_pool.h"
+#include "conv3d_dense.h"
+
+namespace voxgrad::cpu {
+namespace {
+
+// A column of this many voxels stays in the first-level cache while it meets every channel of dy.
+constexpr int64_t kChunk = 128;
+
+struct alignas(64) Line {
+  float floats[16];
+};
+
+}  // namespace
+
+struct DenseWeightGradient::Column {
+  int64_t offset;  // in x, from the first run of a voxel
+  int64_t place;   // in the sums of a filter
+  int64_t vectors, floats;
+};
+
+DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
+    : problem_(joinVoxels(problem)),
+      kernels_(denseKernels()),
+      run_(problem.T * problem.C),
+      runs_(problem.R * problem.S) {
+  runVectors_ = divideUp(run_, kernels_.lanes);
+  columns_ = divideUp(runVectors_, kMaxProductVectors);
+  voxels_ = problem.N * problem.Z * problem.P * problem.Q;
+  constexpr int64_t kMostSlabs = 64, kLeastVoxels = 512, kTasks = 32;
+  slabs_ = std::clamp<int64_t>(voxels_ / kLeastVoxels, 1, kMostSlabs);
+  columnGroups_ = std::min(runs_ * columns_, divideUp(kTasks, slabs_));
+}
+
+size_t DenseWeightGradient::workspace() const {
+  WorkspaceCursor cursor(nullptr);
+  if (!inPlace()) cursor.floats(slabs_ * problem_.K * filterSums());
+  return cursor.used();
+}
+
+void DenseWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+  WorkspaceCursor cursor(workspace);
+  float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
+  parallelFor(slabs_ * columnGroups_,
+              [&](int64_t task) { sumTask(x, dy, task / columnGroups_, task % columnGroups_, sums); });
+  if (inPlace()) return;
+  parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
+}
+
+DenseWeightGradient::Column DenseWeightGradient::column(int64_t index) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t run = index / columns_, part = index % columns_;
+  const int64_t first = runVectors_ * part / columns_, end = runVectors_ * (part + 1) / columns_;
+  const int64_t at = first * kernels_.lanes;
+  return {(run / p.S * p.H + run % p.S) * p.W * p.C + at, run * runVectors_ * kernels_.lanes + at,
+          end - first, std::min(run_, end * kernels_.lanes) - at};
+}
+
+const float* DenseWeightGradient::placeOf(const float* x, int64_t voxel) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t row = voxel / p.Q, n = row / (p.Z * p.P), z = row / p.P % p.Z, y = row % p.P;
+  return x + (((n * p.D + z * p.stride[0]) * p.H + y * p.stride[1]) * p.W + voxel % p.Q * p.stride[2]) * p.C;
+}
+
+void DenseWeightGradient::gatherColumn(const float* x, const Column& column, int64_t first, int64_t voxels,
+                                       float* to) const {
+  const Conv3dProblem& p = problem_;
+  for (int64_t done = 0; done < voxels;) {
+    const int64_t count = std::min(voxels - done, p.Q - (first + done) % p.Q);
+    kernels_.gatherRuns[column.vectors - 1](to + done * column.vectors * kernels_.lanes,
+                                            placeOf(x, first + done) + column.offset, p.stride[2] * p.C,
+                                            count, column.floats);
+    done += count;
+  }
+}
+
+void DenseWeightGradient::sumTask(const float* x, const float* dy, int64_t slab, int64_t group,
+                                  float* sums) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t begin = voxels_ * slab / slabs_, end = voxels_ * (slab + 1) / slabs_;
+  const int64_t columns = runs_ * columns_;
+  const int64_t firstColumn = columns * group / columnGroups_,
+                endColumn = columns * (group + 1) / columnGroups_;
+  float* const gathered = threadScratch<Line>(static_cast<size_t>(kChunk * kMaxProductVectors))->floats;
+  DenseProduct product;
+  product.factorStride = p.K;
+  product.runs = gathered;
+  product.sumStride = filterSums();
+  for (int64_t first = begin; first < end; first += kChunk) {
+    product.voxels = std::min(kChunk, end - first);
+    product.fresh = first == begin;
+    for (int64_t c = firstColumn; c < endColumn; ++c) {
+      const Column part = column(c);
+      gatherColumn(x, part, first, product.voxels, gathered);
+      // What is gathered next is fetched meanwhile, an equal share by each block of channels.
+      const bool lastColumn = c + 1 == endColumn;
+      const int64_t nextFirst = std::min(end - 1, lastColumn ? first + kChunk : first);
+      const int64_t nextOffset = column(lastColumn ? firstColumn : c + 1).offset;
+      const int64_t blocks = divideUp(p.K, kernels_.maxProductChannels[part.vectors - 1]);
+      product.nextStride = divideUp(p.stride[2] * p.C, blocks);
+      for (int64_t b = 0; b < blocks; ++b) {
+        const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
+        product.factors = dy + first * p.K + k;
+        product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
+        product.next = placeOf(x, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;
+        kernels_.product[part.vectors - 1][channels - 1](product);
+      }
+    }
+  }
+}
+
+void DenseWeightGradient::reduceFilter(int64_t k, const float* sums, float* dw) const {
+  const int64_t padded = runVectors_ * kernels_.lanes;
+  for (int64_t run = 0; run < runs_; ++run) {
+    const float* const from = sums + k * filterSums() + run * padded;
+    float* const to = dw + (k * runs_ + run) * run_;
+    std::copy_n(from, run_, to);
+    for (int64_t slab = 1; slab < slabs_; ++slab) {
+      const float* const more = from + slab * problem_.K * filterSums();
+      for (int64_t j = 0; j < run_; ++j) to[j] += more[j];
+    }
+  }
+}
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,290 @@
+// Micro-kernels of dense matrix products. Compiled once per instruction set; see simd.h.
+#include "dense_kernels.h"
+
+#include "simd.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+namespace {
+
+// Accumulators stay in registers: 32 of them on AVX-512, 16 elsewhere, less the weights and a broadcast.
+constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
+// Neighbours in a group share a pointer; with fewer accumulators smaller groups fill the tile.
+constexpr int kGroupVoxels = kLanes == 16 ? 4 : 2;
+// The stem kernels need one vector beside their sums and, without broadcasts from memory, one broadcast.
+constexpr int kStemSums = kLanes == 16 ? kMaxStemFloats : 13;
+
+constexpr int groupLimit(int vectors) { return kAccumulators / (vectors * kGroupVoxels); }
+
+template <int Vectors, int Voxels>
+VOXGRAD_INLINE void begin(vfloat (&sums)[Voxels][Vectors], const float* bias) {
+#pragma GCC unroll 2
+  for (int j = 0; j < Vectors; ++j) {
+    const vfloat start = load(bias + j * kLanes);
+#pragma GCC unroll 24
+    for (int i = 0; i < Voxels; ++i) sums[i][j] = start;
+  }
+}
+
+template <int Vectors, int Groups>
+VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors], float* const* outputs,
+                           int64_t stride, int64_t channels) {
+  const auto storeAll = [&](auto storeVector) __attribute__((always_inline)) {
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) {
+      float* output = outputs[g];
+#pragma GCC unroll 4
+      for (int i = 0; i < kGroupVoxels; ++i, output += stride) {
+#pragma GCC unroll 2
+        for (int j = 0; j < Vectors; ++j) storeVector(output, j, sums[g * kGroupVoxels + i][j]);
+      }
+    }
+  };
+  if (channels == Vectors * kLanes) {
+    storeAll([](float* to, int j, vfloat v) __attribute__((always_inline)) { store(to + j * kLanes, v); });
+  } else {
+    storeAll([channels](float* to, int j, vfloat v)
+                 __attribute__((always_inline)) { storeFirst(to + j * kLanes, v, channels - j * kLanes); });
+  }
+}
+
+template <int Count>
+struct Steps {
+  static constexpr int value = Count;
+};
+
+template <int Vectors, int Groups>
+VOXGRAD_INLINE void denseStep(vfloat (&sums)[Groups * kGroupVoxels][Vectors],
+                              const float* const (&source)[Groups], int64_t stride, int64_t stride3,
+                              const float* weights, int step) {
+  vfloat w[Vectors];
+#pragma GCC unroll 2
+  for (int j = 0; j < Vectors; ++j) w[j] = load(weights + (step * Vectors + j) * kLanes);
+#pragma GCC unroll 8
+  for (int g = 0; g < Groups; ++g) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kGroupVoxels; ++i) {
+      const vfloat x = broadcast(source[g] + (i == 3 ? stride3 : i * stride) + step);
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) sums[g * kGroupVoxels + i][j] += x * w[j];
+    }
+  }
+}
+
+template <int Vectors, int Groups>
+void dense(const DenseTile& tile) {
+  vfloat sums[Groups * kGroupVoxels][Vectors];
+  begin<Vectors>(sums, tile.bias);
+  const int64_t stride = tile.sourceStride, stride3 = 3 * stride;
+  const float* source[Groups];
+  for (int g = 0; g < Groups; ++g) source[g] = tile.sources[g];
+  const float* weights = tile.weights;
+  const auto reduce = [&](auto count) __attribute__((always_inline)) {
+    constexpr int steps = decltype(count)::value;
+#pragma GCC unroll 4
+    for (int step = 0; step < steps; ++step) {
+      denseStep<Vectors, Groups>(sums, source, stride, stride3, weights, step);
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) source[g] += steps;
+    weights += steps * Vectors * kLanes;
+  };
+  for (int64_t segment = 0; segment < tile.segments; ++segment) {
+    // While four steps read four floats of each of a group's voxels, as many are fetched ahead.
+    int64_t ahead = tile.ahead;
+    int64_t left = tile.steps;
+    for (; left >= 4; left -= 4) {
+#pragma GCC unroll 8
+      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + ahead);
+      ahead += 4 * (kGroupVoxels - 1);
+      reduce(Steps<4>{});
+    }
+    if (left & 2) reduce(Steps<2>{});
+    if (left & 1) reduce(Steps<1>{});
+    const int64_t jump = tile.jumps[segment];
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) source[g] += jump;
+  }
+  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+}
+
+// Taps of a line that share their broadcasts: as many as there are registers for their weights.
+constexpr int sharedTaps(int vectors) { return kLanes == 16 ? 5 - vectors : vectors == 1 ? 3 : 1; }
+
+// All voxels are neighbours, one float apart: a source float meets one of them for each tap.
+template <int Vectors, int Groups>
+void denseLine(const DenseTile& tile) {
+  constexpr int kVoxels = Groups * kGroupVoxels, kTaps = sharedTaps(Vectors);
+  vfloat sums[kVoxels][Vectors];
+  begin<Vectors>(sums, tile.bias);
+  const float* source = tile.sources[0];
+  const float* weights = tile.weights;
+  const auto reduce = [&](auto count) __attribute__((always_inline)) {
+    constexpr int taps = decltype(count)::value;
+    vfloat w[taps * Vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < taps * Vectors; ++j) w[j] = load(weights + j * kLanes);
+#pragma GCC unroll 32
+    for (int i = 0; i < kVoxels + taps - 1; ++i) {
+      const vfloat x = broadcast(source + i);
+#pragma GCC unroll 4
+      for (int tap = 0; tap < taps; ++tap) {
+#pragma GCC unroll 2
+        for (int j = 0; j < Vectors; ++j) {
+          if (i >= tap && i - tap < kVoxels) sums[i - tap][j] += x * w[tap * Vectors + j];
+        }
+      }
+    }
+    source += taps;
+    weights += taps * Vectors * kLanes;
+  };
+  for (int64_t segment = 0; segment < tile.segments; ++segment) {
+    int64_t left = tile.steps;
+    for (; left >= kTaps; left -= kTaps) reduce(Steps<kTaps>{});
+    if constexpr (kTaps > 3) {
+      if (left == 3) reduce(Steps<3>{});
+    }
+    if constexpr (kTaps > 2) {
+      if (left == 2) reduce(Steps<2>{});
+    }
+    if constexpr (kTaps > 1) {
+      if (left == 1) reduce(Steps<1>{});
+    }
+    source += tile.jumps[segment];
+  }
+  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+}
+
+template <int Channels, int Vectors>
+void product(const DenseProduct& p) {
+  vfloat sums[Channels][Vectors] = {};
+  if (!p.fresh) {
+#pragma GCC unroll 12
+    for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 3
+      for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
+    }
+  }
+  const float *factors = p.factors, *runs = p.runs, *next = p.next;
+  for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+    vfloat run[Vectors];
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
+#pragma GCC unroll 12
+    for (int k = 0; k < Channels; ++k) {
+      const vfloat factor = broadcast(factors + k);
+#pragma GCC unroll 3
+      for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+    }
+    __builtin_prefetch(next);
+    next += p.nextStride;
+    factors += p.factorStride;
+    runs += Vectors * kLanes;
+  }
+#pragma GCC unroll 12
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) store(p.sums + k * p.sumStride + v * kLanes, sums[k][v]);
+  }
+}
+
+template <int Vectors>
+void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, int64_t floats) {
+  const int64_t last = floats - (Vectors - 1) * kLanes;
+  for (int64_t voxel = 0; voxel < voxels; ++voxel) {
+#pragma GCC unroll 3
+    for (int v = 0; v + 1 < Vectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
+    store(to + (Vectors - 1) * kLanes, loadFirst(from + (Vectors - 1) * kLanes, last));
+    to += Vectors * kLanes;
+    from += stride;
+  }
+}
+
+template <int Run, int Rows>
+void stem(const StemProduct& p) {
+  vfloat sums[Rows][Run];
+#pragma GCC unroll 28
+  for (int i = 0; i < Rows * Run; ++i) sums[i / Run][i % Run] = load(p.sums + i * kLanes);
+  for (int64_t line = 0; line < p.lines; ++line) {
+    const float* source[Rows];
+#pragma GCC unroll 28
+    for (int r = 0; r < Rows; ++r) source[r] = p.sources[r] + line * p.sourceLine;
+    const float* gradient = p.gradient + line * p.gradientLine;
+    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+      const vfloat dy = loadFirst(gradient, p.channels);
+      gradient += p.gradientStride;
+#pragma GCC unroll 28
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 28
+        for (int j = 0; j < Run; ++j) sums[r][j] += broadcast(source[r] + j) * dy;
+        source[r] += p.sourceStride;
+      }
+    }
+  }
+#pragma GCC unroll 28
+  for (int i = 0; i < Rows * Run; ++i) store(p.sums + i * kLanes, sums[i / Run][i % Run]);
+}
+
+// The tables are filled by recursion over the template parameters.
+template <int Vectors, int Groups>
+constexpr void fillTiles(DenseKernels& table) {
+  if constexpr (Groups > 0) {
+    table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups>;
+    table.line[Vectors - 1][Groups - 1] = denseLine<Vectors, Groups>;
+    fillTiles<Vectors, Groups - 1>(table);
+  }
+}
+
+constexpr int productLimit(int vectors) {
+  const int fit = kAccumulators / vectors;
+  return fit > kMaxProductChannels ? kMaxProductChannels : fit;
+}
+
+template <int Vectors, int Channels>
+constexpr void fillProducts(DenseKernels& table) {
+  if constexpr (Channels > 0) {
+    table.product[Vectors - 1][Channels - 1] = product<Channels, Vectors>;
+    fillProducts<Vectors, Channels - 1>(table);
+  }
+}
+
+template <int Run, int Rows>
+constexpr void fillStems(DenseKernels& table) {
+  if constexpr (Rows > 0) {
+    table.stem[Run - 1][Rows - 1] = stem<Run, Rows>;
+    fillStems<Run, Rows - 1>(table);
+  } else if constexpr (Run > 1) {
+    fillStems<Run - 1, kStemSums / (Run - 1)>(table);
+  }
+}
+
+constexpr DenseKernels makeTable() {
+  DenseKernels table = {};
+  table.lanes = kLanes;
+  table.groupVoxels = kGroupVoxels;
+  table.maxGroups[0] = groupLimit(1);
+  table.maxGroups[1] = groupLimit(2);
+  fillTiles<1, groupLimit(1)>(table);
+  fillTiles<2, groupLimit(2)>(table);
+  fillProducts<1, productLimit(1)>(table);
+  fillProducts<2, productLimit(2)>(table);
+  fillProducts<3, productLimit(3)>(table);
+  for (int v = 0; v < kMaxProductVectors; ++v) table.maxProductChannels[v] = productLimit(v + 1);
+  table.gatherRuns[0] = gatherRuns<1>;
+  table.gatherRuns[1] = gatherRuns<2>;
+  table.gatherRuns[2] = gatherRuns<3>;
+  table.maxStemFloats = kStemSums;
+  fillStems<kStemSums, 1>(table);
+  return table;
+}
+
+constexpr DenseKernels kTable = makeTable();
+
+}  // namespace
+
+const DenseKernels& denseKernels() { return kTable; }
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad

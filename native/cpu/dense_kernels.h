@@ -1,0 +1,85 @@
+// The table of micro-kernels behind convolutions that are dense matrix products: blocks that do not overlap,
+// pointwise kernels, and stems of few input channels. Compiled once per instruction set. Structs of plain
+// data only: sources of every instruction set include this file.
+#pragma once
+
+#include <stdint.h>
+
+namespace voxgrad {
+namespace cpu {
+
+constexpr int kMaxDenseGroups = 6;
+constexpr int kMaxDenseVectors = 2;
+
+// A tile of output voxels times a block of output channels, accumulated in registers. The voxels come in
+// groups of DenseKernels::groupVoxels neighbours along a row; every voxel meets the same runs of source
+// floats, each at the same distance from the run before.
+struct DenseTile {
+  const float* const* sources;  // [groups]: the first run of a group's first voxel
+  const int64_t* jumps;         // [segments]: floats from the end of a run to the next one
+  int64_t segments;             // runs
+  int64_t steps;                // floats in a run
+  int64_t sourceStride;         // floats between the runs of neighbouring voxels of a group
+  int64_t ahead;                // floats from a group to the one whose source is worth fetching
+  const float* weights;         // [segments][steps][vectors][lanes]
+  float* const* outputs;        // [groups]
+  int64_t outputStride;         // floats between neighbouring voxels of a group
+  const float* bias;            // [vectors][lanes]
+  int64_t channels;             // output channels to store
+};
+using DenseKernel = void (*)(const DenseTile&);
+
+// Sums over voxels of products: sums[k][vector][lane] += factors[voxel][k] * runs[voxel][vector][lane].
+struct DenseProduct {
+  const float* factors;
+  int64_t factorStride;  // floats between voxels
+  const float* runs;     // gathered: [voxels][vectors of the kernel][lanes]
+  int64_t voxels;
+  float* sums;        // [channels][sumStride]
+  int64_t sumStride;  // floats
+  bool fresh;         // sums start at zero, not at what is there
+  const float* next;  // to fetch meanwhile, a line per voxel
+  int64_t nextStride;
+};
+using DenseProductKernel = void (*)(const DenseProduct&);
+
+constexpr int kMaxProductChannels = 12;
+constexpr int kMaxProductVectors = 3;
+
+// Sums over voxels of the products of `lanes` channels of the output gradient with the source floats of some
+// taps: sums[row][j][lane] += source[row][voxel * sourceStride + j] * gradient[voxel][lane].
+struct StemProduct {
+  const float* const* sources;  // [rows of the kernel]: at the first voxel of the first line
+  const float* gradient;
+  int64_t lines, voxels;                 // lines of voxels
+  int64_t sourceStride, gradientStride;  // floats between voxels
+  int64_t sourceLine, gradientLine;      // floats between lines
+  int64_t channels;                      // of the gradient, at most lanes
+  float* sums;                           // [rows][run][lanes], added to
+};
+using StemProductKernel = void (*)(const StemProduct&);
+
+constexpr int kMaxStemFloats = 28;
+
+struct DenseKernels {
+  int lanes;
+  int groupVoxels;
+  int maxGroups[kMaxDenseVectors];
+  DenseKernel tile[kMaxDenseVectors][kMaxDenseGroups];  // [vectors - 1][groups - 1]; null beyond maxGroups
+  DenseKernel line[kMaxDenseVectors]
+                  [kMaxDenseGroups];  // the same for voxels in one line, one source float apart
+
+  int maxProductChannels[kMaxProductVectors];
+  DenseProductKernel product[kMaxProductVectors][kMaxProductChannels];  // [vectors - 1][channels - 1]
+
+  // [vectors - 1]: gathers `floats` floats of each voxel, `stride` floats apart; zeros fill the last vector.
+  void (*gatherRuns[kMaxProductVectors])(float* to, const float* from, int64_t stride, int64_t voxels,
+                                         int64_t floats);
+
+  int maxStemFloats;
+  StemProductKernel stem[kMaxStemFloats]
+                        [kMaxStemFloats];  // [run - 1][rows - 1]; null where the product exceeds
+};
+
+}  // namespace cpu
+}  // namespace voxgrad
