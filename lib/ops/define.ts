@@ -18,6 +18,10 @@ export interface Op<A extends Attributes> {
   flops(inputs: readonly Value[], output: TensorType, attributes: A): number;
   /** The input whose memory the result may take over, element by element, when nothing else needs it. */
   readonly inPlace?: number;
+  /** Takes about as long as copying its operands: rather computed again than kept where memory is scarce. */
+  readonly cheap?: boolean;
+  /** The same in base ops, from inputs of the same graph: defines a fused op, and is what it is tested against. */
+  readonly fallback?: (inputs: readonly Value[], attributes: A) => Value;
 }
 
 /** Adds an op to the graph of its operands. */

@@ -13,14 +13,18 @@ struct KernelSet {
   const Conv3dKernels* conv3d;
   const WinogradKernels* winograd;
   const PeakKernels* peak;
+  const SumKernels* sum;
 };
 
-#define VOXGRAD_KERNEL_SET(isa)                                                                         \
-  namespace isa {                                                                                       \
-  const Conv3dKernels& conv3dKernels();                                                                 \
-  const WinogradKernels& winogradKernels();                                                             \
-  const PeakKernels& peakKernels();                                                                     \
-  static KernelSet kernelSet() { return {#isa, &conv3dKernels(), &winogradKernels(), &peakKernels()}; } \
+#define VOXGRAD_KERNEL_SET(isa)                                                         \
+  namespace isa {                                                                       \
+  const Conv3dKernels& conv3dKernels();                                                 \
+  const WinogradKernels& winogradKernels();                                             \
+  const PeakKernels& peakKernels();                                                     \
+  const SumKernels& sumKernels();                                                       \
+  static KernelSet kernelSet() {                                                        \
+    return {#isa, &conv3dKernels(), &winogradKernels(), &peakKernels(), &sumKernels()}; \
+  }                                                                                     \
   }
 
 VOXGRAD_KERNEL_SET(portable)
@@ -57,6 +61,7 @@ static const KernelSet& chosen() {
 const Conv3dKernels& conv3dKernels() { return *chosen().conv3d; }
 const WinogradKernels& winogradKernels() { return *chosen().winograd; }
 const PeakKernels& peakKernels() { return *chosen().peak; }
+const SumKernels& sumKernels() { return *chosen().sum; }
 const char* isaName() { return chosen().name; }
 
 }  // namespace voxgrad::cpu

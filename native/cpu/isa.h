@@ -3,6 +3,7 @@
 
 #include "conv3d_kernels.h"
 #include "peak_kernels.h"
+#include "sum_kernels.h"
 #include "winograd_kernels.h"
 
 namespace voxgrad::cpu {
@@ -15,6 +16,9 @@ const WinogradKernels& winogradKernels();
 
 // The measuring loops of that instruction set.
 const PeakKernels& peakKernels();
+
+// The sums over rows of that instruction set.
+const SumKernels& sumKernels();
 
 // "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();
