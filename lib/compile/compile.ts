@@ -5,8 +5,12 @@ import { byteLength, type TensorType, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { type Device, openDevice } from "../runtime/device.ts";
 import type { StepSpec, TensorSpec } from "../runtime/native.ts";
+import { fuse } from "./fuse.ts";
+import { labelOf, type Life, liveness } from "./liveness.ts";
 import { type Interval, layOut } from "./memory.ts";
+import { orderForMemory } from "./order.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
+import { recompute } from "./recompute.ts";
 import { isLeaf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
@@ -16,6 +20,10 @@ export interface CompileOptions {
   readonly device?: Device;
   /** For tests: arena memory is NaN before it is written, and any write outside an op's result is an error. */
   readonly paranoid?: boolean;
+  /** For tests: `false` leaves the ops as they were traced. */
+  readonly fuse?: boolean;
+  /** `never` keeps every activation until its last use; `auto` computes cheap ones again where the peak falls. */
+  readonly recompute?: "auto" | "never";
 }
 
 /**
@@ -48,7 +56,9 @@ export function planOnly<Names extends string>(
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
-  const graph = simplify(traced);
+  const simple = simplify(traced);
+  const ordered = orderForMemory(options.fuse === false ? simple : fuse(simple));
+  const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const device = options.device ?? openDevice();
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
@@ -64,14 +74,6 @@ export interface PlanLayout {
   readonly outputs: readonly TensorSpec[];
   readonly firstUpdate: number;
   readonly paranoid: boolean;
-}
-
-/** A tensor of the arena while it is being planned; in-place results share the one of their operand. */
-interface Life {
-  readonly label: string;
-  readonly type: TensorType;
-  first: number;
-  last: number;
 }
 
 function planMemory(
@@ -130,45 +132,6 @@ function planMemory(
     firstUpdate,
     paranoid,
   };
-}
-
-/** When each value that lies in the arena is first and last needed. */
-function liveness(graph: Graph, steps: readonly ScheduledStep[]): Map<Value, Life> {
-  const end = steps.length;
-  const lastUse = new Map<Value, number>();
-  for (const [index, step] of steps.entries())
-    for (const input of step.copy ? [step.node] : step.node.inputs) lastUse.set(input, index);
-  for (const value of graph.outputs.values()) lastUse.set(value, end);
-
-  const lives = new Map<Value, Life>();
-  for (const [name, value] of graph.inputs)
-    lives.set(value, { label: `input ${name}`, type: value, first: -1, last: lastUse.get(value) ?? -1 });
-  for (const [index, { node, state, copy }] of steps.entries()) {
-    if (copy || state !== undefined) continue;
-    const last = lastUse.get(node) ?? index;
-    const operand = node.inputs[opOf(node)?.inPlace ?? -1];
-    const shared = operand === undefined ? undefined : lives.get(operand);
-    if (
-      shared !== undefined &&
-      shared.last === index &&
-      byteLength(shared.type) === byteLength(node) &&
-      isOnlyUse(node, operand)
-    ) {
-      shared.last = last;
-      lives.set(node, shared);
-    } else {
-      lives.set(node, { label: labelOf(node), type: node, first: index, last });
-    }
-  }
-  return lives;
-}
-
-function isOnlyUse(node: Value, operand: Value): boolean {
-  return node.inputs.filter((input) => input === operand).length === 1;
-}
-
-export function labelOf(node: Value): string {
-  return node.scope === "" ? `${node.op} #${node.id}` : `${node.op} #${node.id} in ${node.scope}`;
 }
 
 function describeStep({ node, state, copy }: ScheduledStep): StepSpec {
