@@ -17,15 +17,12 @@ interface Replacement {
  *
  * - `relu(normalize(x))` becomes `normalizeRelu`; with an addition behind or between, `normalizeReluAdd` and
  *   `normalizeAddRelu`;
- * - the gradient of such a ReLU is taken inside that of the normalisation;
- * - the sum over each channel of the gradient behind a normalisation by its own moments, which is the gradient of a
- *   convolution's bias before it, is 0: shifting a channel changes nothing behind them.
+ * - the gradient of such a ReLU is taken inside that of the normalisation.
  */
 export function fuse(graph: Graph): Graph {
   const fusion = new Fusion(graph);
   for (const node of graph.nodes) if (node.op === "reluGradient") fusion.gradient(node);
   for (const node of graph.nodes) if (node.op === "relu") fusion.forward(node);
-  for (const node of graph.nodes) if (node.op === "sumToChannels") fusion.biasGradient(node);
   return fusion.result();
 }
 
@@ -84,14 +81,6 @@ class Fusion {
       const { inputs, attributes } = normalized;
       this.replaced.set(node, { op: "normalizeAddRelu", inputs: [...inputs, residual], attributes });
     }
-  }
-
-  biasGradient(node: Value): void {
-    const [dx] = node.inputs;
-    if (dx.op !== "normalizeInputGradient" || dx.attributes.batch !== true) return;
-    const [, groups] = dx.inputs[1].shape;
-    if (groups === node.shape[0])
-      this.replaced.set(node, { op: "constant", inputs: [], attributes: { value: 0 } });
   }
 
   result(): Graph {

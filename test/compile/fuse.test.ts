@@ -7,7 +7,6 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { relu } from "../../lib/ops/activation.ts";
 import { add, mul, sum } from "../../lib/ops/arithmetic.ts";
-import { conv3d } from "../../lib/ops/conv.ts";
 import { batchNorm, batchNormEval, groupNorm } from "../../lib/ops/norm.ts";
 import { random } from "../ops/harness.ts";
 
@@ -140,24 +139,6 @@ test("a scalar is no residual", () => {
     add(relu(batchNorm(x, gamma, beta).y), x.graph.input("scalar", [])),
   );
   assert.ok(found.includes("normalizeRelu") && found.includes("add"));
-});
-
-test("the gradient of a bias before batch norm is 0 without being summed, before group norm it is summed", () => {
-  const kernelsOf = (normalise: (y: Value, gamma: Value, beta: Value) => Value) =>
-    planOnly((g) => {
-      const { x, gamma, beta } = tensors(g);
-      const bias = g.input("bias", [6]);
-      const y = conv3d(x, g.input("w", [6, 1, 1, 1, 6]), { bias });
-      const z = normalise(y, gamma, beta);
-      return { slope: gradients(sum(mul(z, z)), [bias])[0] };
-    }).layout.steps.map(({ spec }) => spec.kernel);
-  assert.equal(
-    kernelsOf((y, gamma, beta) => batchNorm(y, gamma, beta).y),
-    ["constant"],
-  );
-  assert.ok(
-    kernelsOf((y, gamma, beta) => groupNorm(y, gamma, beta, { groups: 2 })).includes("sumToChannels"),
-  );
 });
 
 test.run();
