@@ -1,13 +1,17 @@
 import { Graph } from "../graph/graph.ts";
 import { type State } from "../graph/state.ts";
-import { byteLength, type TensorType, type Value } from "../graph/value.ts";
+import { byteLength, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { type Device, openDevice } from "../runtime/device.ts";
 import type { TensorSpec } from "../runtime/native.ts";
-import { ask, describe, labelOf } from "./describe.ts";
+import { ask, describe } from "./describe.ts";
+import { fuse } from "./fuse.ts";
+import { type Life, liveness } from "./liveness.ts";
 import { type Interval, layOut } from "./memory.ts";
+import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
+import { recompute } from "./recompute.ts";
 import { isLeaf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
@@ -17,6 +21,10 @@ export interface CompileOptions {
   readonly device?: Device;
   /** For tests: arena memory is NaN before it is written, and any write outside an op's result is an error. */
   readonly paranoid?: boolean;
+  /** For tests: `false` leaves the ops as they were traced. */
+  readonly fuse?: boolean;
+  /** `never` keeps every activation until its last use; `auto` computes cheap ones again where the peak falls. */
+  readonly recompute?: "auto" | "never";
 }
 
 /**
@@ -50,7 +58,9 @@ export function planOnly<Names extends string>(
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
-  const graph = simplify(packWeights(simplify(traced), device));
+  const simple = simplify(packWeights(simplify(traced), device));
+  const ordered = orderForMemory(options.fuse === false ? simple : fuse(simple));
+  const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
   return new Plan<Names>(graph, device, layout);
@@ -68,22 +78,10 @@ export interface PlanLayout {
   readonly paranoid: boolean;
 }
 
-/** A tensor of the arena while it is being planned; in-place results share the one of their operand. */
-interface Life {
-  readonly label: string;
-  readonly type: TensorType;
-  first: number;
-  last: number;
-}
-
-function planMemory(
-  graph: Graph,
-  { steps, prologue, firstUpdate }: Schedule,
-  device: Device,
-  paranoid: boolean,
-): PlanLayout {
+function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boolean): PlanLayout {
+  const { steps, prologue, firstUpdate } = order;
   const states = graph.states();
-  const lives = liveness(graph, steps, prologue);
+  const lives = liveness(graph, order);
   const specs = steps.map(describe);
   const workspaces = specs.map((spec) => ask(spec, (step) => device.native.workspace(step)));
 
@@ -133,45 +131,6 @@ function planMemory(
     firstUpdate,
     paranoid,
   };
-}
-
-/** When each value that lies in the arena is first and last needed; what the prologue computes, from run to run. */
-function liveness(graph: Graph, steps: readonly ScheduledStep[], prologue: number): Map<Value, Life> {
-  const end = steps.length;
-  const lastUse = new Map<Value, number>();
-  for (const [index, step] of steps.entries())
-    for (const input of step.copy ? [step.node] : step.node.inputs) lastUse.set(input, index);
-  for (const value of graph.outputs.values()) lastUse.set(value, end);
-
-  const lives = new Map<Value, Life>();
-  for (const [name, value] of graph.inputs)
-    lives.set(value, { label: `input ${name}`, type: value, first: -1, last: lastUse.get(value) ?? -1 });
-  for (const [index, { node, state, copy }] of steps.entries()) {
-    if (copy || state !== undefined) continue;
-    const last = lastUse.get(node) ?? index;
-    if (index < prologue) {
-      lives.set(node, { label: labelOf(node), type: node, first: -1, last: end });
-      continue;
-    }
-    const operand = node.inputs[opOf(node)?.inPlace ?? -1];
-    const shared = operand === undefined ? undefined : lives.get(operand);
-    if (
-      shared !== undefined &&
-      shared.last === index &&
-      byteLength(shared.type) === byteLength(node) &&
-      isOnlyUse(node, operand)
-    ) {
-      shared.last = last;
-      lives.set(node, shared);
-    } else {
-      lives.set(node, { label: labelOf(node), type: node, first: index, last });
-    }
-  }
-  return lives;
-}
-
-function isOnlyUse(node: Value, operand: Value): boolean {
-  return node.inputs.filter((input) => input === operand).length === 1;
 }
 
 function flopsOf({ node, copy }: ScheduledStep): number {

@@ -2,8 +2,8 @@ import type { Graph } from "../graph/graph.ts";
 import type { Attributes, Value } from "../graph/value.ts";
 import { packedConv } from "../ops/conv_packed.ts";
 import type { Device } from "../runtime/device.ts";
+import { copyGraph, remake } from "./copy_graph.ts";
 import { ask } from "./describe.ts";
-import { rewrite } from "./rewrite.ts";
 import { lastingStates } from "./schedule.ts";
 
 const convolutions = new Set(["conv3d", "conv3dInputGradient"]);
@@ -14,9 +14,11 @@ const convolutions = new Set(["conv3d", "conv3dInputGradient"]);
  */
 export function packWeights(graph: Graph, device: Device): Graph {
   const lasts = lastingStates(graph);
-  return rewrite(graph, (node, inputs, copy) =>
-    convolutions.has(node.op) ? packed(node, inputs, lasts(node.inputs[1]), device) : copy(),
-  );
+  return copyGraph(graph, graph.nodes, (node, copyOf, to) => {
+    const inputs = node.inputs.map(copyOf);
+    if (!convolutions.has(node.op)) return remake(node, inputs, to);
+    return to.scope(node.scope, () => packed(node, inputs, lasts(node.inputs[1]), device));
+  });
 }
 
 /** The weights of a `conv3d` or `conv3dInputGradient` as a kernel reads them that is run often with the same. */

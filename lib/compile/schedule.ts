@@ -73,7 +73,7 @@ function keptNodes(graph: Graph): Set<Value> {
 }
 
 /** Assigned values that would write a state in place, and whatever is computed from them. */
-function updateNodes(graph: Graph): Set<Value> {
+export function updateNodes(graph: Graph): Set<Value> {
   const outputs = new Set(graph.outputs.values());
   const tail = new Set<Value>();
   for (const { value } of graph.assignments)

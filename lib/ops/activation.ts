@@ -20,6 +20,7 @@ const reluOp = defineOp({
   grad: (_inputs, dy, y) => [reluGradientOp([y, dy], {})],
   flops: perElement(1),
   inPlace: 0,
+  cheap: true,
 });
 
 const reluGradientOp = defineOp({
@@ -40,6 +41,7 @@ const leakyReluOp = defineOp<{ slope: number }>({
   grad: (_inputs, dy, y, attributes) => [leakyReluGradientOp([y, dy], attributes)],
   flops: perElement(2),
   inPlace: 0,
+  cheap: true,
 });
 
 const leakyReluGradientOp = defineOp<{ slope: number }>({
@@ -96,6 +98,9 @@ const preluSlopeGradientOp = defineOp<{ shared: boolean }>({
 
 /** `max(x, 0)`; NaN stays NaN. The gradient is read off the result, so `x` need not be kept; it is 0 at 0. */
 export const relu = (x: Operand): Value => reluOp([x], {});
+
+/** `dy` where the ReLU's result `y` is above 0, and 0 elsewhere. */
+export const reluGradient = (y: Operand, dy: Operand): Value => reluGradientOp([y, dy], {});
 
 /** `x` above 0 and `slope * x` below, `slope` from 0. The gradient is read off the result; it is `slope` at 0. */
 export const leakyRelu = (x: Operand, { slope = 0.01 }: { slope?: number } = {}): Value =>

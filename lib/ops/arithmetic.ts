@@ -34,6 +34,7 @@ const addOp = defineOp({
   grad: ([, b], dy) => [dy, reduceLike(dy, b)],
   flops: perElement(1),
   inPlace: 0,
+  cheap: true,
 });
 
 const mulOp = defineOp({

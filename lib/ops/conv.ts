@@ -11,7 +11,7 @@ import { expectActivation, expectDType, expectRank, expectShape } from "./check.
 import { fill } from "./arithmetic.ts";
 import { constant } from "./constant.ts";
 import { type AddOp, defineOp } from "./define.ts";
-import { sumsToZero } from "./norm.ts";
+import { sumsToZero } from "./norm_gradient.ts";
 import { sumToChannels } from "./reduce.ts";
 
 /** One number for all three axes, or one for each of depth, height and width. */

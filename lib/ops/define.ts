@@ -20,6 +20,10 @@ export interface Op<A extends Attributes> {
   readonly inPlace?: number;
   /** Whether the result, where it depends on states alone, is kept between runs for as long as those stay as they are. */
   readonly keep?: boolean;
+  /** Takes about as long as copying its operands: rather computed again than kept where memory is scarce. */
+  readonly cheap?: boolean;
+  /** The same in base ops, from inputs of the same graph: defines a fused op, and is what it is tested against. */
+  readonly fallback?: (inputs: readonly Value[], attributes: A) => Value;
 }
 
 /** Adds an op to the graph of its operands. */

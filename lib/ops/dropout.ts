@@ -25,6 +25,7 @@ const dropoutOp = defineOp<{ rate: number; stream: number; channels: boolean }>(
   grad: ([, key], dy, _y, attributes): (Value | null)[] => [dropoutOp([dy, key], attributes), null],
   flops: perElement(1),
   inPlace: 0,
+  cheap: true,
 });
 
 const gaussianNoiseOp = defineOp<{ stddev: number; stream: number }>({

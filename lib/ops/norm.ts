@@ -1,31 +1,12 @@
 import { ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectActivation, expectDType, expectRank, expectSameShape, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
+import { type Affine, expectEpsilon, expectMoments, normalizeGradient } from "./norm_gradient.ts";
 
 export interface NormOptions {
   /** Added to the variance before the square root; default 1e-5. */
   readonly epsilon?: number;
-}
-
-type Affine = { readonly epsilon: number; readonly batch: boolean };
-
-/** Moments `[N or 1, groups, 2]` must belong to `x`. */
-function expectMoments(op: string, x: TensorType, moments: TensorType): void {
-  expectActivation(op, "the input", x);
-  expectDType(op, "the moments", moments, "f32");
-  expectRank(op, "the moments [N or 1, groups, 2]", moments, 3);
-  const [sets, groups, pair] = moments.shape;
-  if (pair !== 2 || (sets !== 1 && sets !== x.shape[0]) || x.shape[4] % groups !== 0)
-    throw new ShapeError(
-      `${op}: moments must be [N or 1, groups, 2] with groups dividing the channels, ` +
-        `found ${formatType(moments)} for the input ${formatType(x)}`,
-    );
-}
-
-function expectEpsilon(op: string, epsilon: number): void {
-  if (!(epsilon >= 0 && Number.isFinite(epsilon)))
-    throw new ShapeError(`${op}: epsilon must be a number from 0, found ${epsilon}`);
 }
 
 const momentsOp = defineOp<{ perSample: boolean; groups: number }>({
@@ -58,82 +39,27 @@ const unbiasedMomentsOp = defineOp<{ count: number }>({
   flops: perElement(0.5),
 });
 
-const normalizeOp = defineOp<Affine>({
-  name: "normalize",
-  infer: ([x, moments, gamma, beta], { epsilon }) => {
-    const op = "normalize";
-    expectMoments(op, x, moments);
-    expectDType(op, "gamma", gamma, "f32");
-    expectShape(op, "gamma", gamma, [x.shape[4]]);
-    expectDType(op, "beta", beta, "f32");
-    expectShape(op, "beta", beta, [x.shape[4]]);
-    expectEpsilon(op, epsilon);
-    return x;
-  },
-  grad: ([x, moments, gamma], dy, _y, attributes) => {
-    const sums = gradientSumsOp([x, moments, dy], { epsilon: attributes.epsilon });
-    return [
-      inputGradientOp([x, moments, gamma, sums, dy], attributes),
-      null,
-      parameterGradientOp([sums], { which: 1 }),
-      parameterGradientOp([sums], { which: 0 }),
-    ];
-  },
-  flops: perElement(3),
-  inPlace: 0,
-});
-
-/** Sums `[N or 1, C, 2]` over the elements of each channel: of `dy`, and of `dy` times the normalised input. */
-const gradientSumsOp = defineOp<{ epsilon: number }>({
-  name: "normalizeGradientSums",
-  infer: ([x, moments, dy]) => {
-    const op = "normalizeGradientSums";
-    expectMoments(op, x, moments);
-    expectActivation(op, "the output gradient", dy);
-    expectSameShape(op, x, dy);
-    return { dtype: "f32", shape: [moments.shape[0], x.shape[4], 2] };
-  },
-  grad: "none",
-  flops: ([x]) => perElement(4)([], x),
-});
-
-/**
- * Whether `dx` is what a normalisation of each channel by its own moments passes back. Such a gradient sums to zero over a
- * channel, because the normalised value does not change when all values of the channel move together; computed, its sum is
- * rounding error.
- */
-export function sumsToZero(dx: Value): boolean {
-  const [x, moments] = dx.inputs;
-  return (
-    dx.op === "normalizeInputGradient" && dx.attributes.batch === true && moments.shape[1] === x.shape[4]
-  );
+/** `[x, moments, gamma, beta]` of the op called `op`: the result is like x. */
+export function inferNormalize(
+  op: string,
+  [x, moments, gamma, beta]: readonly Value[],
+  { epsilon }: Affine,
+): TensorType {
+  expectMoments(op, x, moments);
+  expectDType(op, "gamma", gamma, "f32");
+  expectShape(op, "gamma", gamma, [x.shape[4]]);
+  expectDType(op, "beta", beta, "f32");
+  expectShape(op, "beta", beta, [x.shape[4]]);
+  expectEpsilon(op, epsilon);
+  return x;
 }
 
-/** The gradient `[C]` of beta (`which` 0) or gamma (`which` 1): the sums of all samples. */
-const parameterGradientOp = defineOp<{ which: 0 | 1 }>({
-  name: "normalizeParameterGradient",
-  infer: ([sums]) => {
-    expectRank("normalizeParameterGradient", "the sums [N or 1, C, 2]", sums, 3);
-    return { dtype: "f32", shape: [sums.shape[1]] };
-  },
-  grad: "none",
-  flops: ([sums], output) => perElement(sums.shape[0])([], output),
-});
-
-const inputGradientOp = defineOp<Affine>({
-  name: "normalizeInputGradient",
-  infer: ([x, moments, gamma, sums, dy]) => {
-    const op = "normalizeInputGradient";
-    expectMoments(op, x, moments);
-    expectShape(op, "gamma", gamma, [x.shape[4]]);
-    expectShape(op, "the sums", sums, [moments.shape[0], x.shape[4], 2]);
-    expectActivation(op, "the output gradient", dy);
-    expectSameShape(op, x, dy);
-    return x;
-  },
-  grad: "none",
-  flops: perElement(5),
-  inPlace: 4,
+const normalizeOp = defineOp<Affine>({
+  name: "normalize",
+  infer: (inputs, attributes) => inferNormalize("normalize", inputs, attributes),
+  grad: (inputs, dy, _y, attributes) => normalizeGradient(inputs, dy, attributes, { relu: false }),
+  flops: perElement(3),
+  inPlace: 0,
 });
 
 /**

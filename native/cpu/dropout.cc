@@ -5,6 +5,7 @@
 #include "clones.h"
 #include "elementwise.h"
 #include "kernels.h"
+#include "lanes.h"
 #include "math.h"
 
 namespace voxgrad::cpu {
@@ -56,13 +57,14 @@ VOXGRAD_CLONES static void dropElements(const float* x, const uint32_t* words, f
   for (int i = 0; i < count; i++) y[i] = words[i] < threshold ? 0.0f : x[i] * scale;
 }
 
-VOXGRAD_CLONES static void scaleChannels(const float* x, const float* factors, float* y, int64_t rows,
-                                         int64_t channels) {
-  for (int64_t row = 0; row < rows; row++) {
+VOXGRAD_CLONES static void scaleChannels(const float* x, const float* factors, float* y, int64_t count,
+                                         int64_t width) {
+  for (int64_t i = 0; i < count; i += width) {
+    const int64_t n = count - i < width ? count - i : width;
     VOXGRAD_INDEPENDENT
-    for (int64_t c = 0; c < channels; c++) {
-      const float value = x[row * channels + c] * factors[c];
-      y[row * channels + c] = factors[c] == 0.0f ? 0.0f : value;
+    for (int64_t j = 0; j < n; j++) {
+      const float value = x[i + j] * factors[j];
+      y[i + j] = factors[j] == 0.0f ? 0.0f : value;
     }
   }
 }
@@ -128,7 +130,7 @@ static size_t prepareDropout(const Step& step) {
   if (!(rate >= 0 && rate < 1)) refuse(step, "the rate must be at least 0 and below 1");
   if (!step.attributes.flag("channels")) return 0;
   if (step.output.rank < 2) refuse(step, "whole channels need at least 2 axes");
-  return static_cast<size_t>(step.output.shape[0] * step.output.channels()) * sizeof(float);
+  return static_cast<size_t>(step.output.shape[0] * Lanes(step.output.channels()).width) * sizeof(float);
 }
 
 static void runDropout(const Step& step) {
@@ -145,17 +147,20 @@ static void runDropout(const Step& step) {
     });
     return;
   }
-  const int64_t samples = step.output.shape[0], channels = step.output.channels();
+  const int64_t samples = step.output.shape[0];
+  const Lanes lanes(step.output.channels());
   float* factors = static_cast<float*>(step.workspace);
-  forEachDraw(samples * channels, random, [=](int64_t begin, int count, const uint32_t* words) {
-    for (int i = 0; i < count; i++) factors[begin + i] = words[i] < threshold ? 0.0f : scale;
+  forEachDraw(samples * lanes.channels, random, [=](int64_t begin, int count, const uint32_t* words) {
+    for (int i = 0; i < count; i++) {
+      const int64_t n = (begin + i) / lanes.channels;
+      for (int64_t j = (begin + i) % lanes.channels; j < lanes.width; j += lanes.channels)
+        factors[n * lanes.width + j] = words[i] < threshold ? 0.0f : scale;
+    }
   });
-  const int64_t rows = step.output.count() / (samples * channels);
-  const int64_t chunk = std::max<int64_t>(1, chunkElements / channels), chunks = (rows + chunk - 1) / chunk;
-  parallelFor(samples * chunks, [=](int64_t task) {
-    const int64_t n = task / chunks, first = task % chunks * chunk, at = (n * rows + first) * channels;
-    scaleChannels(x + at, factors + n * channels, y + at, std::min(chunk, rows - first), channels);
-  });
+  forEachChunk(lanes, samples, step.output.count() / samples,
+               [=](int64_t n, int64_t begin, int64_t count, int64_t) {
+                 scaleChannels(x + begin, factors + n * lanes.width, y + begin, count, lanes.width);
+               });
 }
 
 static size_t prepareNoise(const Step& step) {

@@ -5,6 +5,7 @@
 #include "conv3d_weight_gradient_kernels.h"
 #include "dense_kernels.h"
 #include "peak_kernels.h"
+#include "sum_kernels.h"
 #include "winograd2d_kernels.h"
 
 // Every table of kernels that is compiled once per instruction set, and the function that returns it: in the
@@ -12,7 +13,7 @@
 #define VOXGRAD_KERNEL_TABLES(table)                                                      \
   table(Conv3dKernels, conv3dKernels) table(WeightGradientKernels, weightGradientKernels) \
       table(WinogradKernels, winogradKernels) table(Winograd2dTable, winograd2dTable)     \
-          table(DenseKernels, denseKernels) table(PeakKernels, peakKernels)
+          table(DenseKernels, denseKernels) table(PeakKernels, peakKernels) table(SumKernels, sumKernels)
 
 namespace voxgrad::cpu {
 
@@ -21,6 +22,9 @@ namespace voxgrad::cpu {
 // throws Error at the first call. Chosen once per process.
 #define VOXGRAD_DECLARE_TABLE(Type, name) const Type& name();
 VOXGRAD_KERNEL_TABLES(VOXGRAD_DECLARE_TABLE)
+
+// The sums over rows of that instruction set.
+const SumKernels& sumKernels();
 
 // "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();

@@ -18,6 +18,8 @@ extern const KernelTable copyKernels;
 extern const KernelTable diceKernels;
 extern const KernelTable dropoutKernels;
 extern const KernelTable lossKernels;
+extern const KernelTable momentsKernels;
+extern const KernelTable normGradientKernels;
 extern const KernelTable normKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;

@@ -91,7 +91,7 @@ test("operations count taps inside the input apart from all", () => {
 test("the lists of the package can be read, and V-Net's hold all of its work", async () => {
   for (const mode of ["conv", "loss", "step"] as const)
     assert.ok(casesOf(mode, findLists(mode, [])).length > 0);
-  assert.is(stepsOf(findLists("memory", [])).length, 4);
+  assert.is(stepsOf(findLists("memory", [])).length, 5);
   const { out } = await voxgrad(["summary", "vnet", "--patch", "64x64x64", "--batch", "2", "--json"]);
   const { layers } = JSON.parse(out) as { layers: { op: string; flops: number }[] };
   const convolutions = layers.filter(({ op }) => op.startsWith("conv"));

@@ -4,8 +4,8 @@ import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { sum } from "../../lib/ops/arithmetic.ts";
-import { leakyRelu, prelu, relu } from "../../lib/ops/activation.ts";
-import { checkOp } from "./harness.ts";
+import { leakyRelu, prelu, relu, reluGradient } from "../../lib/ops/activation.ts";
+import { checkOp, random } from "./harness.ts";
 
 const shape = [2, 3, 5, 7, 3];
 const long = [1, 1, 1, 5001, 17];
@@ -27,6 +27,16 @@ test("relu and leakyRelu", async () => {
     build: ({ x }) => leakyRelu(x),
     reference: ({ x }) => x.data.map((v) => (v > 0 ? v : 0.01 * v)),
     wrt: [],
+  });
+});
+
+test("reluGradient passes the gradient where the result is above 0, and so does its own gradient", async () => {
+  const y = random(210, 7).map((v) => Math.max(v, 0));
+  await checkOp({
+    inputs: { y: { shape: [2, 3, 5, 7], data: y }, dy: { shape: [2, 3, 5, 7] } },
+    build: ({ y, dy }) => reluGradient(y, dy),
+    reference: ({ y, dy }) => dy.data.map((v, i) => (y.data[i] > 0 ? v : 0)),
+    wrt: ["dy"],
   });
 });
 
