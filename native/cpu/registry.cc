@@ -12,8 +12,9 @@ static const std::map<std::string, const Kernel*>& byName() {
     for (const cpu::KernelTable* family :
          {&cpu::activationKernels, &cpu::argmaxKernels, &cpu::arithmeticKernels, &cpu::augmentKernels,
           &cpu::convKernels, &cpu::copyKernels, &cpu::diceKernels, &cpu::dropoutKernels, &cpu::lossKernels,
-          &cpu::normKernels, &cpu::poolKernels, &cpu::reduceKernels, &cpu::resizeKernels, &cpu::selectKernels,
-          &cpu::shapeKernels, &cpu::softmaxKernels, &cpu::updateKernels})
+          &cpu::normKernels, &cpu::poolKernels, &cpu::reduceKernels, &cpu::resizeKernels,
+          &cpu::segmentationKernels, &cpu::selectKernels, &cpu::shapeKernels, &cpu::softmaxKernels,
+          &cpu::updateKernels})
       for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
     return map;
   }();

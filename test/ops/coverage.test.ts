@@ -50,6 +50,8 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "preluSlopeGradient",
     "randomFlip",
     "randomRotate",
+    "ratioOfSumsGradient",
+    "segmentationSumsGradient",
     "sgdStep",
     "sgdVelocity",
     "softmaxGradient",
