@@ -124,13 +124,36 @@ VOXGRAD_INLINE void storeGroup(vfloat* group, int channels, float* y) {
   }
 }
 
+// 0, 1, 2, ... in memory: comparing with a number from there takes one operation, with a constant two.
+struct ClassNumbers {
+  int32_t of[kMostChannels];
+  constexpr ClassNumbers() : of() {
+    for (int c = 0; c < kMostChannels; ++c) of[c] = c;
+  }
+};
+constexpr ClassNumbers kClassNumbers;
+
+// The numbers of classes, so that the compiler does not know them. Comparisons with the numbers of one call
+// are not shared with those of another, which would keep more masks than there are registers for.
+VOXGRAD_INLINE const int32_t* classNumbers() {
+  const int32_t* numbers = kClassNumbers.of;
+  __asm__("" : "+r"(numbers));
+  return numbers;
+}
+
+// Whether the labels are class c; few constants have registers of their own.
+template <int C>
+VOXGRAD_INLINE vint isClass(vint label, const int32_t* numbers, int c) {
+  return kFewChannels<C> ? label == c : label == numbers[c];
+}
+
 // What softmax divides by, and the logit of the voxel's label less the largest one.
 struct SoftmaxTotals {
   vfloat total, picked;
 };
 
 // Replaces the logits of a group by e^((x - largest) / T), 1 / T being `factor`. `picked` is for labels of
-// classes; it is left out where the caller does not use it.
+// classes, and costs nothing where the caller does not use it.
 template <int C>
 VOXGRAD_INLINE SoftmaxTotals exponentials(vfloat* group, int channels, float factor, vint label) {
   const int count = C > 0 ? C : channels;
@@ -145,18 +168,27 @@ VOXGRAD_INLINE SoftmaxTotals exponentials(vfloat* group, int channels, float fac
     group[1] = rises ? one : e;
     return {one + e, (label == 1) == rises ? vfloat{} : below};
   } else {
-    vfloat largest = group[0];
+    // Several chains of dependent operations where the compiler can keep them apart in registers.
+    constexpr int chains = C >= 8 ? 4 : 1;
+    vfloat largest[chains], total[chains] = {}, picked[chains] = {};
+    for (int k = 0; k < chains; ++k) largest[k] = group[k];
+    const int32_t* numbers = classNumbers();
 #pragma GCC unroll 16
-    for (int c = 1; c < count; ++c) largest = larger(group[c], largest);
-    vfloat total = {}, picked = {};
+    for (int c = chains; c < count; ++c) largest[c % chains] = larger(group[c], largest[c % chains]);
+    for (int k = 1; k < chains; ++k) largest[0] = larger(largest[k], largest[0]);
 #pragma GCC unroll 16
     for (int c = 0; c < count; ++c) {
-      const vfloat below = (group[c] - largest) * factor;
-      picked += label == c ? below : vfloat{};
+      const vfloat below = (group[c] - largest[0]) * factor;
+      vfloat& sum = picked[c % chains];
+      sum = isClass<C>(label, numbers, c) ? sum + below : sum;
       group[c] = expOfNegative(below);
-      total += group[c];
+      total[c % chains] += group[c];
     }
-    return {total, picked};
+    for (int k = 1; k < chains; ++k) {
+      total[0] += total[k];
+      picked[0] += picked[k];
+    }
+    return {total[0], picked[0]};
   }
 }
 
