@@ -107,7 +107,10 @@ test("a sure and right prediction costs nothing, and no voxel that counts gives 
     );
     const sure = await plan.run({ x, labels });
     assert.equal([sure.crossEntropy[0], sure.dice[0], sure.maskedMse[0]], [0, 0, 0]);
-    const none = await plan.run({ x: x.fill(Number.NEGATIVE_INFINITY, 0, 1), labels: labels.fill(255) });
+    const none = await plan.run({
+      x: x.fill(1).fill(Number.NEGATIVE_INFINITY, 0, 1),
+      labels: labels.fill(255),
+    });
     assert.equal([none.crossEntropy[0], none.dice[0], none.maskedMse[0]], [0, 0, 0]);
     assert.ok((none.gradient as Float32Array).every((value) => value === 0));
     plan.dispose();
