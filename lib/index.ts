@@ -42,8 +42,15 @@ export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";
 export { dropout, gaussianNoise } from "./ops/dropout.ts";
 export { randomFlip, randomRotate } from "./ops/augment.ts";
+export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";
 export { batchNorm, batchNormEval } from "./ops/norm.ts";
+export {
+  segmentationLosses,
+  type SegmentationLosses,
+  segmentationLossesInSteps,
+  type SegmentationOptions,
+} from "./ops/segmentation.ts";
 export { less, select } from "./ops/select.ts";
 export { concat, slice } from "./ops/shape.ts";
 export { notEqual } from "./ops/argmax.ts";

@@ -35,7 +35,7 @@ export interface PreparedLoss extends Contender, Disposable {
   readonly work: Work;
 }
 
-/** The loss and its gradient as a plan. The least traffic reads the logits twice and writes their gradient once. */
+/** The loss and its gradient as a plan. The least traffic reads logits and labels twice and writes the gradient once. */
 export async function prepareLoss(
   { batch, size, classes }: LossShape,
   device: Device,
@@ -54,7 +54,7 @@ export async function prepareLoss(
   const voxels = shape.reduce((product, extent) => product * extent, 1);
   const logits = fillUniform(new Float32Array(voxels * classes));
   const labels = Uint8Array.from({ length: voxels }, (_, i) => (i >>> 4) % classes);
-  const work = { flop: plan.flops, validFlop: plan.flops, bytes: 12 * voxels * classes };
+  const work = { flop: plan.flops, validFlop: plan.flops, bytes: (12 * classes + 2) * voxels };
   return {
     ...repeated("voxgrad", (runs) => plan.time({ logits, labels }, runs, { signal })),
     work,

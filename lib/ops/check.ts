@@ -28,3 +28,15 @@ export function expectActivation(op: string, what: string, value: TensorType): v
   expectDType(op, what, value, "f32");
   expectRank(op, `${what} [N, D, H, W, C]`, value, 5);
 }
+
+/** Checks labels, or a mask, against the `[N, ..., C]` tensor that they belong to. */
+export function expectVoxels(
+  op: string,
+  what: string,
+  value: TensorType,
+  x: TensorType,
+  ...dtypes: ("u8" | "i32")[]
+): void {
+  expectDType(op, what, value, ...dtypes);
+  expectShape(op, what, value, x.shape.slice(0, -1));
+}

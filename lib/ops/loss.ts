@@ -1,20 +1,8 @@
 import { ShapeError } from "../errors.ts";
 import { elements, formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectDType, expectSameShape, expectShape } from "./check.ts";
+import { expectDType, expectSameShape, expectShape, expectVoxels } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 import { expectChannels, mostChannels, softmaxFlops } from "./softmax.ts";
-
-/** Checks labels, or a mask, against the `[N, ..., C]` tensor that they belong to. */
-function expectVoxels(
-  op: string,
-  what: string,
-  value: TensorType,
-  x: TensorType,
-  ...dtypes: ("u8" | "i32")[]
-): void {
-  expectDType(op, what, value, ...dtypes);
-  expectShape(op, what, value, x.shape.slice(0, -1));
-}
 
 const scalar: TensorType = { dtype: "f32", shape: [] };
 
@@ -67,78 +55,6 @@ const crossEntropyGradOp = defineOp<CrossEntropy>({
   },
   grad: "none",
   flops: ([logits]) => softmaxFlops(logits),
-  inPlace: 0,
-});
-
-/** Per class, and per sample or not, the sums that Dice is made of: `[S, C, 3]` of p g, of p or p^2, and of g. */
-type DiceSums = {
-  squared: boolean;
-  perSample: boolean;
-};
-
-function diceSumsType(op: string, probabilities: Value, labels: Value, { perSample }: DiceSums): TensorType {
-  expectChannels(op, "probabilities", probabilities);
-  expectVoxels(op, "labels", labels, probabilities, "u8", "i32");
-  const { shape } = probabilities;
-  return { dtype: "f32", shape: [perSample ? shape[0] : 1, shape[shape.length - 1], 3] };
-}
-
-const diceSumsOp = defineOp<DiceSums>({
-  name: "diceSums",
-  infer: ([probabilities, labels], attributes) => diceSumsType("diceSums", probabilities, labels, attributes),
-  grad: ([probabilities, labels], dy, _y, attributes) => [
-    diceSumsGradOp([probabilities, labels, dy], attributes),
-    null,
-  ],
-  flops: ([probabilities]) => 5 * elements(probabilities.shape),
-});
-
-const diceSumsGradOp = defineOp<DiceSums>({
-  name: "diceSumsGradient",
-  infer: ([probabilities, labels, dy], attributes) => {
-    const { shape } = diceSumsType("diceSumsGradient", probabilities, labels, attributes);
-    expectShape("diceSumsGradient", "the gradient", dy, shape);
-    return probabilities;
-  },
-  grad: "none",
-  flops: perElement(5),
-  inPlace: 0,
-});
-
-type DiceOfSums = {
-  smooth: number;
-  background: boolean;
-};
-
-function checkDiceOfSums(op: string, sums: Value, { smooth, background }: DiceOfSums): void {
-  expectDType(op, "the sums", sums, "f32");
-  if (sums.shape.length !== 3 || sums.shape[2] !== 3)
-    throw new ShapeError(`${op}: the sums must be [S, C, 3], found ${formatType(sums)}`);
-  if (!(smooth > 0 && Number.isFinite(smooth)))
-    throw new ShapeError(`${op}: smooth must be above 0, found ${smooth}`);
-  if (!background && sums.shape[1] < 2)
-    throw new ShapeError(`${op}: without the background no class is left of 1; pass background: true`);
-}
-
-const diceOfSumsOp = defineOp<DiceOfSums>({
-  name: "diceOfSums",
-  infer: ([sums], attributes) => {
-    checkDiceOfSums("diceOfSums", sums, attributes);
-    return scalar;
-  },
-  grad: ([sums], dy, _y, attributes) => [diceOfSumsGradOp([sums, dy], attributes)],
-  flops: ([sums]) => 2 * elements(sums.shape),
-});
-
-const diceOfSumsGradOp = defineOp<DiceOfSums>({
-  name: "diceOfSumsGradient",
-  infer: ([sums, dy], attributes) => {
-    checkDiceOfSums("diceOfSumsGradient", sums, attributes);
-    expectShape("diceOfSumsGradient", "the gradient", dy, []);
-    return sums;
-  },
-  grad: "none",
-  flops: perElement(2),
   inPlace: 0,
 });
 
@@ -218,28 +134,6 @@ export const crossEntropy = (
     weights: [...weights],
     ignore,
   });
-
-/**
- * Dice loss of `[N, D, H, W, C]` probabilities p against labels `[N, D, H, W]` (u8 or i32; g is their one-hot form), as a
- * scalar: the mean over classes of `1 - (2 sum p g + smooth) / (sum q + sum g + smooth)`, where q is p^2 when `squared` (Milletari
- * et al., "V-Net", 3DV 2016) and p otherwise (SD-Net, eq. 5 with the evidently misprinted logarithm left out).
- *
- * The sums run over the whole batch, or over each sample with `perSample`, the mean then being over samples too. Class 0
- * takes part only with `background`. Voxels whose label is no class are left out of all sums.
- */
-export const dice = (
-  probabilities: Operand,
-  labels: Operand,
-  {
-    squared = true,
-    smooth = 1e-5,
-    background = false,
-    perSample = false,
-  }: { squared?: boolean; smooth?: number; background?: boolean; perSample?: boolean } = {},
-): Value => {
-  const sums = diceSumsOp([probabilities, labels], { squared, perSample });
-  return diceOfSumsOp([sums], { smooth, background });
-};
 
 /**
  * Squared error of `[N, D, H, W, C]` probabilities against `target`, as a scalar. `target` is f32 of the same shape, or

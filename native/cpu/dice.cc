@@ -66,9 +66,7 @@ VOXGRAD_INLINE void overlapGradientBody(const LossRows& s) {
 }
 VOXGRAD_BY_CHANNELS(overlapGradient, LossRows)
 
-static int64_t samplesOf(const Step& step) {
-  return step.attributes.flag("perSample") ? step.inputs[0].shape[0] : 1;
-}
+static SampleChunks chunksOf(const Tensor& p) { return {p.shape[0], rowsOf(p) / p.shape[0], chunkRows}; }
 
 static const Tensor& checkDice(const Step& step, bool gradient) {
   const Tensor& p = expectVoxelTensor(step, gradient);
@@ -81,9 +79,8 @@ static const Tensor& checkDice(const Step& step, bool gradient) {
 static size_t prepareDiceSums(const Step& step) {
   expectInputs(step, 2, 2);
   const Tensor& p = checkDice(step, false);
-  const int64_t samples = samplesOf(step), sums = 3 * p.channels();
-  expectCount(step, step.output, samples * sums);
-  return static_cast<size_t>(samples * chunksOf(rowsOf(p) / samples) * sums) * sizeof(double);
+  expectCount(step, step.output, p.shape[0] * 3 * p.channels());
+  return static_cast<size_t>(chunksOf(p).count() * 3 * p.channels()) * sizeof(double);
 }
 
 static LossRows diceOf(const Step& step) {
@@ -93,61 +90,83 @@ static LossRows diceOf(const Step& step) {
   return loss;
 }
 
-// Calls f(sample, chunk of the sample, part) for every chunk of every sample.
-template <class F>
-static void forEachSampleChunk(int64_t samples, int64_t rows, const LossRows& loss, F f) {
-  const int64_t chunks = chunksOf(rows);
-  parallelFor(samples * chunks, [&](int64_t task) {
-    const int64_t sample = task / chunks, first = task % chunks * chunkRows;
-    LossRows part = loss;
-    part.begin = sample * rows + first;
-    part.end = sample * rows + std::min(rows, first + chunkRows);
-    f(sample, task, part);
-  });
-}
-
 static void runDiceSums(const Step& step) {
-  const int64_t samples = samplesOf(step), rows = rowsOf(step.inputs[0]) / samples;
-  const int64_t sums = 3 * step.inputs[0].channels(), chunks = chunksOf(rows);
+  const SampleChunks chunks = chunksOf(step.inputs[0]);
+  const int64_t sums = 3 * step.inputs[0].channels();
   double* partial = static_cast<double*>(step.workspace);
-  forEachSampleChunk(samples, rows, diceOf(step), [=](int64_t, int64_t task, LossRows& part) {
+  const LossRows loss = diceOf(step);
+  chunks.forEach([=](int64_t, int64_t task, int64_t begin, int64_t rows) {
+    LossRows part = loss;
+    part.begin = begin;
+    part.end = begin + rows;
     part.sums = partial + task * sums;
     overlap(part);
   });
-  float* y = step.output.f32();
-  for (int64_t sample = 0; sample < samples; sample++)
-    for (int64_t i = 0; i < sums; i++) {
-      double total = 0;
-      for (int64_t chunk = 0; chunk < chunks; chunk++) total += partial[(sample * chunks + chunk) * sums + i];
-      y[sample * sums + i] = static_cast<float>(total);
-    }
+  chunks.add(partial, sums, step.output.f32());
 }
 
 static size_t prepareDiceSumsGradient(const Step& step) {
   expectInputs(step, 3, 3);
   const Tensor& p = checkDice(step, true);
-  expectFloat(step, step.inputs[2], samplesOf(step) * 3 * p.channels());
+  expectFloat(step, step.inputs[2], p.shape[0] * 3 * p.channels());
   return 0;
 }
 
 static void runDiceSumsGradient(const Step& step) {
-  const int64_t samples = samplesOf(step), rows = rowsOf(step.inputs[0]) / samples;
   const int64_t sums = 3 * step.inputs[0].channels();
   const float* slopes = step.inputs[2].f32();
-  forEachSampleChunk(samples, rows, diceOf(step), [=](int64_t sample, int64_t, LossRows& part) {
+  const LossRows loss = diceOf(step);
+  chunksOf(step.inputs[0]).forEach([=](int64_t sample, int64_t, int64_t begin, int64_t rows) {
+    LossRows part = loss;
+    part.begin = begin;
+    part.end = begin + rows;
     part.target = slopes + sample * sums;
     overlapGradient(part);
   });
 }
+
+// The sums of the first `classes` classes, those before `first` left out, of one sample or of all together.
+struct DiceOfSums {
+  const float* sums;
+  int64_t samples, rows, classes, first;
+  bool perSample;
+  double smooth;
+
+  explicit DiceOfSums(const Step& step)
+      : sums(step.inputs[0].f32()),
+        samples(step.inputs[0].shape[0]),
+        rows(step.inputs[0].shape[1]),
+        classes(step.attributes.integer("classes")),
+        first(step.attributes.flag("background") ? 0 : 1),
+        perSample(step.attributes.flag("perSample")),
+        smooth(step.attributes.number("smooth")) {}
+
+  // Terms of the mean: one to a class, and to a sample with perSample.
+  double terms() const { return static_cast<double>((perSample ? samples : 1) * (classes - first)); }
+
+  // Twice the overlap, and what it is divided by, both with `smooth` added.
+  struct Ratio {
+    double over, under;
+  };
+  Ratio ratio(int64_t sample, int64_t c) const {
+    Ratio r = {smooth, smooth};
+    for (int64_t s = perSample ? sample : 0; s < (perSample ? sample + 1 : samples); s++) {
+      const float* of = sums + (s * rows + c) * 3;
+      r.over += 2.0 * of[0];
+      r.under += double(of[1]) + of[2];
+    }
+    return r;
+  }
+};
 
 static void checkDiceOfSums(const Step& step) {
   const Tensor& sums = step.inputs[0];
   expectDType(step, sums, DType::f32);
   expectRank(step, sums, 3);
   if (sums.shape[2] != 3) refuse(step, "expected three sums to a class");
+  const int64_t classes = DiceOfSums(step).classes;
+  if (classes < 1 || classes > sums.shape[1]) refuse(step, "expected sums of every class");
   expectDType(step, step.output, DType::f32);
-  step.attributes.number("smooth");
-  step.attributes.flag("background");
 }
 
 static size_t prepareDiceOfSums(const Step& step) {
@@ -166,32 +185,28 @@ static size_t prepareDiceOfSumsGradient(const Step& step) {
 }
 
 static void runDiceOfSums(const Step& step) {
-  const Tensor& sums = step.inputs[0];
-  const double smooth = step.attributes.number("smooth");
-  const int64_t first = step.attributes.flag("background") ? 0 : 1, classes = sums.shape[1];
+  const DiceOfSums dice(step);
   double total = 0;
-  for (int64_t sample = 0; sample < sums.shape[0]; sample++)
-    for (int64_t c = first; c < classes; c++) {
-      const float* of = sums.f32() + (sample * classes + c) * 3;
-      total += 1 - (2.0 * of[0] + smooth) / (double(of[1]) + of[2] + smooth);
+  for (int64_t sample = 0; sample < (dice.perSample ? dice.samples : 1); sample++)
+    for (int64_t c = dice.first; c < dice.classes; c++) {
+      const auto [over, under] = dice.ratio(sample, c);
+      total += 1 - over / under;
     }
-  step.output.f32()[0] = static_cast<float>(total / static_cast<double>(sums.shape[0] * (classes - first)));
+  step.output.f32()[0] = static_cast<float>(total / dice.terms());
 }
 
 static void runDiceOfSumsGradient(const Step& step) {
-  const Tensor& sums = step.inputs[0];
-  const double smooth = step.attributes.number("smooth");
-  const int64_t first = step.attributes.flag("background") ? 0 : 1, classes = sums.shape[1];
-  const double slope = step.inputs[1].f32()[0] / static_cast<double>(sums.shape[0] * (classes - first));
-  for (int64_t i = 0; i < sums.shape[0] * classes; i++) {
-    const float* of = sums.f32() + i * 3;
-    const double divisor = double(of[1]) + of[2] + smooth, factor = i % classes < first ? 0 : slope;
-    const double byMass = factor * (2.0 * of[0] + smooth) / (divisor * divisor);
-    float* y = step.output.f32() + i * 3;
-    y[0] = static_cast<float>(-2 * factor / divisor);
-    y[1] = static_cast<float>(byMass);
-    y[2] = static_cast<float>(byMass);
-  }
+  const DiceOfSums dice(step);
+  const double slope = step.inputs[1].f32()[0] / dice.terms();
+  float* y = step.output.f32();
+  std::fill(y, y + step.output.count(), 0.0f);
+  for (int64_t sample = 0; sample < dice.samples; sample++)
+    for (int64_t c = dice.first; c < dice.classes; c++) {
+      const auto [over, under] = dice.ratio(sample, c);
+      float* of = y + (sample * dice.rows + c) * 3;
+      of[0] = static_cast<float>(-2 * slope / under);
+      of[1] = of[2] = static_cast<float>(slope * over / (under * under));
+    }
 }
 
 const KernelTable diceKernels = {

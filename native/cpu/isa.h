@@ -4,16 +4,24 @@
 #include "conv3d_kernels.h"
 #include "conv3d_weight_gradient_kernels.h"
 #include "dense_kernels.h"
+#include "fused_loss_kernels.h"
 #include "peak_kernels.h"
 #include "sum_kernels.h"
 #include "winograd2d_kernels.h"
 
 // Every table of kernels that is compiled once per instruction set, and the function that returns it: in the
 // namespace of the instruction set its own, in voxgrad::cpu that of this process.
-#define VOXGRAD_KERNEL_TABLES(table)                                                      \
-  table(Conv3dKernels, conv3dKernels) table(WeightGradientKernels, weightGradientKernels) \
-      table(WinogradKernels, winogradKernels) table(Winograd2dTable, winograd2dTable)     \
-          table(DenseKernels, denseKernels) table(PeakKernels, peakKernels) table(SumKernels, sumKernels)
+// clang-format off
+#define VOXGRAD_KERNEL_TABLES(table)                  \
+  table(Conv3dKernels, conv3dKernels)                 \
+  table(WeightGradientKernels, weightGradientKernels) \
+  table(WinogradKernels, winogradKernels)             \
+  table(Winograd2dTable, winograd2dTable)             \
+  table(DenseKernels, denseKernels)                   \
+  table(SumKernels, sumKernels)                       \
+  table(FusedLossKernels, fusedLossKernels)           \
+  table(PeakKernels, peakKernels)
+// clang-format on
 
 namespace voxgrad::cpu {
 
@@ -22,9 +30,6 @@ namespace voxgrad::cpu {
 // throws Error at the first call. Chosen once per process.
 #define VOXGRAD_DECLARE_TABLE(Type, name) const Type& name();
 VOXGRAD_KERNEL_TABLES(VOXGRAD_DECLARE_TABLE)
-
-// The sums over rows of that instruction set.
-const SumKernels& sumKernels();
 
 // "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();

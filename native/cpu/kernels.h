@@ -24,6 +24,7 @@ extern const KernelTable normKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
+extern const KernelTable segmentationKernels;
 extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;

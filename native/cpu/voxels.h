@@ -73,6 +73,33 @@ inline void forEachChunk(int64_t rows, const LossRows& loss, F f) {
       chunkRows);
 }
 
+// The chunks of `samples` runs of `rows` rows each, none of which holds rows of two samples.
+struct SampleChunks {
+  int64_t samples, rows, chunk;
+
+  int64_t perSample() const { return (rows + chunk - 1) / chunk; }
+  int64_t count() const { return samples * perSample(); }
+
+  // Calls f(sample, task, first row of all, rows of the chunk).
+  template <class F>
+  void forEach(F f) const {
+    parallelFor(count(), [&](int64_t task) {
+      const int64_t sample = task / perSample(), begin = task % perSample() * chunk;
+      f(sample, task, sample * rows + begin, std::min(chunk, rows - begin));
+    });
+  }
+
+  // y[sample][i] = the sum over the chunks of a sample, in order, of partial[chunk][i].
+  void add(const double* partial, int64_t sums, float* y) const {
+    for (int64_t sample = 0; sample < samples; sample++)
+      for (int64_t i = 0; i < sums; i++) {
+        double total = 0;
+        for (int64_t k = 0; k < perSample(); k++) total += partial[(sample * perSample() + k) * sums + i];
+        y[sample * sums + i] = static_cast<float>(total);
+      }
+  }
+};
+
 inline void setLabels(const Tensor& labels, Voxels* voxels) {
   if (labels.dtype == DType::u8) voxels->bytes = labels.u8();
   if (labels.dtype == DType::i32) voxels->integers = labels.i32();

@@ -52,6 +52,8 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "preluSlopeGradient",
     "randomFlip",
     "randomRotate",
+    "ratioOfSumsGradient",
+    "segmentationSumsGradient",
     "sgdStep",
     "sgdVelocity",
     "softmaxGradient",

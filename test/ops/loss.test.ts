@@ -5,7 +5,8 @@ import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import type { DType, Shape } from "../../lib/graph/value.ts";
 import { mul } from "../../lib/ops/arithmetic.ts";
-import { crossEntropy, dice, maskedMse, oneHot } from "../../lib/ops/loss.ts";
+import { dice } from "../../lib/ops/dice.ts";
+import { crossEntropy, maskedMse, oneHot } from "../../lib/ops/loss.ts";
 import { type Array64, checkOp, expectClose, random } from "./harness.ts";
 
 /** Labels 0 … classes - 1 with some that are no class. */

@@ -2,8 +2,7 @@ import type { Value } from "../../graph/value.ts";
 import type { Network } from "../../models/network.ts";
 import type { Mode } from "../../nn/module.ts";
 import { add } from "../../ops/arithmetic.ts";
-import { crossEntropy, dice } from "../../ops/loss.ts";
-import { softmax } from "../../ops/softmax.ts";
+import { segmentationLosses, type SegmentationLosses } from "../../ops/segmentation.ts";
 import type { Config } from "../config.ts";
 
 /** What a recipe works with while the step is traced. */
@@ -37,18 +36,17 @@ export interface Recipe {
   step(context: StepContext): StepResult;
 }
 
-export interface Supervision {
+export interface Supervision extends SegmentationLosses {
+  /** Cross-entropy + Dice loss. */
   readonly loss: Value;
-  readonly diceLoss: Value;
-  readonly probabilities: Value;
 }
 
-/** Cross-entropy + Dice loss of labelled patches, and what they were computed from. */
-export function supervise(logits: Value, labels: Value, config: Config): Supervision {
-  const probabilities = softmax(logits);
-  const diceLoss = dice(probabilities, labels, {
+/** The losses of labelled patches, and of their foreground squared error where `mask` is given and set. */
+export function supervise(logits: Value, labels: Value, config: Config, mask?: Value): Supervision {
+  const losses = segmentationLosses(logits, labels, {
     squared: config.dice === "squared",
     smooth: config.diceSmooth,
+    mask,
   });
-  return { loss: add(crossEntropy(logits, labels), diceLoss), diceLoss, probabilities };
+  return { ...losses, loss: add(losses.crossEntropy, losses.dice) };
 }

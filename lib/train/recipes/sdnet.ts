@@ -2,12 +2,11 @@ import type { Value } from "../../graph/value.ts";
 import { argmax, notEqual } from "../../ops/argmax.ts";
 import { add, mul, scale } from "../../ops/arithmetic.ts";
 import { constant } from "../../ops/constant.ts";
-import { crossEntropy, dice, maskedMse } from "../../ops/loss.ts";
+import { crossEntropy, maskedMse } from "../../ops/loss.ts";
 import { less, select } from "../../ops/select.ts";
 import { slice } from "../../ops/shape.ts";
 import { sharpen, softmax } from "../../ops/softmax.ts";
-import type { Config } from "../config.ts";
-import { type Recipe, supervise, type Supervision } from "./recipe.ts";
+import { type Recipe, supervise } from "./recipe.ts";
 
 /**
  * SD-Net (Huang et al. 2024). Both networks see the same batch in one forward pass.
@@ -29,14 +28,17 @@ export const sdnet: Recipe = {
     const known = logits.map((all) => slice(all, { axis: 0, start: 0, length: labeled }));
     const unknown = logits.map((all) => slice(all, { axis: 0, start: labeled, length: unlabeled }));
 
-    const supervision = known.map((part) => supervise(part, labels, config));
     const disagreement = notEqual(argmax(known[0]), argmax(known[1]));
-    const review = known.map((part, index) => {
-      if (config.differenceLoss === "crossEntropy") return crossEntropy(part, labels, { mask: disagreement });
-      return maskedMse(supervision[index].probabilities, labels, { mask: disagreement, background: false });
-    });
+    const mask = config.differenceLoss === "mse" ? disagreement : undefined;
+    const supervision = known.map((part) => supervise(part, labels, config, mask));
+    const review = supervision.map(
+      ({ maskedMse }, index) => maskedMse ?? crossEntropy(known[index], labels, { mask: disagreement }),
+    );
 
-    const [first, second] = supervision.map((part) => selectorLoss(part, labels, config));
+    // The batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8).
+    const [first, second] = supervision.map((part) =>
+      config.selector === "batch" ? part.dice : part.diceOfSamples,
+    );
     // A tie goes to the second network, as in Algorithm 1.
     const firstIsBetter = less(first, second);
     const lesson = (pupil: number, teacher: number) =>
@@ -50,17 +52,10 @@ export const sdnet: Recipe = {
     });
     const metrics: Record<string, Value> = { firstIsBetter: select(firstIsBetter, constant(graph, 1), none) };
     for (const [index, { path }] of networks.entries()) {
-      metrics[`dice.${path}`] = supervision[index].diceLoss;
+      metrics[`dice.${path}`] = supervision[index].dice;
       metrics[`difference.${path}`] = review[index];
       metrics[`unsupervised.${path}`] = pseudo[index];
     }
     return { losses, metrics };
   },
 };
-
-/** What decides which network is better: the batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8). */
-function selectorLoss({ probabilities, diceLoss }: Supervision, labels: Value, config: Config): Value {
-  if (config.selector === "batch") return diceLoss;
-  const squared = config.dice === "squared";
-  return dice(probabilities, labels, { squared, smooth: config.diceSmooth, perSample: true });
-}

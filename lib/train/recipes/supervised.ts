@@ -8,7 +8,7 @@ export const supervised: Recipe = {
   step({ networks, image, labels, mode, config }) {
     const parts = networks.map((network) => supervise(network.apply(image, mode), labels, config));
     const metrics = Object.fromEntries(
-      parts.map(({ diceLoss }, index) => [`dice.${networks[index].path}`, diceLoss]),
+      parts.map(({ dice }, index) => [`dice.${networks[index].path}`, dice]),
     );
     return { losses: parts.map(({ loss }) => loss), metrics };
   },

@@ -1,0 +1,272 @@
+// Compiled once per instruction set; see simd.h.
+#include "fused_loss_kernels.h"
+
+#include "simd_voxels.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+namespace {
+
+// Groups whose sums are added in single precision before they go to the double ones.
+constexpr int64_t kBlockGroups = 64;
+// Groups whose totals are multiplied before the logarithm is taken: 256^8 is far from the largest float.
+constexpr int kLogGroups = 8;
+
+// Floats of a cache line, and how far ahead of their use logits are asked for: further than the processor
+// does by itself, which stops at the end of a page.
+constexpr int kLineFloats = 16, kAhead = 2048;
+
+// One label to a lane, -1 where it is no class or beyond the last row.
+VOXGRAD_INLINE vint loadLabels(const uint8_t* labels, int64_t rows, int channels) {
+  vint label;
+  if (rows >= kLanes) {
+#if defined(__AVX512F__)
+    label = reinterpret_cast<vint>(
+        _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(labels))));
+#elif defined(__AVX2__)
+    label = reinterpret_cast<vint>(
+        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(labels))));
+#else
+    for (int i = 0; i < kLanes; ++i) label[i] = labels[i];
+#endif
+  } else {
+    for (int i = 0; i < kLanes; ++i) label[i] = i < rows ? labels[i] : -1;
+  }
+  return label < channels ? label : vint{} - 1;
+}
+
+// 1 where the mask is set, else 0; all ones without a mask.
+VOXGRAD_INLINE vfloat loadMask(const uint8_t* mask, int64_t rows) {
+  return loadLabels(mask, rows, kMostChannels) > 0 ? vfloat{} + 1.0f : vfloat{};
+}
+
+// The logits of the group at `row`, zeros behind the last voxel.
+template <int C>
+VOXGRAD_INLINE void loadLogits(const FusedLossRows& s, int64_t row, vfloat* group) {
+  const int count = C > 0 ? C : s.channels;
+  const float* x = s.logits + row * count;
+  for (int i = 0; i < kLanes * count; i += kLineFloats) __builtin_prefetch(x + kAhead + i);
+  if (s.rows - row >= kLanes) return loadGroup<C>(x, count, group);
+  float padded[kLanes * (C > 0 ? C : kMostChannels)] = {};
+  memcpy(padded, x, static_cast<size_t>(s.rows - row) * count * sizeof(float));
+  loadGroup<C>(padded, count, group);
+}
+
+template <int C>
+struct Sums {
+  static constexpr int classes = C > 0 ? C : kMostChannels;
+  vfloat both[classes], mass[classes], truth[classes];
+  vfloat likelihood, weight, error, errors;
+};
+
+template <int C>
+VOXGRAD_INLINE void clear(Sums<C>* sums, int count) {
+  for (int c = 0; c < count; ++c) sums->both[c] = sums->mass[c] = sums->truth[c] = vfloat{};
+  sums->likelihood = sums->weight = sums->error = sums->errors = vfloat{};
+}
+
+// A group between the two halves of its work.
+template <int C>
+struct Group {
+  vfloat vectors[kGroupVectors<C>];
+  vint label;
+  vfloat scale, masked;
+};
+
+// Adds `groups` groups from `row` on, their totals to a product: first the softmax of each group, then class
+// by class over all of them, so that the sums of many classes go to memory and back less often.
+template <int C, int groups, bool Squared, bool Masked>
+VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* product, Sums<C>* sums) {
+  const int count = C > 0 ? C : s.channels;
+  const vfloat one = vfloat{} + 1.0f;
+  Group<C> run[groups];
+  vfloat errors[groups] = {};
+  for (int i = 0; i < groups; ++i, row += kLanes) {
+    Group<C>& group = run[i];
+    loadLogits<C>(s, row, group.vectors);
+    group.label = loadLabels(s.labels + row, s.rows - row, count);
+    const vfloat weight = group.label >= 0 ? one : vfloat{};
+    const SoftmaxTotals softmax = exponentials<C>(group.vectors, count, 1.0f, group.label);
+    *product *= group.label >= 0 ? softmax.total : one;
+    sums->likelihood -= group.label >= 0 ? softmax.picked : vfloat{};
+    sums->weight += weight;
+    group.scale = weight / softmax.total;
+    if constexpr (Masked) {
+      group.masked = loadMask(s.mask + row, s.rows - row) * weight;
+      sums->errors += group.masked;
+    }
+  }
+  const int32_t* numbers = classNumbers();
+  const auto add = [&](int c) __attribute__((always_inline)) {
+    vfloat both = sums->both[c], mass = sums->mass[c], truth = sums->truth[c];
+#pragma GCC unroll 8
+    for (int i = 0; i < groups; ++i) {
+      const vfloat p = run[i].vectors[c] * run[i].scale;
+      const vint hit = isClass<C>(run[i].label, numbers, c);
+      both = hit ? both + p : both;
+      mass += Squared ? p * p : p;
+      truth = hit ? truth + one : truth;
+      if constexpr (Masked) {
+        const vfloat difference = hit ? p - one : p;
+        errors[i] += difference * difference;
+      }
+    }
+    sums->both[c] = both;
+    sums->mass[c] = mass;
+    sums->truth[c] = truth;
+  };
+  if (s.first == 0) add(0);
+#pragma GCC unroll 4
+  for (int c = 1; c < count; ++c) add(c);
+  if constexpr (Masked)
+    for (int i = 0; i < groups; ++i) sums->error += run[i].masked * errors[i];
+}
+
+typedef double vdouble __attribute__((vector_size(8 * kLanes)));
+
+VOXGRAD_INLINE void addWide(vfloat v, vdouble* sum) { *sum += __builtin_convertvector(v, vdouble); }
+
+template <int C, bool Squared, bool Masked>
+void sumsOf(const FusedLossRows& s) {
+  const int count = C > 0 ? C : s.channels;
+  // What the sums of few classes fill, registers have room for.
+  constexpr int run = kFewChannels<C> ? 1 : 4;
+  vdouble totals[3 * (C > 0 ? C : kMostChannels) + 4];
+  memset(totals, 0, sizeof(vdouble) * (3 * count + 4));
+  Sums<C> sums;
+  for (int64_t block = 0; block < s.rows; block += kBlockGroups * kLanes) {
+    const int64_t end = s.rows - block < kBlockGroups * kLanes ? s.rows : block + kBlockGroups * kLanes;
+    clear(&sums, count);
+    for (int64_t row = block; row < end;) {
+      vfloat product = vfloat{} + 1.0f;
+      for (int factors = 0; factors < kLogGroups && row < end;) {
+        const int groups = end - row >= run * kLanes ? run : 1;
+        if (groups == run)
+          addGroups<C, run, Squared, Masked>(s, row, &product, &sums);
+        else
+          addGroups<C, 1, Squared, Masked>(s, row, &product, &sums);
+        factors += groups;
+        row += groups * kLanes;
+      }
+      sums.likelihood += logOf(product);
+    }
+    for (int c = 0; c < count; ++c) {
+      addWide(sums.both[c], &totals[3 * c]);
+      addWide(sums.mass[c], &totals[3 * c + 1]);
+      addWide(sums.truth[c], &totals[3 * c + 2]);
+    }
+    addWide(sums.likelihood, &totals[3 * count]);
+    addWide(sums.weight, &totals[3 * count + 1]);
+    addWide(sums.error, &totals[3 * count + 2]);
+    addWide(sums.errors, &totals[3 * count + 3]);
+  }
+  for (int i = 0; i < 3 * count + 4; ++i) {
+    double total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += totals[i][lane];
+    // The last two rows of three have two sums each.
+    s.sums[i < 3 * count + 2 ? i : i + 1] = total;
+  }
+  s.sums[3 * count + 2] = s.sums[3 * count + 5] = 0;
+}
+
+// With t_c the slope of the loss in p_c, the gradient in x_c is p_c (t_c - sum over k of p_k t_k) plus that
+// of the negative log-likelihood, l (p_c - g_c).
+template <int C, bool Squared, bool Masked>
+void gradientOf(const FusedLossRows& s) {
+  constexpr int most = C > 0 ? C : kMostChannels, chains = C >= 8 ? 4 : 1;
+  const int count = C > 0 ? C : s.channels;
+  const vfloat one = vfloat{} + 1.0f;
+  float byBoth[most], byMass[most];
+  for (int c = 0; c < count; ++c) {
+    byBoth[c] = s.slopes[3 * c];
+    byMass[c] = s.slopes[3 * c + 1] * (Squared ? 2.0f : 1.0f);
+  }
+  const vfloat likelihood = vfloat{} + s.slopes[3 * count];
+  const vfloat byError = vfloat{} + 2.0f * s.slopes[3 * (count + 1)];
+  vfloat group[kGroupVectors<C>], slopes[most];
+  for (int64_t row = 0; row < s.rows; row += kLanes) {
+    loadLogits<C>(s, row, group);
+    const vint label = loadLabels(s.labels + row, s.rows - row, count);
+    const vfloat weight = label >= 0 ? one : vfloat{};
+    const SoftmaxTotals softmax = exponentials<C>(group, count, 1.0f, label);
+    const vfloat scale = weight / softmax.total;
+    vfloat masked, dots[chains] = {};
+    if constexpr (Masked) masked = byError * loadMask(s.mask + row, s.rows - row);
+    const int32_t* numbers = classNumbers();
+    const auto slopeOf = [&](int c) __attribute__((always_inline)) {
+      const vfloat p = group[c] * scale;
+      const vint hit = isClass<C>(label, numbers, c);
+      vfloat slope = Squared ? byMass[c] * p : vfloat{} + byMass[c];
+      slope += hit ? vfloat{} + byBoth[c] : vfloat{};
+      if constexpr (Masked) slope += masked * (hit ? p - one : p);
+      dots[c % chains] += p * slope;
+      group[c] = p;
+      slopes[c] = slope;
+    };
+    if (s.first == 0) {
+      slopeOf(0);
+    } else {
+      group[0] *= scale;
+      slopes[0] = vfloat{};
+    }
+#pragma GCC unroll 16
+    for (int c = 1; c < count; ++c) slopeOf(c);
+    vfloat dot = likelihood;
+    for (int k = 0; k < chains; ++k) dot -= dots[k];
+    numbers = classNumbers();
+#pragma GCC unroll 16
+    for (int c = 0; c < count; ++c) {
+      const vfloat y = group[c] * (slopes[c] + dot);
+      group[c] = y - (isClass<C>(label, numbers, c) ? likelihood : vfloat{});
+    }
+    const int64_t left = s.rows - row;
+    float* y = s.gradient + row * count;
+    if (left >= kLanes) {
+      storeGroup<C>(group, count, y);
+    } else {
+      float padded[kLanes * most];
+      storeGroup<C>(group, count, padded);
+      memcpy(y, padded, static_cast<size_t>(left) * count * sizeof(float));
+    }
+  }
+}
+
+template <int C>
+void sums(const FusedLossRows& s) {
+  if (s.mask != nullptr) return s.squared ? sumsOf<C, true, true>(s) : sumsOf<C, false, true>(s);
+  return s.squared ? sumsOf<C, true, false>(s) : sumsOf<C, false, false>(s);
+}
+
+template <int C>
+void gradient(const FusedLossRows& s) {
+  if (s.mask != nullptr) return s.squared ? gradientOf<C, true, true>(s) : gradientOf<C, false, true>(s);
+  return s.squared ? gradientOf<C, true, false>(s) : gradientOf<C, false, false>(s);
+}
+
+void sumsByChannels(const FusedLossRows& s) {
+  if (s.channels == 2) return sums<2>(s);
+  if (s.channels == 3) return sums<3>(s);
+  if (s.channels == 4) return sums<4>(s);
+  if (s.channels == 14) return sums<14>(s);
+  sums<0>(s);
+}
+
+void gradientByChannels(const FusedLossRows& s) {
+  if (s.channels == 2) return gradient<2>(s);
+  if (s.channels == 3) return gradient<3>(s);
+  if (s.channels == 4) return gradient<4>(s);
+  if (s.channels == 14) return gradient<14>(s);
+  gradient<0>(s);
+}
+
+}  // namespace
+
+const FusedLossKernels& fusedLossKernels() {
+  static const FusedLossKernels kernels = {sumsByChannels, gradientByChannels};
+  return kernels;
+}
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad
