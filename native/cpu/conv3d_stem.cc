@@ -60,8 +60,8 @@ StemWeightGradient::StemWeightGradient(const Conv3dProblem& p)
   parts_ = divideUp(run_, kernels_.maxStemFloats);
   rowBlocks_ = parts_ > 1 ? rowTaps_ : divideUp(rowTaps_, kernels_.maxStemFloats / run_);
   // The gradient of a block stays in the first-level cache while it meets all taps.
-  constexpr int64_t kVoxels = 512, kMostSlabs = 64;
-  lines_ = std::clamp<int64_t>(kVoxels / p.Q, 1, p.P);
+  constexpr int64_t kFloats = 8192, kMostSlabs = 64;
+  lines_ = std::clamp<int64_t>(kFloats / (p.Q * p.K), 1, p.P);
   blocksPerPlane_ = divideUp(p.P, lines_);
   slabs_ = std::min(kMostSlabs, p.N * p.Z * blocksPerPlane_);
 }

@@ -231,7 +231,8 @@ template <int Vectors, int Groups>
 constexpr void fillTiles(DenseKernels& table) {
   if constexpr (Groups > 0) {
     table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups>;
-    table.line[Vectors - 1][Groups - 1] = denseLine<Vectors, Groups>;
+    table.line[Vectors - 1][Groups - 1] =
+        sharedTaps(Vectors) > 1 ? denseLine<Vectors, Groups> : dense<Vectors, Groups>;
     fillTiles<Vectors, Groups - 1>(table);
   }
 }
