@@ -1,9 +1,11 @@
 // The driver behind Winograd convolution with 1x3x3 kernels: forward pass and input gradient, which is a
 // forward pass with flipped, transposed weights.
 //
-// The tiles are cut into blocks whose transformed source fits the second-level cache beside the products of
-// one group of output channels. Where there are fewer blocks than workers, these share out the groups. The
-// value of a tile depends neither on its block nor on its group.
+// The tiles are cut into blocks. Where there are many, a task transforms the source of one and multiplies it
+// by filters that were transformed once. Where tiles are fewer than output channels, the transformed filters
+// would be the larger part by far (four times the weights): then all tiles are transformed first, and a task
+// multiplies those of a block by some output channels, whose filters it transforms in the second-level cache.
+// The value of a tile does not depend on its block.
 #pragma once
 
 #include "conv2d_winograd_tiles.h"
@@ -11,8 +13,9 @@
 
 namespace voxgrad::cpu {
 
-// Tiles of a block whose transformed source lies in the second-level cache.
-int64_t winograd2dBlockTiles(const Conv2dTiles& tiles);
+// Whether tasks transform the filters, after all tiles, and how many tiles a block has at most.
+bool winograd2dFiltersLast(const Conv2dTiles& tiles, int64_t outputChannels);
+int64_t winograd2dBlockTiles(const Conv2dTiles& tiles, bool filtersLast);
 
 class Winograd2d final : public Convolution {
  public:
@@ -28,10 +31,15 @@ class Winograd2d final : public Convolution {
  private:
   struct Room;
   Room divide(void* workspace) const;
+  void packTaps(const float* w, int64_t vector, int64_t first, int64_t count, float* taps) const;
+  void transformFilters(const float* taps, int64_t count, int64_t width, float* filters) const;
   void transform(int64_t block, int64_t first, int64_t tiles, const float* source, const Room& room,
                  float* transformed) const;
-  void multiply(int64_t block, int64_t group, const float* transformed, const float* packed, const Room& room,
+  void multiply(int64_t block, const float* transformed, const float* filters, const Room& room,
                 float* products, float* output) const;
+  void multiplyPanel(int64_t block, int64_t panel, const float* transformed, const float* taps,
+                     const Room& room, float* scratch, float* output) const;
+  void store(int64_t block, int64_t vector, const float* products, const Room& room, float* output) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }
@@ -40,9 +48,11 @@ class Winograd2d final : public Convolution {
   int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
   int64_t productFrequency() const { return blockTiles_ * kWinogradVectors * lanes() + 16; }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
-  int64_t productFloats() const { return kGroupPanels * frequencies() * productFrequency(); }
-
-  static constexpr int64_t kGroupPanels = 2;  // panels of kWinogradVectors of output channels in a group
+  int64_t productFloats() const { return frequencies() * productFrequency(); }
+  int64_t scratchFloats() const;
+  int64_t panelVectors(int64_t vector) const {
+    return std::min<int64_t>(kWinogradVectors, vectors_ - vector);
+  }
 
   const Conv3dProblem problem_;
   const bool inputGradient_;
@@ -51,9 +61,9 @@ class Winograd2d final : public Convolution {
   const Winograd2dKernels& kernels_;
   int64_t outputChannels_;
   int64_t sourceStride_;      // source channels rounded up to vectors
-  int64_t vectors_, groups_;  // of output channels
+  int64_t vectors_, panels_;  // of output channels; kWinogradVectors make a panel
   int64_t allTiles_, blockTiles_, blocks_, workers_;
-  bool shared_;  // workers share the blocks' transformed sources
+  bool filtersLast_;  // filters are transformed by the tasks that multiply, after all tiles
 };
 
 }  // namespace voxgrad::cpu

@@ -7,14 +7,14 @@
 namespace voxgrad::cpu {
 namespace {
 
-// Multiply-adds that take as long as one vector of a tile's source, outputs or output gradient takes to
-// transform, and as a vector of filters, or of their gradient, takes to come from the third-level cache.
-// Fitted to times measured with AVX-512.
+// Multiply-adds that take as long as it takes to transform one vector of a tile's source, outputs or output
+// gradient, or of a filter, and as one of transformed filters, or of sums, takes to come from the third-level
+// cache. Fitted to times measured with AVX-512.
 struct Costs {
-  double source, output, gradient;
+  double source, output, gradient, filter;
 };
-constexpr Costs kTwo = {170, 130, 150}, kFour = {550, 450, 450};
-constexpr double kFilterLine = 8, kGradientLine = 15, kGradientProduct = 1.2;
+constexpr Costs kTwo = {170, 130, 150, 100}, kFour = {550, 450, 450, 250};
+constexpr double kFilterLine = 8, kSumLine = 15, kSum = 1.15;
 constexpr double kCachedFilters = 256 * 1024;  // floats
 
 double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
@@ -22,21 +22,24 @@ double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
   const Costs& costs = outputs == 2 ? kTwo : kFour;
   const double lanes = winogradKernels().lanes;
   const auto vectors = [lanes](int64_t channels) { return std::ceil(static_cast<double>(channels) / lanes); };
-  const double count = static_cast<double>(tiles.count()),
-               frequencies = static_cast<double>(tiles.frequencies());
+  const double count = static_cast<double>(tiles.count());
+  const double frequencies = static_cast<double>(tiles.frequencies());
   if (pass == ConvPass::weightGradient) {
-    const double lines = frequencies * static_cast<double>(p.K) * vectors(p.C);
-    return count * (kGradientProduct * lines + costs.source * vectors(p.C) + costs.gradient * vectors(p.K)) +
-           kGradientLine * lines;
+    const double sums = frequencies * static_cast<double>(p.K) * vectors(p.C);
+    return count * (kSum * sums + costs.source * vectors(p.C) + costs.gradient * vectors(p.K)) +
+           kSumLine * sums;
   }
   const int64_t produced = pass == ConvPass::forward ? p.K : p.C;
-  const double lines = frequencies * static_cast<double>(tiles.sourceChannels) * vectors(produced);
-  // Every block of tiles reads all filters.
-  const double blocks = lines * lanes <= kCachedFilters
-                            ? 0
-                            : std::ceil(count / static_cast<double>(winograd2dBlockTiles(tiles)));
-  return count * (lines + costs.source * vectors(tiles.sourceChannels) + costs.output * vectors(produced)) +
-         kFilterLine * lines * blocks;
+  const double filters = static_cast<double>(tiles.sourceChannels) * vectors(produced);
+  const double multiplied = count * (frequencies * filters + costs.source * vectors(tiles.sourceChannels) +
+                                     costs.output * vectors(produced));
+  // What is done with all filters for every block of tiles.
+  const bool filtersLast = winograd2dFiltersLast(tiles, produced);
+  const double line = filtersLast                                       ? costs.filter
+                      : frequencies * filters * lanes <= kCachedFilters ? 0
+                                                                        : kFilterLine * frequencies;
+  return multiplied +
+         line * filters * std::ceil(count / static_cast<double>(winograd2dBlockTiles(tiles, filtersLast)));
 }
 
 }  // namespace

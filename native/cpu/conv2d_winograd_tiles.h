@@ -20,6 +20,9 @@ struct Conv2dTiles {
   int64_t slices;
   // Along H and W. Output o reads the source voxels o - pad + t * step, t < 3. A negative pad skips voxels.
   int64_t sourceExtent[2], outputExtent[2], pad[2], step[2];
+  // Source voxels from here on are read by no output: as zeros they leave nothing to cancel in a partial
+  // tile.
+  int64_t sourceEnd[2];
   int64_t sourceChannels;
 
   // The tiles of `p`, which fits, with `outputs` 2 or 4.
@@ -31,6 +34,7 @@ struct Conv2dTiles {
       outputExtent[axis] = inputGradient ? x[axis] : y[axis];
       step[axis] = p.dilation[axis + 1];
       pad[axis] = inputGradient ? 2 * step[axis] - p.pad[axis + 1] : p.pad[axis + 1];
+      sourceEnd[axis] = std::min(sourceExtent[axis], outputExtent[axis] + 2 * step[axis] - pad[axis]);
     }
   }
 
@@ -60,24 +64,25 @@ struct Conv2dTiles {
     }
   }
 
-  // [frequencies][tiles][tileStride] of the source of tiles [first, first + tiles).
+  // The source of tiles [first, first + tiles); strides as in Winograd2dTiles.
   void transformSource(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* source,
-                       const float* zeroRow, float* transformed, int64_t frequencyStride,
+                       const float* zeroRow, float* transformed, int64_t frequencyStride, int64_t panelStride,
                        int64_t tileStride) const {
     forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
       Winograd2dTiles part;
       for (int64_t t = 0; t < outputs + 2; ++t) {
         const int64_t h = height - pad[0] + t * step[0];
-        const bool inside = h >= 0 && h < sourceExtent[0];
+        const bool inside = h >= 0 && h < sourceEnd[0];
         part.rows[t] = inside ? source + (slice * sourceExtent[0] + h) * sourceRow() : zeroRow;
       }
       part.channels = sourceChannels;
-      part.width = sourceExtent[1];
+      part.width = sourceEnd[1];
       part.begin = width - pad[1];
       part.step = step[1];
       part.tiles = count;
       part.transformed = transformed + done * tileStride;
       part.frequencyStride = frequencyStride;
+      part.panelStride = panelStride;
       part.tileStride = tileStride;
       kernels.source(part);
     });

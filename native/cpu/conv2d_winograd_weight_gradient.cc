@@ -14,7 +14,6 @@ constexpr int64_t kSharedTiles = 256;
 // Where transformed sources of this many floats per frequency are read again for every task's channels, sums
 // in memory cost less.
 constexpr int64_t kMostSourceFloats = 20 * 1024;
-constexpr int64_t kRegisterChannels = 12;  // a multiple of what the kernel sums in registers
 
 }  // namespace
 
@@ -23,8 +22,9 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
       tiles_(p, false, outputs),
       products_(winogradKernels()),
       kernels_(winograd2dKernels(outputs)) {
-  sourceStride_ = divideUp(p.C, lanes()) * lanes();
-  gradientStride_ = divideUp(p.K, lanes()) * lanes();
+  sourcePanels_ = divideUp(p.C, panel());
+  gradientPanels_ = divideUp(p.K, panel());
+  sumStride_ = divideUp(p.C, lanes()) * lanes();
   allTiles_ = tiles_.count();
   slabs_ = 1;
   taskChannels_ = p.K;
@@ -33,18 +33,18 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
     cut_ = Cut::slabs;
     slabs_ = std::clamp<int64_t>(allTiles_ / kLeastSlabTiles, 1, kMostSlabs);
     const int64_t slabTiles = divideUp(allTiles_, slabs_);
-    const int64_t room = kSlabBlockFloats / (frequencies() * (sourceStride_ + gradientStride_));
+    const int64_t room = kSlabBlockFloats / (frequencies() * (sourcePanels_ + gradientPanels_) * panel());
     blockTiles_ = divideUp(slabTiles, divideUp(slabTiles, std::max(kLeastBlockTiles, room)));
     workers_ = std::min(workers, slabs_);
-  } else if (allTiles_ * sourceStride_ > kMostSourceFloats) {
+  } else if (allTiles_ * p.C > kMostSourceFloats) {
     cut_ = Cut::frequencies;
     blockTiles_ = divideUp(allTiles_, divideUp(allTiles_, kSharedTiles));
     workers_ = std::min(workers, frequencies());
   } else {
     cut_ = Cut::channels;
     blockTiles_ = allTiles_;
-    const int64_t fitting = kCachedSums / (frequencies() * sourceStride_);
-    taskChannels_ = std::max<int64_t>(1, fitting / kRegisterChannels) * kRegisterChannels;
+    const int64_t fitting = kCachedSums / (frequencies() * sumStride_);
+    taskChannels_ = std::max<int64_t>(1, fitting / panel()) * panel();
     workers_ = std::min(workers, divideUp(p.K, taskChannels_));
   }
 }
@@ -77,14 +77,14 @@ void Winograd2dWeightGradient::run(const float* x, const float* dy, float* dw, v
     for (int64_t first = 0; first < allTiles_; first += blockTiles_) sumBlock(first, x, dy, room);
   }
   if (cut_ != Cut::channels) {
-    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sourceStride_, k, dw); });
+    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sumStride_, k, dw); });
     return;
   }
   forTasks(workers_, divideUp(problem_.K, taskChannels_), [&](int64_t worker, int64_t task) {
     float* const sums = room.sums + worker * sumFloats();
     const int64_t first = task * taskChannels_, count = std::min(taskChannels_, problem_.K - first);
     sum({room.transformed, allTiles_, 0, frequencies(), first, count}, false, sums);
-    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sourceStride_, first + k, dw);
+    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sumStride_, first + k, dw);
   });
 }
 
@@ -92,7 +92,7 @@ void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const
                                          const Room& room, float* sources, float* gradients) const {
   const Conv3dProblem& p = problem_;
   tiles_.transformSource(kernels_, firstTile, tiles, x, room.zeroRow, sources, sourceFrequency(),
-                         sourceStride_);
+                         blockTiles_ * panel(), panel());
   const auto visit = [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
     Winograd2dTiles part;
     for (int64_t i = 0; i < tiles_.outputs; ++i) {
@@ -104,9 +104,10 @@ void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const
     part.begin = width;
     part.step = tiles_.step[1];
     part.tiles = count;
-    part.transformed = gradients + done * gradientStride_;
+    part.transformed = gradients + done * panel();
     part.frequencyStride = gradientFrequency();
-    part.tileStride = gradientStride_;
+    part.panelStride = blockTiles_ * panel();
+    part.tileStride = panel();
     kernels_.gradient(part);
   };
   tiles_.forEachRow(firstTile, tiles, visit);
@@ -128,8 +129,8 @@ void Winograd2dWeightGradient::sumBlock(int64_t first, const float* x, const flo
   const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along(1);
   parallelFor(divideUp(tiles, run), [&](int64_t task) {
     const int64_t at = task * run;
-    transform(first + at, std::min(run, tiles - at), x, dy, room, room.transformed + at * sourceStride_,
-              room.transformed + sourceFloats() + at * gradientStride_);
+    transform(first + at, std::min(run, tiles - at), x, dy, room, room.transformed + at * panel(),
+              room.transformed + sourceFloats() + at * panel());
   });
   if (cut_ == Cut::channels) return;
   parallelFor(frequencies(), [&](int64_t f) {
@@ -141,15 +142,15 @@ void Winograd2dWeightGradient::sum(const Part& part, bool add, float* sums) cons
   WinogradSum sum;
   sum.frequencies = part.frequencies;
   sum.sources = part.transformed + part.firstFrequency * sourceFrequency();
-  sum.gradients =
-      part.transformed + sourceFloats() + part.firstFrequency * gradientFrequency() + part.firstChannel;
+  sum.gradients = part.transformed + sourceFloats() + part.firstFrequency * gradientFrequency() +
+                  part.firstChannel * blockTiles_;
   sum.sourceFrequencyStride = sourceFrequency();
-  sum.sourceStride = sourceStride_;
+  sum.sourceStride = sum.gradientStride = panel();
+  sum.sourcePanelStride = sum.gradientPanelStride = blockTiles_ * panel();
   sum.gradientFrequencyStride = gradientFrequency();
-  sum.gradientStride = gradientStride_;
   sum.tiles = part.tiles;
   sum.outputs = part.channels;
-  sum.vectors = sourceStride_ / lanes();
+  sum.vectors = sumStride_ / lanes();
   sum.add = add;
   sum.sums = sums;
   sum.sumFrequencyStride = sumFrequency();

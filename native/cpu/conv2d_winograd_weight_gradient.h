@@ -38,11 +38,12 @@ class Winograd2dWeightGradient final : public ConvolutionWeightGradient {
   void transformBack(const float* sums, int64_t k, float* dw) const;
 
   int64_t lanes() const { return products_.lanes; }
+  int64_t panel() const { return kWinogradVectors * lanes(); }
   int64_t frequencies() const { return tiles_.frequencies(); }
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.
-  int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
-  int64_t gradientFrequency() const { return blockTiles_ * gradientStride_ + 16; }
-  int64_t sumFrequency() const { return taskChannels_ * sourceStride_; }
+  int64_t sourceFrequency() const { return sourcePanels_ * blockTiles_ * panel() + 16; }
+  int64_t gradientFrequency() const { return gradientPanels_ * blockTiles_ * panel() + 16; }
+  int64_t sumFrequency() const { return taskChannels_ * sumStride_; }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
   int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
   int64_t sumFloats() const { return frequencies() * sumFrequency(); }
@@ -51,9 +52,10 @@ class Winograd2dWeightGradient final : public ConvolutionWeightGradient {
   const Conv2dTiles tiles_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
-  int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
+  int64_t sourcePanels_, gradientPanels_;  // of kWinogradVectors, of channels of transformed tiles
+  int64_t sumStride_;                      // source channels rounded up to vectors
   int64_t allTiles_, blockTiles_, slabs_, workers_;
-  int64_t taskChannels_;  // output channels of a task
+  int64_t taskChannels_;  // output channels of a task, whole panels of them
   Cut cut_;
 };
 

@@ -3,8 +3,8 @@
 // Tensors and letters are those of Conv3dProblem, which must have passed validate(). Buffers need float
 // alignment, packed weights and workspaces 64 bytes; a workspace may be null where its size is 0 and holds
 // nothing between calls. Results have the same bits for every thread count and every call on one instruction
-// set. A NaN or infinity in a source may also mark voxels one further along every axis than its receptive
-// field.
+// set. A NaN or infinity in a source may also mark voxels up to three further along an axis than its
+// receptive field, times the dilation.
 #pragma once
 
 #include <memory>

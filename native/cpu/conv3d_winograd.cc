@@ -135,6 +135,8 @@ void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, c
                         vector * kPlaneFrequencies * tiles_.sourceChannels * lanes();
       product.depth = tiles_.sourceChannels;
       product.vectors = std::min<int64_t>(kWinogradVectors, vectors_ - vector);
+      product.filterFrequencyStride = product.depth * product.vectors * lanes();
+      product.add = false;
       product.products = products;
       product.productFrequencyStride = productFrequency();
       product.rows = tiles;

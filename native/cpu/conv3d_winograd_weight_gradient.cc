@@ -107,6 +107,7 @@ void WinogradWeightGradient::sumSlab(int64_t slab, int64_t plane, const float* x
   sum.gradients = gradients;
   sum.sourceFrequencyStride = sourceFrequency();
   sum.sourceStride = sourceStride_;
+  sum.sourcePanelStride = sum.gradientPanelStride = kWinogradVectors * lanes();
   sum.gradientFrequencyStride = gradientFrequency();
   sum.gradientStride = gradientStride_;
   sum.outputs = problem_.K;

@@ -38,13 +38,18 @@ VOXGRAD_INLINE void storeLine(float* to, int64_t frequencyStride, const vfloat (
   for (int w = 0; w < Frequencies; ++w) store(to + w * frequencyStride, line[w]);
 }
 
+VOXGRAD_INLINE float* transformedAt(const Winograd2dTiles& t, int64_t channel) {
+  constexpr int64_t panel = kWinogradVectors * kLanes;
+  return t.transformed + channel / panel * t.panelStride + channel % panel;
+}
+
 template <int Outputs, bool Tail>
 void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
   constexpr int f = Outputs + 2;
   vfloat columns[f][f];
   sourceColumn<Outputs, Tail>(columns[Outputs], t, 0, channel);
   sourceColumn<Outputs, Tail>(columns[Outputs + 1], t, 1, channel);
-  float* to = t.transformed + channel;
+  float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
     // Neighbouring tiles share two columns.
 #pragma GCC unroll 6
@@ -68,7 +73,7 @@ void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
 template <int Outputs, bool Tail>
 void gradientChannels(const Winograd2dTiles& t, int64_t channel) {
   constexpr int f = Outputs + 2;
-  float* to = t.transformed + channel;
+  float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
     vfloat columns[Outputs][f];
 #pragma GCC unroll 4

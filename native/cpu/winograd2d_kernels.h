@@ -14,12 +14,13 @@ namespace cpu {
 
 // Neighbouring tiles along W, of the source or, for the weight gradient, of the output gradient.
 struct Winograd2dTiles {
-  const float* rows[6];     // at the heights of the tiles: f of the source, `outputs` of an output gradient
-  int64_t channels, width;  // of a row
-  int64_t begin, step;      // first voxel of the first tile; from one to the next. Outside [0, width): zero
+  const float* rows[6];  // at the heights of the tiles: f of the source, `outputs` of an output gradient
+  int64_t channels;
+  int64_t begin, step;  // first voxel of the first tile; from one to the next
+  int64_t width;        // voxels outside [0, width) count as zero
   int64_t tiles;
-  float* transformed;  // [f * f][tiles][channels rounded up to lanes]
-  int64_t frequencyStride, tileStride;
+  float* transformed;  // [f * f][panels][tiles][kWinogradVectors][lanes], strides apart
+  int64_t frequencyStride, panelStride, tileStride;
 };
 
 // The outputs of neighbouring tiles along W and one block of channels.

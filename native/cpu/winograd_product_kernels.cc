@@ -146,14 +146,14 @@ void product(const WinogradProduct& p) {
   const int64_t groups = (p.rows + limit - 1) / limit;
   for (int64_t f = 0; f < p.frequencies; ++f) {
     const float* const tiles = p.tiles + f * p.tileFrequencyStride;
-    const float* const filters = p.filters + f * p.depth * width;
+    const float* const filters = p.filters + f * p.filterFrequencyStride;
     float* const products = p.products + f * p.productFrequencyStride;
     for (int64_t at = 0; at < p.depth; at += kDepthChunk) {
       const int64_t depth = p.depth - at < kDepthChunk ? p.depth - at : kDepthChunk;
       for (int64_t group = 0; group < groups; ++group) {
         const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
         kProducts[p.vectors - 1].rows[end - first - 1](tiles + first * p.tileStride + at, p.tileStride,
-                                                       filters + at * width, depth, at > 0,
+                                                       filters + at * width, depth, p.add || at > 0,
                                                        products + first * width);
       }
     }
@@ -161,20 +161,26 @@ void product(const WinogradProduct& p) {
 }
 
 void sum(const WinogradSum& s) {
+  constexpr int64_t panel = kWinogradVectors * kLanes;
   const int64_t rowStride = s.vectors * kLanes;
   for (int64_t f = 0; f < s.frequencies; ++f) {
-    const float* const sources = s.sources + f * s.sourceFrequencyStride;
-    const float* const gradients = s.gradients + f * s.gradientFrequencyStride;
     float* const sums = s.sums + f * s.sumFrequencyStride;
     for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
+      const float* const sources =
+          s.sources + f * s.sourceFrequencyStride + vector / kWinogradVectors * s.sourcePanelStride;
       const int64_t left = s.vectors - vector;
       const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
-      const int64_t limit = rowLimit(vectors), groups = (s.outputs + limit - 1) / limit;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int64_t first = s.outputs * group / groups, end = s.outputs * (group + 1) / groups;
-        kSums[vectors - 1].rows[end - first - 1](gradients + first, s.gradientStride,
-                                                 sources + vector * kLanes, s.sourceStride, s.tiles, s.add,
-                                                 sums + first * rowStride + vector * kLanes, rowStride);
+      for (int64_t output = 0; output < s.outputs; output += panel) {
+        const float* const gradients =
+            s.gradients + f * s.gradientFrequencyStride + output / panel * s.gradientPanelStride;
+        const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
+        const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
+        for (int64_t group = 0; group < groups; ++group) {
+          const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
+          kSums[vectors - 1].rows[end - first - 1](
+              gradients + first, s.gradientStride, sources, s.sourceStride, s.tiles, s.add,
+              sums + (output + first) * rowStride + vector * kLanes, rowStride);
+        }
       }
     }
   }

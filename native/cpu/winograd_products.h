@@ -10,23 +10,27 @@ namespace cpu {
 
 constexpr int kWinogradVectors = 2;  // vectors of output channels in a block
 
-// For each frequency f: products[f][row][channel] = sum over c of tiles[f][row][c] * filters[f][c][channel].
+// For each frequency f: products[f][row][channel] = or, with `add`, += the sum over c of
+// tiles[f][row][c] * filters[f][c][channel].
 struct WinogradProduct {
   int64_t frequencies;
   const float* tiles;
   int64_t tileFrequencyStride, tileStride;
   const float* filters;  // [frequencies][depth][vectors][lanes]
-  int64_t depth, vectors;
+  int64_t filterFrequencyStride, depth, vectors;
+  bool add;
   float* products;  // [frequencies][rows][vectors][lanes]
   int64_t productFrequencyStride, rows;
 };
 
 // For each frequency f: sums[f][k][c] = or, with `add`, += the sum over tiles of
-// gradients[f][tile][k] * sources[f][tile][c], c over whole vectors.
+// gradients[f][tile][k] * sources[f][tile][c], c over whole vectors. Channels lie in panels of
+// kWinogradVectors: those of a tile side by side, and panels a stride apart.
 struct WinogradSum {
   int64_t frequencies;
   const float *sources, *gradients;
-  int64_t sourceFrequencyStride, sourceStride, gradientFrequencyStride, gradientStride;
+  int64_t sourceFrequencyStride, sourceStride, sourcePanelStride;
+  int64_t gradientFrequencyStride, gradientStride, gradientPanelStride;
   int64_t tiles, outputs, vectors;
   bool add;
   float* sums;  // [frequencies][outputs][vectors][lanes]

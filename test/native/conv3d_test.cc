@@ -3,13 +3,13 @@
 //
 //   K="g++ -std=c++17 -O3 -ffp-contract=fast -c"
 //   A="-mavx2 -mfma" B="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
-//   for f in conv3d winograd dense peak; do
+//   for f in $(cd native/cpu; ls *_kernels.cc | sed s/_kernels.cc//); do
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=portable -o $f.portable.o
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx2 $A -o $f.avx2.o
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx512 $A $B -o $f.avx512.o
 //   done
 //   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/{tensor,thread_pool}.cc
-//     native/cpu/isa.cc $(ls native/cpu/conv3d_*.cc | grep -v kernels) {conv3d,winograd,dense,peak}.*.o   (one line)
+//     native/cpu/isa.cc $(ls native/cpu/conv?d_*.cc | grep -v kernels) *.{portable,avx2,avx512}.o   (one line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
@@ -17,6 +17,8 @@
 //
 // VOXGRAD_CONV=winograd takes Winograd wherever it fits. VOXGRAD_ISA=avx2 or portable selects other kernels.
 // Add -fsanitize=address,undefined to every line for the memory check.
+#include "../../native/cpu/conv2d_winograd.h"
+#include "../../native/cpu/conv2d_winograd_weight_gradient.h"
 #include "../../native/cpu/conv3d.h"
 #include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/conv3d_winograd.h"
@@ -40,6 +42,8 @@ using voxgrad::Conv3dProblem;
 namespace {
 
 using Pass = voxgrad::cpu::ConvPass;
+using Convolution = voxgrad::cpu::Convolution;
+using WeightGradient = voxgrad::cpu::ConvolutionWeightGradient;
 const char* const kPassNames[] = {"forward", "input gradient", "weight gradient"};
 
 uint64_t randomState = 1;
@@ -113,31 +117,40 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
                 }
 }
 
-size_t workspaceOf(const Conv3dProblem& p, Pass pass) {
-  if (pass == Pass::weightGradient) return voxgrad::cpu::makeWeightGradient(p)->workspace();
-  return packAndRunWorkspace(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient));
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 2x2 or 4x4 outputs whatever the choice is.
+enum class Way { chosen, volume, two, four };
+constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(2x2,3x3)", " by F(4x4,3x3)"};
+
+bool canTake(Way way, const Conv3dProblem& p) {
+  if (way == Way::chosen) return true;
+  return way == Way::volume ? voxgrad::cpu::winogradFits(p) : voxgrad::cpu::winograd2dFits(p);
 }
 
-void runPass(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
-             void* workspace) {
+int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
+
+std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
+  if (way == Way::chosen) return voxgrad::cpu::makeConvolution(p, inputGradient);
+  if (way == Way::volume) return std::make_unique<voxgrad::cpu::Winograd>(p, inputGradient);
+  return std::make_unique<voxgrad::cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
+}
+
+std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
+  if (way == Way::chosen) return voxgrad::cpu::makeWeightGradient(p);
+  if (way == Way::volume) return std::make_unique<voxgrad::cpu::WinogradWeightGradient>(p);
+  return std::make_unique<voxgrad::cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
+}
+
+size_t workspaceOf(Way way, const Conv3dProblem& p, Pass pass) {
+  if (pass == Pass::weightGradient) return weightGradientBy(way, p)->workspace();
+  return packAndRunWorkspace(*convolutionBy(way, p, pass == Pass::inputGradient));
+}
+
+void runBy(Way way, const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
+           void* workspace) {
   if (pass == Pass::weightGradient)
-    voxgrad::cpu::makeWeightGradient(p)->run(a, b, out, workspace);
+    weightGradientBy(way, p)->run(a, b, out, workspace);
   else
-    packAndRun(*voxgrad::cpu::makeConvolution(p, pass == Pass::inputGradient), a, b, bias, out, workspace);
-}
-
-// Winograd whatever the choice is; `p` must fit.
-size_t winogradWorkspaceOf(const Conv3dProblem& p, Pass pass) {
-  if (pass == Pass::weightGradient) return voxgrad::cpu::WinogradWeightGradient(p).workspace();
-  return packAndRunWorkspace(voxgrad::cpu::Winograd(p, pass == Pass::inputGradient));
-}
-
-void runWinograd(const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias,
-                 float* out, void* workspace) {
-  if (pass == Pass::weightGradient)
-    voxgrad::cpu::WinogradWeightGradient(p).run(a, b, out, workspace);
-  else
-    packAndRun(voxgrad::cpu::Winograd(p, pass == Pass::inputGradient), a, b, bias, out, workspace);
+    packAndRun(*convolutionBy(way, p, pass == Pass::inputGradient), a, b, bias, out, workspace);
 }
 
 std::string describe(const Conv3dProblem& p) {
@@ -183,15 +196,14 @@ void check(const Conv3dProblem& p) {
       scale[oi] += std::fabs(product);
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
-    for (const bool winograd : {false, true}) {
-      if (winograd && !voxgrad::cpu::winogradFits(p)) continue;
-      const size_t bytes = winograd ? winogradWorkspaceOf(p, pass) : workspaceOf(p, pass);
+    for (const Way way : {Way::chosen, Way::volume, Way::two, Way::four}) {
+      if (!canTake(way, p)) continue;
+      const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
       // The guard is one cache line, so the workspace keeps its alignment.
-      (winograd ? runWinograd : runPass)(p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr,
-                                         out.data(), workspace.data());
+      runBy(way, p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr, out.data(), workspace.data());
       const bool mixes =
-          winograd || voxgrad::cpu::chooseAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd;
+          way != Way::chosen || voxgrad::cpu::chooseAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd;
       double worst = 0;
       for (int64_t i = 0; i < count; ++i) {
         // The transforms mix the voxels of a tile, so an error there relates to the largest of its values.
@@ -204,7 +216,7 @@ void check(const Conv3dProblem& p) {
       const bool intact = out.intact() && workspace.intact() && a.intact() && b.intact();
       if (!(worst < 2e-6) || !intact) {
         std::printf("FAILED %s%s: %s: error %.3g%s\n", kPassNames[static_cast<int>(pass)],
-                    winograd ? " by Winograd" : "", describe(p).c_str(), worst,
+                    kWayNames[static_cast<int>(way)], describe(p).c_str(), worst,
                     intact ? "" : ", guard words overwritten");
         ++failures;
       }
@@ -267,6 +279,19 @@ void checkGrid() {
       check(problem(1, 5, 3, 9, c, 40, 3, 1, pad));
     }
   }
+  // Slices: every extent modulo the tiles, then those ways to cut the work that need many channels or tiles.
+  for (int64_t extent = 5; extent <= 13; ++extent) {
+    for (const int64_t pad : {0, 1, 2}) {
+      for (const int64_t c : {1, 3, 16, 17, 33}) {
+        check(problem(2, 1, extent, 18 - extent, c, 34 - c, 3, 1, pad));
+        check(problem(1, 1, extent + 2, extent, c, 16, 3, 1, pad + 1, 1 + pad));
+      }
+    }
+  }
+  check(problem(1, 1, 50, 51, 16, 8, 3, 1, 1));
+  check(problem(1, 1, 8, 9, 512, 512, 3, 1, 1));
+  check(problem(2, 1, 6, 5, 160, 130, 3, 1, 2, 2));
+  check(problem(1, 1, 36, 33, 96, 90, 3, 1, 1));
   // Rows of more tiles than a block holds, and many slabs.
   check(problem(1, 3, 4, 301, 16, 16, 3, 1, 1));
   check(problem(2, 16, 18, 20, 8, 8, 3, 1, 1));
@@ -288,6 +313,9 @@ void checkGrid() {
     p.R = p.S = p.T = 3, p.groups = 1;
     for (int axis = 0; axis < 3; ++axis) p.stride[axis] = p.dilation[axis] = 1;
     if (i % 3 == 0) check(p);
+    p.R = 1, p.pad[0] = 0, p.Z = p.D;
+    for (int axis = 0; axis < 3; ++axis) p.dilation[axis] = draw(1, 3);
+    if (i % 3 == 1) check(p);
   }
 }
 
@@ -385,11 +413,11 @@ void bench(const char* filter) {
       Buffer& a = pass == Pass::inputGradient ? y : x;
       Buffer& b = pass == Pass::weightGradient ? y : w;
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
-      Buffer workspace(static_cast<int64_t>(workspaceOf(p, pass) / 4));
+      Buffer workspace(static_cast<int64_t>(workspaceOf(Way::chosen, p, pass) / 4));
       std::vector<double> times;
       for (int i = 0; i < 25; ++i) {
         const double start = seconds();
-        runPass(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
+        runBy(Way::chosen, p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
         times.push_back(seconds() - start);
       }
       std::sort(times.begin(), times.end());
@@ -416,6 +444,11 @@ void compare(const char* filter) {
     problems.push_back(problem(1, 32, 32, 32, c, 16, 3, 1, 1));
     problems.push_back(problem(1, 32, 32, 32, c, 64, 3, 1, 1));
   }
+  for (const int64_t c : {8, 16, 32, 64, 128, 256, 512}) {
+    for (const int64_t extent : {4, 6, 8, 13, 16, 32, 64}) {
+      if (c * extent >= 128 && c * extent <= 4096) problems.push_back(problem(4, 1, extent, extent, c, c, 3, 1, 1));
+    }
+  }
   std::printf("%s, %d thread(s): direct ms, Winograd ms, ratio, choice\n", voxgrad::cpu::isaName(),
               voxgrad::ThreadPool::shared().size());
   for (const Conv3dProblem& p : problems) {
@@ -425,24 +458,25 @@ void compare(const char* filter) {
     const Sizes sizes = sizesOf(p);
     Buffer x(sizes.x), w(sizes.w), y(sizes.y);
     for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
+    const Way way = p.R == 3 ? Way::volume : Way::four;
     std::printf("%-22s", name);
     for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
       Buffer& a = pass == Pass::inputGradient ? y : x;
       Buffer& b = pass == Pass::weightGradient ? y : w;
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
-      Buffer workspace(static_cast<int64_t>(std::max(workspaceOf(p, pass), winogradWorkspaceOf(p, pass)) / 4));
+      Buffer workspace(static_cast<int64_t>(std::max(workspaceOf(Way::chosen, p, pass), workspaceOf(way, p, pass)) / 4));
       std::vector<double> times[2];
       for (int i = 0; i < 15; ++i) {
         for (int winograd = 0; winograd < 2; ++winograd) {
           const double start = seconds();
-          (winograd ? runWinograd : runPass)(p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
+          runBy(winograd ? way : Way::chosen, p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
           times[winograd].push_back(seconds() - start);
         }
       }
       for (auto& each : times) std::sort(each.begin(), each.end());
       const double direct = times[0][7] * 1e3, winograd = times[1][7] * 1e3;
       std::printf("  %8.3f %8.3f %5.2f %-8s", direct, winograd, direct / winograd,
-                  voxgrad::cpu::modelledAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd ? "winograd" : "direct");
+                  voxgrad::cpu::modelledAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::direct ? "direct" : "winograd");
     }
     std::printf("\n");
   }
