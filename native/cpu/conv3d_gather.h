@@ -23,7 +23,7 @@ class Gather {
  private:
   struct Phase;
   struct Tiling;
-  struct TapGroups;
+  struct TapPlan;
   struct Buffers {
     const float *source, *edges, *zeroRow, *packed, *bias;
     float* output;
@@ -51,7 +51,9 @@ class Gather {
   void runTaps(const Phase& phase, const Buffers& buffers) const;
   void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
                 int64_t firstColumn, int64_t lastColumn) const;
-  void listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, TapGroups& groups) const;
+  TapPlan planTaps(const Phase& phase, int64_t firstRow, int64_t lastRow) const;
+  void listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, const int64_t (&first)[3],
+                  const int64_t (&last)[3], TapPlan& plan, int64_t (&ends)[3]) const;
   void fillBias(const Phase& phase, const float* bias, int64_t channels, int64_t firstRow, int64_t lastRow,
                 float* output) const;
   int64_t outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const;
