@@ -48,13 +48,14 @@ class Gather {
                  int64_t firstRow, int64_t lastRow) const;
 
   bool paysPerTap() const;
+  int64_t chunks() const;
   void runTaps(const Phase& phase, const Buffers& buffers) const;
   void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
                 int64_t firstColumn, int64_t lastColumn) const;
   TapPlan planTaps(const Phase& phase, int64_t firstRow, int64_t lastRow) const;
-  void listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, const int64_t (&first)[3],
-                  const int64_t (&last)[3], TapPlan& plan, int64_t (&ends)[3]) const;
-  void fillBias(const Phase& phase, const float* bias, int64_t channels, int64_t firstRow, int64_t lastRow,
+  void listGroups(const Phase& phase, const int64_t (&first)[3], const int64_t (&last)[3], TapPlan& plan,
+                  int64_t (&ends)[3]) const;
+  void fillBias(const Phase& phase, const TapPlan& plan, const float* bias, int64_t channels,
                 float* output) const;
   int64_t outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const;
   int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;

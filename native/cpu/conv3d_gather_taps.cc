@@ -58,9 +58,14 @@ struct Gather::TapPlan {
     int64_t ends[kSizes];  // where the groups of a size end among the starts
     int64_t endOfTaps;
   };
+  // A row of the block: its place in the phase and its first voxel in source and output.
+  struct Row {
+    int64_t z, p, source, output;
+  };
   struct Tap {
     int64_t index, source;  // place among the packed weights; floats from a voxel to what it reads
   };
+  std::vector<Row> rows;
   std::vector<Start> starts;
   std::vector<Product> products;
   std::vector<Tap> taps;
@@ -69,6 +74,12 @@ struct Gather::TapPlan {
 bool Gather::paysPerTap() const {
   constexpr int64_t kLeastReduced = 64;
   return vectors_ >= 2 && reduced_ >= kLeastReduced && problem_.taps() > 1;
+}
+
+// Of reduced channels.
+int64_t Gather::chunks() const {
+  constexpr int64_t kChunkChannels = 256;
+  return divideUp(reduced_, kChunkChannels);
 }
 
 void Gather::runTaps(const Phase& phase, const Buffers& buffers) const {
@@ -87,9 +98,9 @@ void Gather::runTaps(const Phase& phase, const Buffers& buffers) const {
 
 // The taps along an axis are merged as long as the weights of a product fit the first-level cache.
 Gather::TapPlan Gather::planTaps(const Phase& phase, int64_t firstRow, int64_t lastRow) const {
-  constexpr int64_t kMostSteps = 300;
+  constexpr int64_t kMostSteps = 800;
   std::vector<Span> spans[3];
-  int64_t steps = reduced_;
+  int64_t steps = divideUp(reduced_, chunks());
   bool merged = true;
   for (int axis = 2; axis >= 0; --axis) {
     steps *= phase.axis[axis].taps;
@@ -98,12 +109,18 @@ Gather::TapPlan Gather::planTaps(const Phase& phase, int64_t firstRow, int64_t l
   }
   const int64_t plane = sourceExtent_[1] * sourceExtent_[2];
   TapPlan plan;
+  for (int64_t row = firstRow; row < lastRow; ++row) {
+    const int64_t p = row % phase.axis[1].count, place = row / phase.axis[1].count;
+    const int64_t z = place % phase.axis[0].count, n = place / phase.axis[0].count;
+    const int64_t d = n * sourceExtent_[0] + z * phase.axis[0].sourceStep;
+    plan.rows.push_back({z, p, (d * sourceExtent_[1] + p * phase.axis[1].sourceStep) * sourceExtent_[2],
+                         outputRowOf(phase, n, z, p)});
+  }
   for (const Span& d : spans[0]) {
     for (const Span& h : spans[1]) {
       for (const Span& w : spans[2]) {
         TapPlan::Product product;
-        listGroups(phase, firstRow, lastRow, {d.first, h.first, w.first}, {d.last, h.last, w.last}, plan,
-                   product.ends);
+        listGroups(phase, {d.first, h.first, w.first}, {d.last, h.last, w.last}, plan, product.ends);
         if (!plan.products.empty() ? product.ends[0] == plan.products.back().ends[0] : product.ends[0] == 0)
           continue;
         for (int64_t i = d.firstTap; i < d.lastTap; ++i) {
@@ -126,9 +143,9 @@ Gather::TapPlan Gather::planTaps(const Phase& phase, int64_t firstRow, int64_t l
 
 // Cuts the voxels [first, last) of the phase that lie in the rows into groups, those of the largest size
 // first.
-void Gather::listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, const int64_t (&first)[3],
-                        const int64_t (&last)[3], TapPlan& plan, int64_t (&ends)[3]) const {
-  const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1], &axisW = phase.axis[2];
+void Gather::listGroups(const Phase& phase, const int64_t (&first)[3], const int64_t (&last)[3],
+                        TapPlan& plan, int64_t (&ends)[3]) const {
+  const GatherAxis& axisW = phase.axis[2];
   const int* const most = kernels_.maxGroups[kMaxVectors - 1];
   // The largest size first of those that fill a tile best.
   int64_t largest = TapPlan::kSizes - 1;
@@ -140,16 +157,15 @@ void Gather::listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, c
     const int64_t from =
         size == largest ? first[2] : std::max(first[2], last[2] - (last[2] - first[2]) % (2 * voxels));
     const int64_t to = size > largest ? from : from + (last[2] - from) / voxels * voxels;
-    for (int64_t row = firstRow; from < to && row < lastRow; ++row) {
-      const int64_t p = row % axisH.count, z = row / axisH.count % axisD.count;
-      const int64_t n = row / (axisH.count * axisD.count);
-      if (z < first[0] || z >= last[0] || p < first[1] || p >= last[1]) continue;
-      const int64_t d = n * sourceExtent_[0] + z * axisD.sourceStep;
-      const int64_t sourceRow = (d * sourceExtent_[1] + p * axisH.sourceStep) * sourceExtent_[2];
-      const int64_t outputRow = outputRowOf(phase, n, z, p);
+    if (from >= to) {
+      ends[size] = static_cast<int64_t>(plan.starts.size());
+      continue;
+    }
+    for (const TapPlan::Row& row : plan.rows) {
+      if (row.z < first[0] || row.z >= last[0] || row.p < first[1] || row.p >= last[1]) continue;
       for (int64_t q = from; q < to; q += voxels) {
-        plan.starts.push_back({(sourceRow + q * axisW.sourceStep) * sourceChannels_,
-                               (outputRow + q * axisW.outputStep) * outputChannels_});
+        plan.starts.push_back({(row.source + q * axisW.sourceStep) * sourceChannels_,
+                               (row.output + q * axisW.outputStep) * outputChannels_});
       }
     }
     ends[size] = static_cast<int64_t>(plan.starts.size());
@@ -162,8 +178,6 @@ void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstR
   const int64_t lanes = kernels_.lanes, taps = phase.rowTaps * axisW.taps;
   const TapPlan plan = planTaps(phase, firstRow, lastRow);
 
-  constexpr int64_t kChunkChannels = 256;
-  const int64_t chunks = divideUp(reduced_, kChunkChannels);
   constexpr int64_t kFirstRow[kMaxGroups] = {};
   const float** const sources = threadScratch<const float*>(static_cast<size_t>(2 * taps));
   const float** const weights = sources + taps;
@@ -180,9 +194,9 @@ void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstR
   tile.outputStride = axisW.outputStep * outputChannels_;
 
   const int64_t blocks = divideUp(vectors_, kMaxVectors);
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    const int64_t firstReduced = reduced_ * chunk / chunks;
-    tile.steps = reduced_ * (chunk + 1) / chunks - firstReduced;
+  for (int64_t chunk = 0; chunk < chunks(); ++chunk) {
+    const int64_t firstReduced = reduced_ * chunk / chunks();
+    tile.steps = reduced_ * (chunk + 1) / chunks() - firstReduced;
     for (int64_t column = firstColumn; column < lastColumn; ++column) {
       const int64_t group = column / blocks, block = column % blocks;
       const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
@@ -190,8 +204,7 @@ void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstR
       const int64_t firstChannel = block * kMaxVectors * lanes;
       tile.channels = std::min(produced_ - firstChannel, vectors * lanes);
       float* const output = buffers.output + group * produced_ + firstChannel;
-      if (chunk == 0)
-        fillBias(phase, buffers.bias + firstVector * lanes, tile.channels, firstRow, lastRow, output);
+      if (chunk == 0) fillBias(phase, plan, buffers.bias + firstVector * lanes, tile.channels, output);
       const float* const source = buffers.source + group * reduced_ + firstReduced;
       const float* const packed =
           buffers.packed + firstVector * floatsPerVector(phase) + firstReduced * vectors * lanes;
@@ -217,13 +230,11 @@ void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstR
   }
 }
 
-void Gather::fillBias(const Phase& phase, const float* bias, int64_t channels, int64_t firstRow,
-                      int64_t lastRow, float* output) const {
-  const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1], &axisW = phase.axis[2];
-  for (int64_t row = firstRow; row < lastRow; ++row) {
-    const int64_t p = row % axisH.count, z = row / axisH.count % axisD.count;
-    const int64_t n = row / (axisH.count * axisD.count);
-    float* to = output + outputRowOf(phase, n, z, p) * outputChannels_;
+void Gather::fillBias(const Phase& phase, const TapPlan& plan, const float* bias, int64_t channels,
+                      float* output) const {
+  const GatherAxis& axisW = phase.axis[2];
+  for (const TapPlan::Row& row : plan.rows) {
+    float* to = output + row.output * outputChannels_;
     for (int64_t q = 0; q < axisW.count; ++q, to += axisW.outputStep * outputChannels_)
       std::copy_n(bias, channels, to);
   }
