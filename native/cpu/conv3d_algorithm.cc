@@ -6,6 +6,8 @@
 #include <string>
 
 #include "../core/tensor.h"
+#include "conv3d_gather.h"
+#include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "isa.h"
 
@@ -34,7 +36,7 @@ int64_t tapsInside(int64_t source, int64_t output, int64_t pad) {
 }
 
 // Multiply-adds of one vector register. The direct kernels fill it with half as many channels where they can,
-// and skip rows in the padding.
+// and skip rows in the padding; those for many channels skip every tap there.
 double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
@@ -43,7 +45,10 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
                              : std::ceil(static_cast<double>(produced) / lanes);
   const double rowTaps =
       static_cast<double>(p.N * tapsInside(p.D, p.Z, p.pad[0]) * tapsInside(p.H, p.P, p.pad[1]));
-  return rowTaps * 3 * static_cast<double>(p.Q * reduced) * vectors;
+  const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
+                                                       : Gather::paysPerTap(reduced, produced, p.taps());
+  const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2]) : 3 * p.Q;
+  return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors;
 }
 
 // The same unit; the constants were fitted to times measured with AVX-512 and AVX2 (see the native test's

@@ -13,6 +13,10 @@ class Gather {
   // The bias repeats every biasChannels output channels.
   Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
 
+  // True where a gather of so many channels, of one group, sums one tap at a time: no tap in the padding
+  // costs anything then.
+  static bool paysPerTap(int64_t reduced, int64_t produced, int64_t taps);
+
   // Packed weights serve every call on the same w: their size, and packing itself.
   size_t packedFloats() const { return static_cast<size_t>(packedFloats_); }
   void pack(const float* w, float* packed) const;
@@ -47,7 +51,6 @@ class Gather {
   void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,
                  int64_t firstRow, int64_t lastRow) const;
 
-  bool paysPerTap() const;
   int64_t chunks() const;
   void runTaps(const Phase& phase, const Buffers& buffers) const;
   void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,

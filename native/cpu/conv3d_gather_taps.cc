@@ -71,9 +71,9 @@ struct Gather::TapPlan {
   std::vector<Tap> taps;
 };
 
-bool Gather::paysPerTap() const {
+bool Gather::paysPerTap(int64_t reduced, int64_t produced, int64_t taps) {
   constexpr int64_t kLeastReduced = 64;
-  return vectors_ >= 2 && reduced_ >= kLeastReduced && problem_.taps() > 1;
+  return produced > conv3dKernels().lanes && reduced >= kLeastReduced && taps > 1;
 }
 
 // Of reduced channels.

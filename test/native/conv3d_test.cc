@@ -3,13 +3,13 @@
 //
 //   K="g++ -std=c++17 -O3 -ffp-contract=fast -c"
 //   A="-mavx2 -mfma" B="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
-//   for f in conv3d winograd peak; do
+//   for f in conv3d conv3d_weight_gradient winograd peak; do
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=portable -o $f.portable.o
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx2 $A -o $f.avx2.o
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx512 $A $B -o $f.avx512.o
 //   done
 //   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/{tensor,thread_pool}.cc
-//     native/cpu/isa.cc $(ls native/cpu/conv3d_*.cc | grep -v kernels) {conv3d,winograd,peak}.*.o   (one line)
+//     native/cpu/isa.cc $(ls native/cpu/conv3d_*.cc | grep -v kernels) {conv3d,conv3d_weight_gradient,winograd,peak}.*.o   (one line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
