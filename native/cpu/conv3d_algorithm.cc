@@ -8,6 +8,8 @@
 #include "../core/tensor.h"
 #include "conv2d_winograd_model.h"
 #include "conv2d_winograd_tiles.h"
+#include "conv3d_gather.h"
+#include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "isa.h"
 
@@ -37,7 +39,8 @@ int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation
 }
 
 // Multiply-adds of one vector register. The direct kernels fill it with half as many channels where they can,
-// and skip rows in the padding.
+// and skip rows in the padding; those for many channels skip every tap there, and read their weights from the
+// third-level cache.
 double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
@@ -47,7 +50,11 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   double rowTaps = static_cast<double>(p.N);
   rowTaps *= static_cast<double>(p.R == 1 ? p.Z : tapsInside(p.D, p.Z, p.pad[0], p.dilation[0]));
   rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1]));
-  return rowTaps * 3 * static_cast<double>(p.Q * reduced) * vectors;
+  const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
+                                                       : Gather::paysPerTap(reduced, produced, p.taps());
+  const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2]) : 3 * p.Q;
+  const double weights = perTap ? 30 * static_cast<double>(p.C * p.K) : 0;
+  return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors + weights;
 }
 
 // The same unit; the constants were fitted to times measured with AVX-512 and AVX2 (see the native test's

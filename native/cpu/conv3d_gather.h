@@ -14,6 +14,10 @@ class Gather final : public Convolution {
   // The bias repeats every biasChannels output channels.
   Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
 
+  // True where a gather of so many channels, of one group, sums one tap at a time: no tap in the padding
+  // costs anything then.
+  static bool paysPerTap(int64_t reduced, int64_t produced, int64_t taps);
+
   size_t packedFloats() const override { return static_cast<size_t>(packedFloats_); }
   void pack(const float* w, float* packed) const override;
   size_t workspace() const override;
@@ -23,7 +27,7 @@ class Gather final : public Convolution {
  private:
   struct Phase;
   struct Tiling;
-  struct TapGroups;
+  struct TapPlan;
   struct Buffers {
     const float *source, *edges, *zeroRow, *packed, *bias;
     float* output;
@@ -47,12 +51,14 @@ class Gather final : public Convolution {
   void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,
                  int64_t firstRow, int64_t lastRow) const;
 
-  bool paysPerTap() const;
+  int64_t chunks() const;
   void runTaps(const Phase& phase, const Buffers& buffers) const;
   void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
                 int64_t firstColumn, int64_t lastColumn) const;
-  void listGroups(const Phase& phase, int64_t firstRow, int64_t lastRow, TapGroups& groups) const;
-  void fillBias(const Phase& phase, const float* bias, int64_t channels, int64_t firstRow, int64_t lastRow,
+  TapPlan planTaps(const Phase& phase, int64_t firstRow, int64_t lastRow) const;
+  void listGroups(const Phase& phase, const int64_t (&first)[3], const int64_t (&last)[3], TapPlan& plan,
+                  int64_t (&ends)[3]) const;
+  void fillBias(const Phase& phase, const TapPlan& plan, const float* bias, int64_t channels,
                 float* output) const;
   int64_t outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const;
   int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;

@@ -267,6 +267,13 @@ void checkGrid() {
   check(problem(2, 1, 20, 21, 16, 24, 3, 1, 6, 6));
   check(problem(1, 1, 9, 9, 16, 8, 3, 1, 18, 18));
   check(problem(4, 2, 3, 2, 128, 128, 3, 1, 1));
+  // Many channels: a tap at a time, in chunks of channels, to the last odd vector.
+  for (const int64_t w : {1, 5, 6, 19}) {
+    check(problem(2, 3, 4, w, 64, 40, 3, 1, 1));
+    check(problem(1, 1, 7, w, 40, 300, 3, 2, 1));
+    check(problem(1, 1, 13, w, 70, 66, 3, 1, 6, 6));
+    check(problem(1, 3, 4, w, 130, 146, 3, 2, 2, 1, 2));
+  }
   for (const int64_t groups : {2, 3, 6, 12, 24}) {
     check(problem(1, 3, 4, 6, 24, 24, 3, 1, 1, 1, groups));
     check(problem(2, 3, 4, 6, 24, 48, 3, 2, 1, 1, groups));
