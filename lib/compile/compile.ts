@@ -11,7 +11,7 @@ import { type Interval, layOut } from "./memory.ts";
 import { orderForMemory } from "./order.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
 import { recompute } from "./recompute.ts";
-import { isLeaf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
+import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
 import { verify } from "./verify.ts";
@@ -99,7 +99,10 @@ function planMemory(
   const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
-  const updated = new Map(steps.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])));
+  const writers = steps.flatMap((step) => (step.velocity === undefined ? [step] : [step.velocity, step]));
+  const updated = new Map(
+    writers.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])),
+  );
   const place = (value: Value): TensorSpec => {
     const { dtype, shape } = value;
     const state = graph.stateOf(value) ?? updated.get(value);
@@ -108,7 +111,7 @@ function planMemory(
   };
   let next = tensors.length;
   const planned = steps.map((step, index): PlannedStep => {
-    const inputs = (step.copy ? [step.node] : step.node.inputs).map(place);
+    const inputs = operandsOf(step).map(place);
     const output = step.copy
       ? { ...place(step.node), offset: 0, state: states.indexOf(step.state as State) }
       : place(step.node);
@@ -134,7 +137,8 @@ function planMemory(
   };
 }
 
-function describeStep({ node, state, copy }: ScheduledStep): StepSpec {
+function describeStep(step: ScheduledStep): StepSpec {
+  const { node, state, copy, velocity } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -146,9 +150,9 @@ function describeStep({ node, state, copy }: ScheduledStep): StepSpec {
     };
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
   return {
-    kernel: node.op,
-    label,
-    inputs: node.inputs.map(bare),
+    kernel: velocity === undefined ? node.op : "sgd",
+    label: velocity === undefined ? label : `${label} and ${velocity.state?.name}`,
+    inputs: operandsOf(step).map(bare),
     output: bare(node),
     attributes: node.attributes,
   };
@@ -163,6 +167,7 @@ function workspaceOf(device: Device, spec: StepSpec): number {
   }
 }
 
-function flopsOf({ node, copy }: ScheduledStep): number {
-  return copy || isLeaf(node) ? 0 : (opOf(node)?.flops(node.inputs, node, node.attributes) ?? 0);
+function flopsOf({ node, copy, velocity }: ScheduledStep): number {
+  const own = copy || isLeaf(node) ? 0 : (opOf(node)?.flops(node.inputs, node, node.attributes) ?? 0);
+  return velocity === undefined ? own : own + flopsOf(velocity);
 }

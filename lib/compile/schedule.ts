@@ -9,6 +9,8 @@ export interface ScheduledStep {
   /** Written instead of arena memory: in place, or by a copy of `node`. */
   readonly state?: State;
   readonly copy: boolean;
+  /** The update of the velocity that `node`, a parameter's, follows from: one kernel makes both. */
+  readonly velocity?: ScheduledStep;
 }
 
 export interface Schedule {
@@ -20,6 +22,13 @@ export interface Schedule {
 /** Nodes that no kernel computes. */
 export function isLeaf(node: Value): boolean {
   return node.op === "input" || node.op === "state";
+}
+
+/** What a step reads, in the order in which its kernel takes it. */
+export function operandsOf({ node, copy, velocity }: ScheduledStep): readonly Value[] {
+  if (velocity !== undefined)
+    return [node.inputs[0], velocity.node.inputs[0], velocity.node.inputs[1], node.inputs[2]];
+  return copy ? [node] : node.inputs;
 }
 
 /**
@@ -42,11 +51,38 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps: [
-      ...order.map((node) => ({ node, state: inPlace.get(node), copy: false })),
+      ...joinVelocities(order.map((node) => ({ node, state: inPlace.get(node), copy: false }))),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
     ],
     firstUpdate: order.length - order.filter((node) => tail.has(node)).length,
   };
+}
+
+/** Joins each `sgdStep` with the `sgdVelocity` right before it where both write their states in place. */
+function joinVelocities(steps: readonly ScheduledStep[]): ScheduledStep[] {
+  const joined: ScheduledStep[] = [];
+  for (const step of steps) {
+    const before = joined.at(-1);
+    if (before !== undefined && areOneUpdate(before, step))
+      joined[joined.length - 1] = { ...step, velocity: before };
+    else joined.push(step);
+  }
+  return joined;
+}
+
+function areOneUpdate(first: ScheduledStep, second: ScheduledStep): boolean {
+  if (first.node.op !== "sgdVelocity" || second.node.op !== "sgdStep") return false;
+  const [, gradient, parameter] = first.node.inputs;
+  const [own, velocity, , ownGradient = gradient] = second.node.inputs;
+  return (
+    first.state !== undefined &&
+    second.state !== undefined &&
+    own === parameter &&
+    velocity === first.node &&
+    ownGradient === gradient &&
+    first.node.attributes.momentum === second.node.attributes.momentum &&
+    first.node.attributes.weightDecay === second.node.attributes.weightDecay
+  );
 }
 
 /** Assigned values that would write a state in place, and whatever is computed from them. */

@@ -174,6 +174,11 @@ bool Plan::inputsSurvive() const {
       if (output.block == Place::arenaBlock && overlap(input, output.offset, output.tensor.bytes()))
         return false;
       if (overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
+      const int updated = findKernel(step.kernel)->updates;
+      if (updated < 0) continue;
+      const Place& other = step.inputs[updated];
+      if (other.block == Place::arenaBlock && overlap(input, other.offset, other.tensor.bytes()))
+        return false;
     }
   }
   return true;

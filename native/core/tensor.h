@@ -82,6 +82,8 @@ struct Kernel {
   size_t (*prepare)(const Step& step);
   void (*run)(const Step& step);
   const char* (*algorithm)(const Step& step) = nullptr;
+  // Besides the output: the input that `run` updates, element by element, or -1.
+  int updates = -1;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.
