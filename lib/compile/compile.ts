@@ -12,7 +12,7 @@ import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
 import { recompute } from "./recompute.ts";
-import { isLeaf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
+import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
 import { verify } from "./verify.ts";
@@ -97,7 +97,10 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
-  const updated = new Map(steps.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])));
+  const writers = steps.flatMap((step) => (step.velocity === undefined ? [step] : [step.velocity, step]));
+  const updated = new Map(
+    writers.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])),
+  );
   const place = (value: Value): TensorSpec => {
     const { dtype, shape } = value;
     const state = graph.stateOf(value) ?? updated.get(value);
@@ -106,7 +109,7 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   };
   let next = tensors.length;
   const planned = steps.map((step, index): PlannedStep => {
-    const inputs = (step.copy ? [step.node] : step.node.inputs).map(place);
+    const inputs = operandsOf(step).map(place);
     const output = step.copy
       ? { ...place(step.node), offset: 0, state: states.indexOf(step.state as State) }
       : place(step.node);
@@ -133,6 +136,7 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   };
 }
 
-function flopsOf({ node, copy }: ScheduledStep): number {
-  return copy || isLeaf(node) ? 0 : (opOf(node)?.flops(node.inputs, node, node.attributes) ?? 0);
+function flopsOf({ node, copy, velocity }: ScheduledStep): number {
+  const own = copy || isLeaf(node) ? 0 : (opOf(node)?.flops(node.inputs, node, node.attributes) ?? 0);
+  return velocity === undefined ? own : own + flopsOf(velocity);
 }

@@ -1,7 +1,7 @@
 import { VoxgradError } from "../errors.ts";
 import type { TensorType, Value } from "../graph/value.ts";
 import type { StepSpec, TensorSpec } from "../runtime/native.ts";
-import type { ScheduledStep } from "./schedule.ts";
+import { operandsOf, type ScheduledStep } from "./schedule.ts";
 
 /** What messages and printed plans call a node. */
 export function labelOf(node: Value): string {
@@ -9,7 +9,8 @@ export function labelOf(node: Value): string {
 }
 
 /** A step as the device knows it, before its tensors have places. */
-export function describe({ node, state, copy }: ScheduledStep): StepSpec {
+export function describe(step: ScheduledStep): StepSpec {
+  const { node, state, copy, velocity } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -19,10 +20,11 @@ export function describe({ node, state, copy }: ScheduledStep): StepSpec {
       output: bare(node),
       attributes: {},
     };
+  const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
   return {
-    kernel: node.op,
-    label: state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`,
-    inputs: node.inputs.map(bare),
+    kernel: velocity === undefined ? node.op : "sgd",
+    label: velocity === undefined ? label : `${label} and ${velocity.state?.name}`,
+    inputs: operandsOf(step).map(bare),
     output: bare(node),
     attributes: node.attributes,
   };

@@ -2,7 +2,7 @@ import type { Graph } from "../graph/graph.ts";
 import { byteLength, type TensorType, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { labelOf } from "./describe.ts";
-import type { Schedule } from "./schedule.ts";
+import { operandsOf, type Schedule } from "./schedule.ts";
 
 /** A tensor of the arena while it is being planned; in-place results share the one of their operand. */
 export interface Life {
@@ -17,7 +17,7 @@ export function liveness(graph: Graph, { steps, prologue }: Schedule): Map<Value
   const end = steps.length;
   const lastUse = new Map<Value, number>();
   for (const [index, step] of steps.entries())
-    for (const input of step.copy ? [step.node] : step.node.inputs) lastUse.set(input, index);
+    for (const input of operandsOf(step)) lastUse.set(input, index);
   for (const value of graph.outputs.values()) lastUse.set(value, end);
 
   const lives = new Map<Value, Life>();

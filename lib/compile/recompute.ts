@@ -3,7 +3,7 @@ import { byteLength, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { copyGraph, remake } from "./copy_graph.ts";
 import { liveness } from "./liveness.ts";
-import { isLeaf, schedule } from "./schedule.ts";
+import { isLeaf, operandsOf, schedule } from "./schedule.ts";
 
 /** Rounds without a lower peak before the search ends: two peaks of one height need a round each. */
 const patience = 4;
@@ -52,9 +52,10 @@ function profileOf(graph: Graph): Profile {
   }
   const made = new Map<Value, number>();
   const reads = new Map<Value, number[]>(graph.nodes.map((node) => [node, []]));
-  for (const [index, { node, copy }] of steps.entries()) {
-    if (!copy) made.set(node, index);
-    for (const input of copy ? [node] : node.inputs) reads.get(input)?.push(index);
+  for (const [index, step] of steps.entries()) {
+    if (!step.copy) made.set(step.node, index);
+    if (step.velocity !== undefined) made.set(step.velocity.node, index);
+    for (const input of operandsOf(step)) reads.get(input)?.push(index);
   }
   for (const value of graph.outputs.values()) reads.get(value)?.push(steps.length);
   return { bytes, peak, made, reads };

@@ -9,6 +9,8 @@ export interface ScheduledStep {
   /** Written instead of arena memory: in place, or by a copy of `node`. */
   readonly state?: State;
   readonly copy: boolean;
+  /** The update of the velocity that `node`, a parameter's, follows from: one kernel makes both. */
+  readonly velocity?: ScheduledStep;
 }
 
 export interface Schedule {
@@ -24,10 +26,17 @@ export function isLeaf(node: Value): boolean {
   return node.op === "input" || node.op === "state";
 }
 
+/** What a step reads, in the order in which its kernel takes it. */
+export function operandsOf({ node, copy, velocity }: ScheduledStep): readonly Value[] {
+  if (velocity !== undefined)
+    return [node.inputs[0], velocity.node.inputs[0], velocity.node.inputs[1], node.inputs[2]];
+  return copy ? [node] : node.inputs;
+}
+
 /**
  * Puts the nodes in an order in which every state is written only after the last read of its old contents:
- * first what lasts for many runs, then all else that computes, as traced, then the updates. An update whose op may work in place writes the state
- * itself; any other is computed in the arena and copied at the very end.
+ * first what lasts for many runs, then all else that computes, as traced, then the updates. An update whose op may work in
+ * place writes the state itself; any other is computed in the arena and copied at the very end.
  */
 export function schedule(graph: Graph): Schedule {
   const tail = updateNodes(graph);
@@ -49,7 +58,7 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps: [
-      ...order.map((node) => ({ node, state: inPlace.get(node), copy: false })),
+      ...joinVelocities(order.map((node) => ({ node, state: inPlace.get(node), copy: false }))),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
     ],
     prologue: kept.size,
@@ -70,6 +79,33 @@ export function lastingStates(graph: Graph): (node: Value) => boolean {
 function keptNodes(graph: Graph): Set<Value> {
   const lasts = lastingStates(graph);
   return new Set(graph.nodes.filter((node) => opOf(node)?.keep === true && node.inputs.every(lasts)));
+}
+
+/** Joins each `sgdStep` with the `sgdVelocity` right before it where both write their states in place. */
+function joinVelocities(steps: readonly ScheduledStep[]): ScheduledStep[] {
+  const joined: ScheduledStep[] = [];
+  for (const step of steps) {
+    const before = joined.at(-1);
+    if (before !== undefined && areOneUpdate(before, step))
+      joined[joined.length - 1] = { ...step, velocity: before };
+    else joined.push(step);
+  }
+  return joined;
+}
+
+function areOneUpdate(first: ScheduledStep, second: ScheduledStep): boolean {
+  if (first.node.op !== "sgdVelocity" || second.node.op !== "sgdStep") return false;
+  const [, gradient, parameter] = first.node.inputs;
+  const [own, velocity, , ownGradient = gradient] = second.node.inputs;
+  return (
+    first.state !== undefined &&
+    second.state !== undefined &&
+    own === parameter &&
+    velocity === first.node &&
+    ownGradient === gradient &&
+    first.node.attributes.momentum === second.node.attributes.momentum &&
+    first.node.attributes.weightDecay === second.node.attributes.weightDecay
+  );
 }
 
 /** Assigned values that would write a state in place, and whatever is computed from them. */

@@ -14,8 +14,9 @@ namespace voxgrad {
 void poison(const Block& block);
 
 // Around one kernel call. In paranoid mode the output and workspace are NaN before the call (unless the
-// kernel works in place), and check() throws when a byte outside of them has changed. In an AddressSanitizer
-// build, everything in the arena that the step does not name is unreadable meanwhile.
+// kernel works in place), and check() throws when a byte outside of them, and of an input that the kernel
+// updates, has changed. In an AddressSanitizer build, everything in the arena that the step does not name is
+// unreadable meanwhile.
 class Guard {
  public:
   Guard(const Block& arena, const std::vector<std::shared_ptr<Block>>& states, const Step& step,

@@ -137,6 +137,10 @@ bool Plan::outputsFinite() const {
   return true;
 }
 
+void Plan::countWrite(const Place& place) const {
+  if (place.block != Place::arenaBlock) spec_.states[place.block]->countWrite();
+}
+
 void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite) {
   for (size_t i = begin; i < end; i++) {
     if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed))
@@ -153,8 +157,9 @@ void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled,
       step.kernel->run(step);
       guard.check();
     }
-    const int64_t written = spec_.steps[i].output.block;
-    if (written != Place::arenaBlock) spec_.states[written]->countWrite();
+    countWrite(spec_.steps[i].output);
+    const int updated = step.kernel->updates;
+    if (updated >= 0) countWrite(spec_.steps[i].inputs[updated]);
     if (findNotFinite && !allFinite(step.output)) throw Error("ERR_NOT_FINITE", spec_.steps[i].label);
   }
 }
@@ -197,6 +202,11 @@ bool Plan::inputsSurvive() const {
       if (output.block == Place::arenaBlock && overlap(input, output.offset, output.tensor.bytes()))
         return false;
       if (overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
+      const int updated = findKernel(step.kernel)->updates;
+      if (updated < 0) continue;
+      const Place& other = step.inputs[updated];
+      if (other.block == Place::arenaBlock && overlap(input, other.offset, other.tensor.bytes()))
+        return false;
     }
   }
   return true;

@@ -79,6 +79,7 @@ class Plan {
 
  private:
   void* resolve(const Place& place, const std::string& where) const;
+  void countWrite(const Place& place) const;
   void runPrologue(const std::atomic<bool>* cancelled);
   void stage(const std::vector<std::vector<uint8_t>>& inputs);
   void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);

@@ -84,6 +84,8 @@ struct Kernel {
   void (*run)(const Step& step);
   const char* (*algorithm)(const Step& step) = nullptr;
   int64_t (*packedFloats)(const Step& step) = nullptr;
+  // Besides the output: the input that `run` updates, element by element, or -1.
+  int updates = -1;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.

@@ -84,6 +84,32 @@ static void runStep(const Step& step) {
   });
 }
 
+// Both in one pass: inputs p, v, g and the rate. v is updated where it lies, p goes to the output.
+static size_t prepareSgd(const Step& step) {
+  expectInputs(step, 4, 4);
+  checkUpdate(step, 3);
+  attribute(step, "momentum");
+  attribute(step, "weightDecay");
+  step.attributes.flag("nesterov");
+  return 0;
+}
+
+static void runSgd(const Step& step) {
+  const float momentum = attribute(step, "momentum"), decay = attribute(step, "weightDecay");
+  const bool nesterov = step.attributes.flag("nesterov");
+  const float *p = step.inputs[0].f32(), *g = step.inputs[2].f32(), rate = step.inputs[3].f32()[0];
+  float *v = step.inputs[1].f32(), *y = step.output.f32();
+  // A chunk stays in the cache between the two loops, which are those of the ops that this step stands for.
+  parallelRange(step.output.count(), [=](int64_t begin, int64_t end) {
+    const int64_t count = end - begin;
+    velocity(v + begin, g + begin, p + begin, v + begin, count, momentum, decay);
+    if (nesterov)
+      descendNesterov(p + begin, v + begin, g + begin, y + begin, count, rate, momentum, decay);
+    else
+      descend(p + begin, v + begin, y + begin, count, rate);
+  });
+}
+
 static size_t prepareEma(const Step& step) {
   expectInputs(step, 2, 3);
   checkUpdate(step, 2);
@@ -104,6 +130,7 @@ static void runEma(const Step& step) {
 const KernelTable updateKernels = {
     {"sgdVelocity", prepareVelocity, runVelocity},
     {"sgdStep", prepareStep, runStep},
+    {"sgd", prepareSgd, runSgd, nullptr, nullptr, 1},
     {"ema", prepareEma, runEma},
 };
 

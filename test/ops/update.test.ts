@@ -1,10 +1,11 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";
-import { compile } from "../../lib/compile/compile.ts";
-import { readState } from "../../lib/compile/states.ts";
+import { compile, planOnly } from "../../lib/compile/compile.ts";
+import { disposeStates, readState } from "../../lib/compile/states.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { State } from "../../lib/graph/state.ts";
+import type { Value } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
 import { ema, sgdStep, sgdVelocity } from "../../lib/ops/update.ts";
@@ -106,6 +107,61 @@ for (const nesterov of [false, true])
     }
     expectClose(await readState(device, teacher), average, 2e-6, "teacher");
   });
+
+for (const nesterov of [false, true])
+  test(`velocity and parameter updated by one kernel have the bits of two${nesterov ? ", Nesterov" : ""}`, async () => {
+    const count = 40_001;
+    const device = openDevice();
+    const values = [1, 2, 3].map((seed) => Float32Array.from(random(count, seed)));
+    const [start, moving, g] = values;
+    const options = { ...sgd, nesterov };
+    const parameter = new State("p", [count], { initial: () => start });
+    const velocity = new State("v", [count], { initial: () => moving });
+    const joined = await compile(
+      (graph) => {
+        const slope = graph.input("g", [count]);
+        const v = sgdVelocity(velocity, slope, parameter, sgd);
+        graph.assign(velocity, v);
+        graph.assign(parameter, sgdStep(parameter, v, slope, graph.input("rate", []), options));
+        return {};
+      },
+      { device, paranoid: true },
+    );
+    assert.equal(
+      joined.layout.steps.map(({ spec }) => spec.kernel),
+      ["sgd"],
+    );
+    await joined.run({ g, rate: 0.1 });
+    joined.dispose();
+    const apart = await compile(
+      (graph) => {
+        const [p, v, slope] = ["p", "v", "g"].map((name) => graph.input(name, [count]));
+        const next = sgdVelocity(v, slope, p, sgd);
+        return { v: next, p: sgdStep(p, next, slope, graph.input("rate", []), options) };
+      },
+      { device, paranoid: true },
+    );
+    assert.is(apart.layout.steps.length, 2);
+    const expected = await apart.run({ p: start, v: moving, g, rate: 0.1 });
+    apart.dispose();
+    assert.equal(await readState(device, parameter), expected.p);
+    assert.equal(await readState(device, velocity), expected.v);
+    disposeStates(device, [parameter, velocity]);
+  });
+
+test("updates that are not of one kind, or whose velocity is wanted, keep their own kernels", () => {
+  const kernels = (velocityOptions: typeof sgd, wanted: boolean) =>
+    planOnly((graph) => {
+      const [parameter, velocity] = [new State("p", [4]), new State("v", [4])];
+      const slope = graph.input("g", [4]);
+      const v = sgdVelocity(velocity, slope, parameter, velocityOptions);
+      graph.assign(velocity, v);
+      graph.assign(parameter, sgdStep(parameter, v, slope, graph.input("rate", []), sgd));
+      return Object.fromEntries<Value>(wanted ? [["v", v]] : []);
+    }).layout.steps.map(({ spec }) => spec.kernel);
+  assert.equal(kernels({ ...sgd, momentum: 0.5 }, false), ["sgdVelocity", "sgdStep"]);
+  assert.equal(kernels(sgd, true), ["sgdVelocity", "sgdStep", "copy"]);
+});
 
 test("what does not fit is named", () => {
   const graph = new Graph();
