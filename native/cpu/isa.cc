@@ -12,19 +12,22 @@ struct KernelSet {
   const char* name;
   const Conv3dKernels* conv3d;
   const FusedLossKernels* fusedLoss;
+  const SoftmaxRowKernels* softmaxRows;
   const WinogradKernels* winograd;
   const PeakKernels* peak;
 };
 
-#define VOXGRAD_KERNEL_SET(isa)                                                               \
-  namespace isa {                                                                             \
-  const Conv3dKernels& conv3dKernels();                                                       \
-  const FusedLossKernels& fusedLossKernels();                                                 \
-  const WinogradKernels& winogradKernels();                                                   \
-  const PeakKernels& peakKernels();                                                           \
-  static KernelSet kernelSet() {                                                              \
-    return {#isa, &conv3dKernels(), &fusedLossKernels(), &winogradKernels(), &peakKernels()}; \
-  }                                                                                           \
+#define VOXGRAD_KERNEL_SET(isa)                                                                             \
+  namespace isa {                                                                                           \
+  const Conv3dKernels& conv3dKernels();                                                                     \
+  const FusedLossKernels& fusedLossKernels();                                                               \
+  const SoftmaxRowKernels& softmaxRowKernels();                                                             \
+  const WinogradKernels& winogradKernels();                                                                 \
+  const PeakKernels& peakKernels();                                                                         \
+  static KernelSet kernelSet() {                                                                            \
+    return {#isa,          &conv3dKernels(), &fusedLossKernels(), &softmaxRowKernels(), &winogradKernels(), \
+            &peakKernels()};                                                                                \
+  }                                                                                                         \
   }
 
 VOXGRAD_KERNEL_SET(portable)
@@ -60,6 +63,7 @@ static const KernelSet& chosen() {
 
 const Conv3dKernels& conv3dKernels() { return *chosen().conv3d; }
 const FusedLossKernels& fusedLossKernels() { return *chosen().fusedLoss; }
+const SoftmaxRowKernels& softmaxRowKernels() { return *chosen().softmaxRows; }
 const WinogradKernels& winogradKernels() { return *chosen().winograd; }
 const PeakKernels& peakKernels() { return *chosen().peak; }
 const char* isaName() { return chosen().name; }

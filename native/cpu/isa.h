@@ -4,6 +4,7 @@
 #include "conv3d_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
+#include "softmax_kernels.h"
 #include "winograd_kernels.h"
 
 namespace voxgrad::cpu {
@@ -13,6 +14,7 @@ namespace voxgrad::cpu {
 // name, throws Error at the first call. Chosen once per process.
 const Conv3dKernels& conv3dKernels();
 const FusedLossKernels& fusedLossKernels();
+const SoftmaxRowKernels& softmaxRowKernels();
 const WinogradKernels& winogradKernels();
 
 // The measuring loops of that instruction set.
