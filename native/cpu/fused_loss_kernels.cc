@@ -32,7 +32,7 @@ VOXGRAD_INLINE vint loadLabels(const uint8_t* labels, int64_t rows, int channels
   return label < channels ? label : vint{} - 1;
 }
 
-// 1 where the mask is set, else 0; all ones without a mask.
+// 1 where the mask is set, else 0.
 VOXGRAD_INLINE vfloat loadMask(const uint8_t* mask, int64_t rows) {
   return loadLabels(mask, rows, kMostChannels) > 0 ? vfloat{} + 1.0f : vfloat{};
 }
