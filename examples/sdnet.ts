@@ -26,7 +26,7 @@ const plan = await vg.compile((g) => {
 
   // Unlabelled half: the better network writes sharpened pseudo-labels for the other one.
   const firstIsBetter = vg.less(dices[0], dices[1]);
-  const learn = (k: number) => vg.maskedMse(vg.softmax(unknown[k]), vg.sharpen(unknown[1 - k], 0.1));
+  const learn = (k: number) => vg.pseudoLabelError(unknown[k], unknown[1 - k], 0.1);
   const none = vg.constant(g, 0);
   const taught = [vg.select(firstIsBetter, none, learn(0)), vg.select(firstIsBetter, learn(1), none)];
 

@@ -46,6 +46,8 @@ export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";
 export { batchNorm, batchNormEval } from "./ops/norm.ts";
 export {
+  pseudoLabelError,
+  pseudoLabelErrorInSteps,
   segmentationLosses,
   type SegmentationLosses,
   segmentationLossesInSteps,

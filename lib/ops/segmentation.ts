@@ -1,10 +1,10 @@
 import { ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectDType, expectShape, expectVoxels } from "./check.ts";
+import { expectDType, expectSameShape, expectShape, expectVoxels } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 import { dice, diceOfSums } from "./dice.ts";
 import { crossEntropy, maskedMse } from "./loss.ts";
-import { expectChannels, softmax, softmaxFlops } from "./softmax.ts";
+import { expectChannels, sharpen, softmax, softmaxFlops } from "./softmax.ts";
 
 /**
  * For every sample of logits `[N, ..., C]` the sums over voxels that its losses are made of, as `[N, C + 2, 3]`, p being
@@ -80,6 +80,54 @@ const ratioOfSumsGradOp = defineOp<RatioOfSums>({
 
 /** The first sum of a row of `[N, R, 3]` divided by the second one, both over all samples; 0 when nothing was summed. */
 export const ratioOfSums = (sums: Operand, row: number): Value => ratioOfSumsOp([sums], { row });
+
+type SoftmaxDistance = {
+  temperature: number;
+};
+
+function checkDistance(op: string, logits: Value, teacher: Value, { temperature }: SoftmaxDistance): void {
+  expectChannels(op, "logits", logits);
+  expectDType(op, "the teacher's logits", teacher, "f32");
+  expectSameShape(op, logits, teacher);
+  if (!(temperature > 0 && Number.isFinite(temperature)))
+    throw new ShapeError(`${op}: the temperature must be above 0, found ${temperature}`);
+}
+
+const softmaxDistanceOp = defineOp<SoftmaxDistance>({
+  name: "softmaxDistance",
+  infer: ([logits, teacher], attributes) => {
+    checkDistance("softmaxDistance", logits, teacher, attributes);
+    return { dtype: "f32", shape: [] };
+  },
+  grad: ([logits, teacher], dy, _y, attributes) => [
+    softmaxDistanceGradOp([logits, teacher, dy], attributes),
+    null,
+  ],
+  flops: ([logits]) => 2 * softmaxFlops(logits),
+});
+
+const softmaxDistanceGradOp = defineOp<SoftmaxDistance>({
+  name: "softmaxDistanceGradient",
+  infer: ([logits, teacher, dy], attributes) => {
+    checkDistance("softmaxDistanceGradient", logits, teacher, attributes);
+    expectShape("softmaxDistanceGradient", "the gradient", dy, []);
+    return logits;
+  },
+  grad: "none",
+  flops: ([logits]) => 2 * softmaxFlops(logits),
+  inPlace: 0,
+});
+
+/**
+ * What SD-Net's pupil learns from its teacher without labels (eq. 8): the mean over voxels and classes of
+ * `(softmax(logits) - sharpen(teacher, T))^2`, in one pass over both. The teacher is a constant, no gradient flows to it.
+ */
+export const pseudoLabelError = (logits: Operand, teacher: Operand, temperature: number): Value =>
+  softmaxDistanceOp([logits, teacher], { temperature });
+
+/** The same from the basic ops. */
+export const pseudoLabelErrorInSteps = (logits: Operand, teacher: Operand, temperature: number): Value =>
+  maskedMse(softmax(logits), sharpen(teacher, temperature));
 
 export interface SegmentationOptions {
   /** Dice denominators of p^2 instead of p; default true. */

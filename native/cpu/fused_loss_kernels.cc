@@ -13,10 +13,6 @@ constexpr int64_t kBlockGroups = 64;
 // Groups whose totals are multiplied before the logarithm is taken: 256^8 is far from the largest float.
 constexpr int kLogGroups = 8;
 
-// Floats of a cache line, and how far ahead of their use logits are asked for: further than the processor
-// does by itself, which stops at the end of a page.
-constexpr int kLineFloats = 16, kAhead = 2048;
-
 // One label to a lane, -1 where it is no class or beyond the last row.
 VOXGRAD_INLINE vint loadLabels(const uint8_t* labels, int64_t rows, int channels) {
   vint label;
@@ -36,21 +32,9 @@ VOXGRAD_INLINE vint loadLabels(const uint8_t* labels, int64_t rows, int channels
   return label < channels ? label : vint{} - 1;
 }
 
-// 1 where the mask is set, else 0; all ones without a mask.
+// 1 where the mask is set, else 0.
 VOXGRAD_INLINE vfloat loadMask(const uint8_t* mask, int64_t rows) {
   return loadLabels(mask, rows, kMostChannels) > 0 ? vfloat{} + 1.0f : vfloat{};
-}
-
-// The logits of the group at `row`, zeros behind the last voxel.
-template <int C>
-VOXGRAD_INLINE void loadLogits(const FusedLossRows& s, int64_t row, vfloat* group) {
-  const int count = C > 0 ? C : s.channels;
-  const float* x = s.logits + row * count;
-  for (int i = 0; i < kLanes * count; i += kLineFloats) __builtin_prefetch(x + kAhead + i);
-  if (s.rows - row >= kLanes) return loadGroup<C>(x, count, group);
-  float padded[kLanes * (C > 0 ? C : kMostChannels)] = {};
-  memcpy(padded, x, static_cast<size_t>(s.rows - row) * count * sizeof(float));
-  loadGroup<C>(padded, count, group);
 }
 
 template <int C>
@@ -84,7 +68,7 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
   vfloat errors[groups] = {};
   for (int i = 0; i < groups; ++i, row += kLanes) {
     Group<C>& group = run[i];
-    loadLogits<C>(s, row, group.vectors);
+    loadRows<C>(s.logits + row * count, s.rows - row, count, group.vectors);
     group.label = loadLabels(s.labels + row, s.rows - row, count);
     const vfloat weight = group.label >= 0 ? one : vfloat{};
     const SoftmaxTotals softmax = exponentials<C>(group.vectors, count, 1.0f, group.label);
@@ -128,7 +112,7 @@ typedef double vdouble __attribute__((vector_size(8 * kLanes)));
 VOXGRAD_INLINE void addWide(vfloat v, vdouble* sum) { *sum += __builtin_convertvector(v, vdouble); }
 
 template <int C, bool Squared, bool Masked>
-void sumsOf(const FusedLossRows& s) {
+void addRows(const FusedLossRows& s) {
   const int count = C > 0 ? C : s.channels;
   // What the sums of few classes fill, registers have room for.
   constexpr int run = kFewChannels<C> ? 1 : 4;
@@ -173,7 +157,7 @@ void sumsOf(const FusedLossRows& s) {
 // With t_c the slope of the loss in p_c, the gradient in x_c is p_c (t_c - sum over k of p_k t_k) plus that
 // of the negative log-likelihood, l (p_c - g_c).
 template <int C, bool Squared, bool Masked>
-void gradientOf(const FusedLossRows& s) {
+void backward(const FusedLossRows& s) {
   constexpr int most = C > 0 ? C : kMostChannels, chains = C >= 8 ? 4 : 1;
   const int count = C > 0 ? C : s.channels;
   const vfloat one = vfloat{} + 1.0f;
@@ -186,7 +170,7 @@ void gradientOf(const FusedLossRows& s) {
   const vfloat byError = vfloat{} + 2.0f * s.slopes[3 * (count + 1)];
   vfloat group[kGroupVectors<C>], slopes[most];
   for (int64_t row = 0; row < s.rows; row += kLanes) {
-    loadLogits<C>(s, row, group);
+    loadRows<C>(s.logits + row * count, s.rows - row, count, group);
     const vint label = loadLabels(s.labels + row, s.rows - row, count);
     const vfloat weight = label >= 0 ? one : vfloat{};
     const SoftmaxTotals softmax = exponentials<C>(group, count, 1.0f, label);
@@ -220,50 +204,28 @@ void gradientOf(const FusedLossRows& s) {
       const vfloat y = group[c] * (slopes[c] + dot);
       group[c] = y - (isClass<C>(label, numbers, c) ? likelihood : vfloat{});
     }
-    const int64_t left = s.rows - row;
-    float* y = s.gradient + row * count;
-    if (left >= kLanes) {
-      storeGroup<C>(group, count, y);
-    } else {
-      float padded[kLanes * most];
-      storeGroup<C>(group, count, padded);
-      memcpy(y, padded, static_cast<size_t>(left) * count * sizeof(float));
-    }
+    storeRows<C>(group, s.rows - row, count, s.gradient + row * count);
   }
 }
 
 template <int C>
-void sums(const FusedLossRows& s) {
-  if (s.mask != nullptr) return s.squared ? sumsOf<C, true, true>(s) : sumsOf<C, false, true>(s);
-  return s.squared ? sumsOf<C, true, false>(s) : sumsOf<C, false, false>(s);
+void sumsOf(const FusedLossRows& s) {
+  if (s.mask != nullptr) return s.squared ? addRows<C, true, true>(s) : addRows<C, false, true>(s);
+  return s.squared ? addRows<C, true, false>(s) : addRows<C, false, false>(s);
 }
+VOXGRAD_FOR_CHANNELS(sums, FusedLossRows)
 
 template <int C>
-void gradient(const FusedLossRows& s) {
-  if (s.mask != nullptr) return s.squared ? gradientOf<C, true, true>(s) : gradientOf<C, false, true>(s);
-  return s.squared ? gradientOf<C, true, false>(s) : gradientOf<C, false, false>(s);
+void gradientOf(const FusedLossRows& s) {
+  if (s.mask != nullptr) return s.squared ? backward<C, true, true>(s) : backward<C, false, true>(s);
+  return s.squared ? backward<C, true, false>(s) : backward<C, false, false>(s);
 }
-
-void sumsByChannels(const FusedLossRows& s) {
-  if (s.channels == 2) return sums<2>(s);
-  if (s.channels == 3) return sums<3>(s);
-  if (s.channels == 4) return sums<4>(s);
-  if (s.channels == 14) return sums<14>(s);
-  sums<0>(s);
-}
-
-void gradientByChannels(const FusedLossRows& s) {
-  if (s.channels == 2) return gradient<2>(s);
-  if (s.channels == 3) return gradient<3>(s);
-  if (s.channels == 4) return gradient<4>(s);
-  if (s.channels == 14) return gradient<14>(s);
-  gradient<0>(s);
-}
+VOXGRAD_FOR_CHANNELS(gradient, FusedLossRows)
 
 }  // namespace
 
 const FusedLossKernels& fusedLossKernels() {
-  static const FusedLossKernels kernels = {sumsByChannels, gradientByChannels};
+  static const FusedLossKernels kernels = {sums, gradient};
   return kernels;
 }
 

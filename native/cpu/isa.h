@@ -6,6 +6,7 @@
 #include "dense_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
+#include "softmax_kernels.h"
 #include "sum_kernels.h"
 #include "winograd2d_kernels.h"
 
@@ -20,6 +21,7 @@
   table(DenseKernels, denseKernels)                   \
   table(SumKernels, sumKernels)                       \
   table(FusedLossKernels, fusedLossKernels)           \
+  table(SoftmaxRowKernels, softmaxRowKernels)         \
   table(PeakKernels, peakKernels)
 // clang-format on
 

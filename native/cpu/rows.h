@@ -11,6 +11,8 @@ namespace voxgrad::cpu {
 constexpr int blockRows = 64;
 // Rows of one task and of one partial sum: fixed, so that the order of additions depends on the shape alone.
 constexpr int64_t chunkRows = 1024;
+// The same where the kernels of an instruction set add in short blocks of their own.
+constexpr int64_t taskRows = 4096;
 // What fits a thread's stack comfortably; also the number of classes that byte labels can name.
 constexpr int mostChannels = 256;
 

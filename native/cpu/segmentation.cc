@@ -8,9 +8,6 @@
 
 namespace voxgrad::cpu {
 
-// Rows of one task: fixed, so that the order of additions depends on the shape alone.
-constexpr int64_t taskRows = 4096;
-
 static SampleChunks tasksOf(const Tensor& logits) {
   return {logits.shape[0], rowsOf(logits) / logits.shape[0], taskRows};
 }
@@ -131,11 +128,72 @@ static void runRatioGradient(const Step& step) {
   }
 }
 
+// Inputs: logits, the logits of the other softmax, and in the gradient that of the distance.
+static void checkDistance(const Step& step, bool gradient) {
+  expectInputs(step, gradient ? 3 : 2, gradient ? 3 : 2);
+  const Tensor& logits = expectVoxelTensor(step, gradient);
+  expectDType(step, step.inputs[1], DType::f32);
+  expectSameShape(step, logits, step.inputs[1]);
+  expectFloat(step, gradient ? step.inputs[2] : step.output, 1);
+  step.attributes.number("temperature");
+}
+
+static SoftmaxRows distanceAt(const Step& step, int64_t begin, int64_t end) {
+  SoftmaxRows part = {};
+  part.channels = static_cast<int>(step.inputs[0].channels());
+  part.a = step.inputs[0].f32() + begin * part.channels;
+  part.b = step.inputs[1].f32() + begin * part.channels;
+  part.rows = end - begin;
+  part.factor = static_cast<float>(1 / step.attributes.number("temperature"));
+  return part;
+}
+
+static size_t prepareDistance(const Step& step) {
+  checkDistance(step, false);
+  return static_cast<size_t>((rowsOf(step.inputs[0]) + taskRows - 1) / taskRows) * sizeof(double);
+}
+
+static size_t prepareDistanceGradient(const Step& step) {
+  checkDistance(step, true);
+  return 0;
+}
+
+static void runDistance(const Step& step) {
+  const int64_t rows = rowsOf(step.inputs[0]);
+  double* partial = static_cast<double*>(step.workspace);
+  parallelRange(
+      rows,
+      [&](int64_t begin, int64_t end) {
+        SoftmaxRows part = distanceAt(step, begin, end);
+        part.sum = partial + begin / taskRows;
+        softmaxRowKernels().distance(part);
+      },
+      taskRows);
+  double total = 0;
+  for (int64_t task = 0; task * taskRows < rows; task++) total += partial[task];
+  step.output.f32()[0] = static_cast<float>(total / static_cast<double>(step.inputs[0].count()));
+}
+
+static void runDistanceGradient(const Step& step) {
+  const double slope = step.inputs[2].f32()[0] / static_cast<double>(step.inputs[0].count());
+  parallelRange(
+      rowsOf(step.inputs[0]),
+      [&](int64_t begin, int64_t end) {
+        SoftmaxRows part = distanceAt(step, begin, end);
+        part.y = step.output.f32() + begin * part.channels;
+        part.slope = static_cast<float>(slope);
+        softmaxRowKernels().distanceGradient(part);
+      },
+      taskRows);
+}
+
 const KernelTable segmentationKernels = {
     {"segmentationSums", prepareSums, runSums},
     {"segmentationSumsGradient", prepareSumsGradient, runSumsGradient},
     {"ratioOfSums", prepareRatio, runRatio},
     {"ratioOfSumsGradient", prepareRatioGradient, runRatioGradient},
+    {"softmaxDistance", prepareDistance, runDistance},
+    {"softmaxDistanceGradient", prepareDistanceGradient, runDistanceGradient},
 };
 
 }  // namespace voxgrad::cpu

@@ -124,6 +124,31 @@ VOXGRAD_INLINE void storeGroup(vfloat* group, int channels, float* y) {
   }
 }
 
+// Floats of a cache line, and how far ahead of their use rows are asked for: further than the processor does
+// by itself, which stops at the end of a page.
+constexpr int kLineFloats = 16, kAhead = 2048;
+
+// loadGroup of the first `rows` rows, zeros behind them where they are fewer than kLanes.
+template <int C>
+VOXGRAD_INLINE void loadRows(const float* x, int64_t rows, int channels, vfloat* group) {
+  const int count = C > 0 ? C : channels;
+  for (int i = 0; i < kLanes * count; i += kLineFloats) __builtin_prefetch(x + kAhead + i);
+  if (rows >= kLanes) return loadGroup<C>(x, count, group);
+  float padded[kLanes * (C > 0 ? C : kMostChannels)] = {};
+  memcpy(padded, x, static_cast<size_t>(rows) * count * sizeof(float));
+  loadGroup<C>(padded, count, group);
+}
+
+// storeGroup of the first `rows` rows.
+template <int C>
+VOXGRAD_INLINE void storeRows(vfloat* group, int64_t rows, int channels, float* y) {
+  const int count = C > 0 ? C : channels;
+  if (rows >= kLanes) return storeGroup<C>(group, count, y);
+  float padded[kLanes * (C > 0 ? C : kMostChannels)];
+  storeGroup<C>(group, count, padded);
+  memcpy(y, padded, static_cast<size_t>(rows) * count * sizeof(float));
+}
+
 // 0, 1, 2, ... in memory: comparing with a number from there takes one operation, with a constant two.
 struct ClassNumbers {
   int32_t of[kMostChannels];
@@ -191,6 +216,16 @@ VOXGRAD_INLINE SoftmaxTotals exponentials(vfloat* group, int channels, float fac
     return {total[0], picked[0]};
   }
 }
+
+// Defines name(part) from the template nameOf<C>(part) for the usual numbers of channels.
+#define VOXGRAD_FOR_CHANNELS(name, Part)                \
+  void name(const Part& part) {                         \
+    if (part.channels == 2) return name##Of<2>(part);   \
+    if (part.channels == 3) return name##Of<3>(part);   \
+    if (part.channels == 4) return name##Of<4>(part);   \
+    if (part.channels == 14) return name##Of<14>(part); \
+    name##Of<0>(part);                                  \
+  }
 
 }  // namespace VOXGRAD_ISA_NAME
 }  // namespace cpu

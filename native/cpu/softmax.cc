@@ -1,40 +1,14 @@
 // Softmax and its logarithm over the channels, and their gradients from the output.
 #include "elementwise.h"
+#include "isa.h"
 #include "kernels.h"
 #include "rows.h"
 
 namespace voxgrad::cpu {
 
-// `rows` rows of `a` and, for gradients, `b`; the output may be one of them.
-struct SoftmaxRows {
-  const float* a;
-  const float* b;
-  float* y;
-  int64_t rows;
-  int channels;
-  float factor;
-};
-
 VOXGRAD_INLINE int blockAt(const SoftmaxRows& s, int64_t row) {
   return static_cast<int>(s.rows - row < blockRows ? s.rows - row : blockRows);
 }
-
-template <int C>
-VOXGRAD_INLINE void softmaxBody(const SoftmaxRows& s) {
-  const int count = C > 0 ? C : s.channels;
-  alignas(64) float block[blockFloats<C>], largest[blockRows], total[blockRows];
-  for (int64_t row = 0; row < s.rows; row += blockRows) {
-    const int rows = blockAt(s, row);
-    loadRows<C>(s.a + row * count, count, rows, block);
-    rowMaxima<C>(block, count, largest);
-    rowExponentials<C>(block, count, s.factor, largest, total, block);
-    for (int r = 0; r < blockRows; r++) total[r] = 1.0f / total[r];
-    for (int c = 0; c < count; c++)
-      for (int r = 0; r < blockRows; r++) block[c * blockRows + r] *= total[r];
-    storeRows<C>(block, count, rows, s.y + row * count);
-  }
-}
-VOXGRAD_BY_CHANNELS(softmax, SoftmaxRows)
 
 template <int C>
 VOXGRAD_INLINE void logSoftmaxBody(const SoftmaxRows& s) {
@@ -53,26 +27,6 @@ VOXGRAD_INLINE void logSoftmaxBody(const SoftmaxRows& s) {
   }
 }
 VOXGRAD_BY_CHANNELS(logSoftmax, SoftmaxRows)
-
-// dx = factor * y * (dy - sum over c of y dy)
-template <int C>
-VOXGRAD_INLINE void softmaxGradientBody(const SoftmaxRows& s) {
-  const int count = C > 0 ? C : s.channels;
-  alignas(64) float y[blockFloats<C>], dy[blockFloats<C>], total[blockRows];
-  for (int64_t row = 0; row < s.rows; row += blockRows) {
-    const int rows = blockAt(s, row);
-    loadRows<C>(s.a + row * count, count, rows, y);
-    loadRows<C>(s.b + row * count, count, rows, dy);
-    for (int r = 0; r < blockRows; r++) total[r] = 0;
-    for (int c = 0; c < count; c++)
-      for (int r = 0; r < blockRows; r++) total[r] += y[c * blockRows + r] * dy[c * blockRows + r];
-    for (int c = 0; c < count; c++)
-      for (int r = 0; r < blockRows; r++)
-        dy[c * blockRows + r] = s.factor * y[c * blockRows + r] * (dy[c * blockRows + r] - total[r]);
-    storeRows<C>(dy, count, rows, s.y + row * count);
-  }
-}
-VOXGRAD_BY_CHANNELS(softmaxGradient, SoftmaxRows)
 
 // dx = dy - exp(y) * sum over c of dy
 template <int C>
@@ -93,8 +47,7 @@ VOXGRAD_INLINE void logSoftmaxGradientBody(const SoftmaxRows& s) {
 }
 VOXGRAD_BY_CHANNELS(logSoftmaxGradient, SoftmaxRows)
 
-template <void (*kernel)(const SoftmaxRows&)>
-static void runRows(const Step& step, float factor) {
+static void runRows(const Step& step, void (*kernel)(const SoftmaxRows&), float factor) {
   const int channels = static_cast<int>(step.output.channels());
   const float* a = step.inputs[0].f32();
   const float* b = step.inputs.size() > 1 ? step.inputs[1].f32() : a;
@@ -103,9 +56,16 @@ static void runRows(const Step& step, float factor) {
       rowsOf(step.output),
       [=](int64_t begin, int64_t end) {
         const int64_t at = begin * channels;
-        kernel({a + at, b + at, y + at, end - begin, channels, factor});
+        SoftmaxRows part = {};
+        part.a = a + at;
+        part.b = b + at;
+        part.y = y + at;
+        part.rows = end - begin;
+        part.channels = channels;
+        part.factor = factor;
+        kernel(part);
       },
-      chunkRows);
+      taskRows);
 }
 
 static void checkRows(const Step& step, size_t inputs) {
@@ -144,10 +104,12 @@ static size_t prepareLogSoftmaxGradient(const Step& step) {
   return 0;
 }
 
-static void runSoftmax(const Step& step) { runRows<softmax>(step, factorOf(step)); }
-static void runSoftmaxGradient(const Step& step) { runRows<softmaxGradient>(step, factorOf(step)); }
-static void runLogSoftmax(const Step& step) { runRows<logSoftmax>(step, 1); }
-static void runLogSoftmaxGradient(const Step& step) { runRows<logSoftmaxGradient>(step, 1); }
+static void runSoftmax(const Step& step) { runRows(step, softmaxRowKernels().softmax, factorOf(step)); }
+static void runSoftmaxGradient(const Step& step) {
+  runRows(step, softmaxRowKernels().softmaxGradient, factorOf(step));
+}
+static void runLogSoftmax(const Step& step) { runRows(step, logSoftmax, 1); }
+static void runLogSoftmaxGradient(const Step& step) { runRows(step, logSoftmaxGradient, 1); }
 
 const KernelTable softmaxKernels = {
     {"softmax", prepareSoftmax, runSoftmax},

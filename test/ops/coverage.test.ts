@@ -56,6 +56,7 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "segmentationSumsGradient",
     "sgdStep",
     "sgdVelocity",
+    "softmaxDistanceGradient",
     "softmaxGradient",
     "unbiasedMoments",
   ]);

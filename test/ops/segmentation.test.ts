@@ -7,6 +7,8 @@ import { elements, type Shape, type Value } from "../../lib/graph/value.ts";
 import { add, scale } from "../../lib/ops/arithmetic.ts";
 import { diceOfSums } from "../../lib/ops/dice.ts";
 import {
+  pseudoLabelError,
+  pseudoLabelErrorInSteps,
   ratioOfSums,
   segmentationLosses,
   type SegmentationLosses,
@@ -91,6 +93,34 @@ test("one voxel, and logits far apart", async () => {
   }
 });
 
+for (const classes of [2, 3, 5, 14, 17, 70])
+  test(`pseudoLabelError of ${classes} classes is the one in steps, and so is its gradient`, async () => {
+    for (const space of [
+      [2, 2, 3, 9],
+      [1, 7, 23, 31],
+    ]) {
+      const shape = [...space, classes];
+      const plan = await compile(
+        (graph) => {
+          const x = graph.input("x", shape);
+          const teacher = graph.input("teacher", shape);
+          const fused = pseudoLabelError(x, teacher, 0.3);
+          const steps = pseudoLabelErrorInSteps(x, teacher, 0.3);
+          return { fused, steps, dFused: gradients(fused, [x])[0], dSteps: gradients(steps, [x])[0] };
+        },
+        { paranoid: true },
+      );
+      const x = Float32Array.from(random(elements(shape), 3), (value) => 4 * value);
+      const teacher = Float32Array.from(random(elements(shape), 4), (value) => 4 * value);
+      const { fused, steps, dFused, dSteps } = await plan.run({ x, teacher });
+      plan.dispose();
+      assert.ok(Math.abs(fused[0] / steps[0] - 1) < 1e-6, `${fused[0]}, in steps ${steps[0]}`);
+      const scaled = (values: ArrayLike<number>) =>
+        Float64Array.from(values, (value) => value * elements(shape));
+      expectClose(scaled(dFused), scaled(dSteps), 3e-6, "gradient");
+    }
+  });
+
 test("a sure and right prediction costs nothing, and no voxel that counts gives 0", async () => {
   const shape = [1, 1, 2, 10];
   for (const classes of [2, 4]) {
@@ -170,6 +200,7 @@ test("labels of another type are computed in steps, and what does not fit is nam
   const short = graph.input("short", [1, 2, 2], "u8");
   assert.throws(() => segmentationLosses(x, short), /segmentationSums: labels must have shape \[1,2,2,2\]/);
   assert.throws(() => segmentationLosses(x, labels, { mask: short }), /segmentationSums: the mask must have/);
+  assert.throws(() => pseudoLabelError(x, x, 0), /softmaxDistance: the temperature must be above 0, found 0/);
   assert.throws(() => ratioOfSums(graph.input("sums", [1, 2, 3]), 2), /ratioOfSums: .* row 2, found/);
   assert.throws(() => diceOfSums(graph.input("few", [1, 2, 3]), 3), /diceOfSums: the sums of 3 classes/);
 });

@@ -2,10 +2,10 @@ import type { Value } from "../../graph/value.ts";
 import { argmax, notEqual } from "../../ops/argmax.ts";
 import { add, mul, scale } from "../../ops/arithmetic.ts";
 import { constant } from "../../ops/constant.ts";
-import { crossEntropy, maskedMse } from "../../ops/loss.ts";
+import { crossEntropy } from "../../ops/loss.ts";
+import { pseudoLabelError } from "../../ops/segmentation.ts";
 import { less, select } from "../../ops/select.ts";
 import { slice } from "../../ops/shape.ts";
-import { sharpen, softmax } from "../../ops/softmax.ts";
 import { type Recipe, supervise } from "./recipe.ts";
 
 /**
@@ -42,7 +42,7 @@ export const sdnet: Recipe = {
     // A tie goes to the second network, as in Algorithm 1.
     const firstIsBetter = less(first, second);
     const lesson = (pupil: number, teacher: number) =>
-      maskedMse(softmax(unknown[pupil]), sharpen(unknown[teacher], config.temperature));
+      pseudoLabelError(unknown[pupil], unknown[teacher], config.temperature);
     const none = constant(graph, 0);
     const pseudo = [select(firstIsBetter, none, lesson(0, 1)), select(firstIsBetter, lesson(1, 0), none)];
 
