@@ -53,7 +53,7 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                        : Gather::paysPerTap(reduced, produced, p.taps());
   const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2]) : 3 * p.Q;
-  const double weights = perTap ? 30 * static_cast<double>(p.C * p.K) : 0;
+  const double weights = perTap && pass != ConvPass::weightGradient ? 30 * static_cast<double>(p.C * p.K) : 0;
   return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors + weights;
 }
 
