@@ -8,8 +8,10 @@ export interface Contender {
   time(seconds: number): Promise<Readonly<Record<string, readonly number[]>>>;
 }
 
-/** How a contender did: its best variant, or why it could not take part. */
-export type Score = { readonly variant: string; readonly times: Times } | { readonly failure: string };
+/** How a contender did: its best variant, with the medians of all, or why it could not take part. */
+export type Score =
+  | { readonly variant: string; readonly times: Times; readonly medians: Readonly<Record<string, number>> }
+  | { readonly failure: string };
 
 export const ROUNDS = 3;
 /** Threads of another runtime may spin for a while after their turn. */
@@ -44,10 +46,12 @@ export async function takeTurns(
   return contenders.map((_, index): Score => {
     const failure = failures[index];
     if (failure !== undefined) return { failure };
-    const median = ([, times]: [string, number[]]) => quantile(times, 0.5);
-    const best = [...variants[index]].sort((a, b) => median(a) - median(b))[0];
-    if (best === undefined) return { failure: "no times came back" };
-    return { variant: best[0], times: timesOf(best[1]) };
+    const ranked = [...variants[index]]
+      .map(([variant, times]) => ({ variant, times, median: quantile(times, 0.5) }))
+      .sort((a, b) => a.median - b.median);
+    if (ranked.length === 0) return { failure: "no times came back" };
+    const medians = Object.fromEntries(ranked.map(({ variant, median }) => [variant, median]));
+    return { variant: ranked[0].variant, times: timesOf(ranked[0].times), medians };
   });
 }
 

@@ -106,7 +106,12 @@ export function rowAsJson({
     label,
     "failure" in score
       ? score
-      : { variant: score.variant, milliseconds: score.times, ratio: score.times.median / times.median },
+      : {
+          variant: score.variant,
+          milliseconds: score.times,
+          medians: score.medians,
+          ratio: score.times.median / times.median,
+        },
   ]);
   return {
     list,

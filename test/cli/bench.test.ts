@@ -34,7 +34,7 @@ interface Document {
     gflopValid: number;
     gflops: number;
     roofPercent: number;
-    peers: Record<string, { variant: string; ratio: number } | { failure: string }>;
+    peers: Record<string, { variant: string; ratio: number; medians: object } | { failure: string }>;
     planned: number;
     peak: number;
     aboveIdle: number;
@@ -156,8 +156,9 @@ test("a peer takes turns; its best variant counts, and what it cannot do is said
   const { rows, peers } = read(json);
   assert.is(peers[0].label, "fake");
   const [forward] = rows;
-  const score = forward.peers.fake as { variant: string; ratio: number };
+  const score = forward.peers.fake as { variant: string; ratio: number; medians: object };
   assert.is(score.variant, "fast");
+  assert.equal(score.medians, { fast: 500, slow: 900 });
   assert.ok(Math.abs(score.ratio * forward.milliseconds.median - 500) < 1e-6);
   assert.match(out, new RegExp(`\\nplain +forward .* ${score.ratio.toFixed(2)}x\\n`));
 });
@@ -281,7 +282,7 @@ test("turns: rounds are put together, and who fails is out for good", async () =
   );
   assert.equal(calls, ["a", "b", "a", "a"]);
   assert.equal(scores, [
-    { variant: "one", times: { median: 2, p10: 1, p90: 3, runs: 3 } },
+    { variant: "one", times: { median: 2, p10: 1, p90: 3, runs: 3 }, medians: { one: 2, two: 10 } },
     { failure: "broken" },
   ]);
   assert.equal(
