@@ -233,25 +233,9 @@ void Winograd2d::multiplyPanel(int64_t block, int64_t panel, const float* transf
 // The outputs of a block's tiles for the panel that begins with `vector`.
 void Winograd2d::store(int64_t block, int64_t vector, const float* products, const Room& room,
                        float* output) const {
-  const auto visit = [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
-    Winograd2dOutput part;
-    part.vectors = panelVectors(vector);
-    part.products = products + done * part.vectors * lanes();
-    part.frequencyStride = productFrequency();
-    part.tiles = count;
-    for (int64_t i = 0; i < tiles_.outputs; ++i) {
-      const int64_t h = height + i * tiles_.step[0];
-      const int64_t voxel = (slice * tiles_.outputExtent[0] + h) * tiles_.outputExtent[1] + width;
-      const bool inside = h < tiles_.outputExtent[0];
-      part.rows[i] = inside ? output + voxel * outputChannels_ + vector * lanes() : nullptr;
-    }
-    part.voxels = divideUp(tiles_.outputExtent[1] - width, tiles_.step[1]);
-    part.voxelStride = tiles_.step[1] * outputChannels_;
-    part.bias = room.bias + vector * lanes();
-    part.channels = outputChannels_ - vector * lanes();
-    kernels_.output(part);
-  };
-  tiles_.forEachRow(block * blockTiles_, blockTilesOf(block), visit);
+  tiles_.storeOutput(kernels_, block * blockTiles_, blockTilesOf(block), products, productFrequency(),
+                     panelVectors(vector), room.bias + vector * lanes(), outputChannels_, vector * lanes(),
+                     output);
 }
 
 }  // namespace voxgrad::cpu

@@ -74,30 +74,76 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
   return static_cast<double>(tiles.count(p.N)) * tile + filter * static_cast<double>(p.C * p.K);
 }
 
-}  // namespace
-
-ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  const bool flat = winograd2dFits(problem);
-  if (!flat && !winogradFits(problem)) return ConvAlgorithm::direct;
-  // Where it is close the direct kernels win: they need less memory.
-  constexpr double kMargin = 1.1;
-  const double lanes = winogradKernels().lanes;
-  const double winograd =
-      flat ? planWinograd2d(problem, pass).cost : winogradCost(problem, pass, packedOnce, lanes);
-  const bool faster = kMargin * winograd < directCost(problem, pass, lanes);
-  return faster ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+// The same for tiles of slices. Products and transforms cost what they do in planWinograd2d; filters are
+// more.
+double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
+  const double filter = packedOnce ? 90 : 430;
+  const bool gradient = pass == ConvPass::inputGradient;
+  const int64_t produced = gradient ? p.C : p.K, reduced = gradient ? p.K : p.C;
+  const Conv2dTiles tiles(p, gradient, 4);
+  const double vectors = std::ceil(static_cast<double>(produced) / lanes);
+  const double sources = std::ceil(static_cast<double>(reduced) / lanes);
+  const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], 1);
+  return kProduct * static_cast<double>(36 * depthTaps * tiles.inSlice() * reduced) * vectors +
+         static_cast<double>(tiles.count()) * (kSource * sources + kOutput * vectors) +
+         filter * static_cast<double>(p.C * p.K);
 }
 
+struct Choice {
+  ConvAlgorithm algorithm;
+  double cost;
+};
+
+// The cheapest Winograd algorithm that can do the problem; direct where none can.
+Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
+  if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
+  const double volume = winogradCost(p, pass, packedOnce, lanes);
+  if (pass == ConvPass::weightGradient) return {ConvAlgorithm::winograd3d, volume};
+  const double slices = slicesCost(p, pass, packedOnce, lanes);
+  return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
+                         : Choice{ConvAlgorithm::winograd3d, volume};
+}
+
+ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
+                     const std::string& wished) {
+  const double lanes = winogradKernels().lanes;
+  const Choice winograd = cheapestWinograd(problem, pass, packedOnce, lanes);
+  if (wished == "winograd") return winograd.algorithm;
+  // Where it is close the direct kernels win: they need less memory.
+  constexpr double kMargin = 1.1;
+  const bool slower = wished == "direct" || winograd.algorithm == ConvAlgorithm::direct ||
+                      kMargin * winograd.cost >= directCost(problem, pass, lanes);
+  return slower ? ConvAlgorithm::direct : winograd.algorithm;
+}
+
+const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return "direct";
+    case ConvAlgorithm::winograd3d:
+      return "winograd F(2x2x2,3x3x3)";
+    case ConvAlgorithm::winogradSlices:
+      return "winograd F(1x4x4,3x3x3)";
+    case ConvAlgorithm::winograd2d:
+      break;
+  }
+  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
+}
+
+}  // namespace
+
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  if (wish().empty()) return modelledAlgorithm(problem, pass, packedOnce);
-  const bool fits = winograd2dFits(problem) || winogradFits(problem);
-  return wish() == "winograd" && fits ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  return choose(problem, pass, packedOnce, wish());
 }
 
 const char* algorithmName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  if (chooseAlgorithm(problem, pass, packedOnce) == ConvAlgorithm::direct) return "direct";
-  if (!winograd2dFits(problem)) return "winograd F(2x2x2,3x3x3)";
-  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
+  return nameOf(chooseAlgorithm(problem, pass, packedOnce), problem, pass);
+}
+
+const char* modelledName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
+  return nameOf(choose(problem, pass, packedOnce, ""), problem, pass);
 }
 
 }  // namespace voxgrad::cpu
