@@ -91,6 +91,30 @@ struct Conv2dTiles {
     });
   }
 
+  // An output gradient `dy` of `channels` at the outputs of tiles [first, first + tiles).
+  void transformGradient(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* dy,
+                         int64_t channels, const float* zeroRow, float* transformed, int64_t frequencyStride,
+                         int64_t panelStride, int64_t tileStride) const {
+    forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
+      Winograd2dTiles part;
+      for (int64_t i = 0; i < outputs; ++i) {
+        const int64_t h = height + i * step[0];
+        const bool inside = h < outputExtent[0];
+        part.rows[i] = inside ? dy + (slice * outputExtent[0] + h) * outputExtent[1] * channels : zeroRow;
+      }
+      part.channels = channels;
+      part.width = outputExtent[1];
+      part.begin = width;
+      part.step = step[1];
+      part.tiles = count;
+      part.transformed = transformed + done * tileStride;
+      part.frequencyStride = frequencyStride;
+      part.panelStride = panelStride;
+      part.tileStride = tileStride;
+      kernels.gradient(part);
+    });
+  }
+
   // The outputs of tiles [first, first + tiles): `vectors` of channels from `channel` on, of `channels` in
   // all, with their bias.
   void storeOutput(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* products,

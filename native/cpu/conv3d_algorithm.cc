@@ -11,6 +11,7 @@
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_slices.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -62,7 +63,7 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
 // second-level cache, those of filters through memory.
 double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.2, kSource = 600, kOutput = 350;
-  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 290;
+  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 220;
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
   const bool gradient = pass == ConvPass::inputGradient;
@@ -75,19 +76,24 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
 }
 
 // The same for tiles of slices. Products and transforms cost what they do in planWinograd2d; filters are
-// more.
+// more, and where they are too many for the second-level cache every task reads them from the third.
 double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
-  const double filter = packedOnce ? 90 : 430;
+  constexpr double kFilterLine = 8, kCachedFilters = 256 * 1024, kTaskTiles = 64;
+  const double filter = pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370;
   const bool gradient = pass == ConvPass::inputGradient;
-  const int64_t produced = gradient ? p.C : p.K, reduced = gradient ? p.K : p.C;
-  const Conv2dTiles tiles(p, gradient, 4);
-  const double vectors = std::ceil(static_cast<double>(produced) / lanes);
-  const double sources = std::ceil(static_cast<double>(reduced) / lanes);
+  const double produced = static_cast<double>(gradient ? p.C : p.K);
+  const double reduced = static_cast<double>(gradient ? p.K : p.C);
+  const Conv2dTiles tiles(p, gradient, WinogradSlices::kOutputs);
+  const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
+  const double frequencies = static_cast<double>(tiles.frequencies());
+  const double count = static_cast<double>(tiles.count());
   const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], 1);
-  return kProduct * static_cast<double>(36 * depthTaps * tiles.inSlice() * reduced) * vectors +
-         static_cast<double>(tiles.count()) * (kSource * sources + kOutput * vectors) +
-         filter * static_cast<double>(p.C * p.K);
+  const double filters = frequencies * 3 * reduced * vectors;
+  const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
+  return kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
+         count * (kSource * sources + kOutput * vectors) + filter * produced * reduced +
+         (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
 struct Choice {
@@ -100,7 +106,6 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
   if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
   const double volume = winogradCost(p, pass, packedOnce, lanes);
-  if (pass == ConvPass::weightGradient) return {ConvAlgorithm::winograd3d, volume};
   const double slices = slicesCost(p, pass, packedOnce, lanes);
   return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
                          : Choice{ConvAlgorithm::winograd3d, volume};

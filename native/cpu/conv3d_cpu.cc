@@ -12,6 +12,7 @@
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_slices.h"
+#include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_weight_gradient.h"
 
 namespace voxgrad::cpu {
@@ -59,6 +60,7 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
     case ConvAlgorithm::winograd3d:
       return std::make_unique<WinogradWeightGradient>(problem);
     case ConvAlgorithm::winogradSlices:
+      return std::make_unique<WinogradSlicesWeightGradient>(problem);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
     case ConvAlgorithm::direct:

@@ -28,9 +28,10 @@ WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
   sourceStride_ = divideUp(tiles_.sourceChannels, lanes()) * lanes();
   vectors_ = divideUp(outputChannels_, lanes());
 
-  // Long runs of slices repeat few transformations.
+  // Long runs of slices repeat few transformations; short ones share their filters with more tiles.
   const int64_t inSlice = tiles_.inSlice();
-  tileRuns_ = divideUp(inSlice, std::min(kMostTaskTiles, tiles_.along(1)));
+  const int64_t together = std::max(tiles_.along(1), divideUp(kStepTiles, outputSlices_));
+  tileRuns_ = divideUp(inSlice, std::min(kMostTaskTiles, together));
   taskTiles_ = divideUp(inSlice, tileRuns_);
   const int64_t fitting = kTaskFloats / (frequencies() * sourceStride_ * taskTiles_) - (kDepthTaps - 1);
   depthRuns_ = divideUp(outputSlices_, std::max<int64_t>(kDepthTaps, fitting));

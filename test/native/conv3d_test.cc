@@ -23,6 +23,7 @@
 #include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/conv3d_winograd.h"
 #include "../../native/cpu/conv3d_winograd_slices.h"
+#include "../../native/cpu/conv3d_winograd_slices_weight_gradient.h"
 #include "../../native/cpu/conv3d_winograd_weight_gradient.h"
 
 #include <algorithm>
@@ -141,6 +142,7 @@ std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool
 std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return voxgrad::cpu::makeWeightGradient(p);
   if (way == Way::volume) return std::make_unique<voxgrad::cpu::WinogradWeightGradient>(p);
+  if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlicesWeightGradient>(p);
   return std::make_unique<voxgrad::cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
 }
 
@@ -201,7 +203,7 @@ void check(const Conv3dProblem& p) {
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
     for (const Way way : {Way::chosen, Way::volume, Way::slices, Way::two, Way::four}) {
-      if (!canTake(way, p) || (way == Way::slices && pass == Pass::weightGradient)) continue;
+      if (!canTake(way, p)) continue;
       const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
       // The guard is one cache line, so the workspace keeps its alignment.
@@ -472,7 +474,7 @@ void compare(const char* filter) {
     std::printf("%-22s", name);
     for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
       std::vector<Way> ways = {Way::chosen, p.R == 3 ? Way::volume : Way::four};
-      if (p.R == 3 && pass != Pass::weightGradient) ways.push_back(Way::slices);
+      if (p.R == 3) ways.push_back(Way::slices);
       Buffer& a = pass == Pass::inputGradient ? y : x;
       Buffer& b = pass == Pass::weightGradient ? y : w;
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
