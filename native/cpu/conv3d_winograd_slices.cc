@@ -8,17 +8,13 @@ namespace {
 // Transformed tiles that leave room for filters and products in a 2 MiB second-level cache.
 constexpr int64_t kTaskFloats = 288 * 1024;
 constexpr int64_t kMostTaskTiles = 16, kStepTiles = 64;
-constexpr int64_t kSliceTaps = 9;
-
-// One line apart from a power of two: the frequencies of a filter must not share a cache set.
-int64_t apart(int64_t floats) { return floats + 16; }
 
 }  // namespace
 
 WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
     : problem_(p),
-      inputGradient_(inputGradient),
       tiles_(p, inputGradient, kOutputs),
+      filters_(p, inputGradient, kOutputs),
       products_(winogradKernels()),
       kernels_(winograd2dKernels(kOutputs)) {
   sourceSlices_ = inputGradient ? p.Z : p.D;
@@ -59,69 +55,6 @@ WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
 }
 
 size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
-
-size_t WinogradSlices::packedFloats() const {
-  return static_cast<size_t>(vectors_ * frequencies() * kDepthTaps * tiles_.sourceChannels * lanes());
-}
-
-// Filters lie as [panel of kWinogradVectors][frequency][depth tap][source channel][vector in panel][lane].
-// Some source channels are transformed at a time and copied frequency by frequency, as in Winograd2d::pack.
-void WinogradSlices::pack(const float* w, float* packed) const {
-  constexpr int64_t kChunk = 16, kMostLanes = 16;
-  const int64_t depth = tiles_.sourceChannels, chunks = divideUp(depth, kChunk);
-  const int64_t panels = divideUp(vectors_, kWinogradVectors);
-  parallelFor(panels * chunks * kDepthTaps, [&](int64_t task) {
-    const int64_t depthTap = task % kDepthTaps, first = task / kDepthTaps % chunks * kChunk;
-    const int64_t firstVector = task / kDepthTaps / chunks * kWinogradVectors;
-    const int64_t vectors = panelVectors(firstVector), width = vectors * lanes();
-    const int64_t count = std::min(kChunk, depth - first);
-    float* const chunk = threadScratch<float>(static_cast<size_t>(frequencies() * apart(count * width)));
-    WinogradFilter filter;
-    filter.tapReducedStride = kSliceTaps * lanes();
-    filter.tapStride = lanes();
-    filter.reduced = count;
-    filter.channels = lanes();
-    filter.planeStride = 0;
-    filter.frequencyStride = apart(count * width);
-    filter.filterReducedStride = width;
-    for (int64_t i = 0; i < vectors; ++i) {
-      alignas(64) float taps[kChunk * kSliceTaps * kMostLanes];
-      packTaps(w, firstVector + i, first, count, depthTap, taps);
-      filter.taps = taps;
-      filter.filters = chunk + i * lanes();
-      kernels_.filter(filter);
-    }
-    float* const panel = packed + firstVector * frequencies() * kDepthTaps * depth * lanes();
-    for (int64_t f = 0; f < frequencies(); ++f) {
-      std::copy_n(chunk + f * apart(count * width), count * width,
-                  panel + ((f * kDepthTaps + depthTap) * depth + first) * width);
-    }
-  });
-}
-
-// Taps [count][9][lanes] of one slice of the kernels, one vector of output channels and the source channels
-// from `first` on.
-void WinogradSlices::packTaps(const float* w, int64_t vector, int64_t first, int64_t count, int64_t depthTap,
-                              float* taps) const {
-  const int64_t filterFloats = kDepthTaps * kSliceTaps * problem_.C;  // of one output channel of the problem
-  const int64_t channels = std::min(lanes(), outputChannels_ - vector * lanes());
-  for (int64_t tap = 0; tap < kSliceTaps; ++tap) {
-    const int64_t at = depthTap * kSliceTaps + tap;
-    if (!inputGradient_) {
-      conv3dKernels().packTransposed(taps + tap * lanes(), kSliceTaps * lanes(),
-                                     w + vector * lanes() * filterFloats + at * problem_.C + first,
-                                     filterFloats, channels, count);
-      continue;
-    }
-    // Weights [K][27][C] already have the produced channels side by side; the taps run backwards.
-    const int64_t mirrored = kDepthTaps * kSliceTaps - 1 - at;
-    const float* const from = w + first * filterFloats + mirrored * problem_.C + vector * lanes();
-    for (int64_t c = 0; c < count; ++c) {
-      float* const to = taps + (c * kSliceTaps + tap) * lanes();
-      std::fill(std::copy_n(from + c * filterFloats, channels, to), to + lanes(), 0.0f);
-    }
-  }
-}
 
 WinogradSlices::Task WinogradSlices::taskAt(int64_t index) const {
   Task task;

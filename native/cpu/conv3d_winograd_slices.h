@@ -11,6 +11,7 @@
 // computes the output slices among them some at a time. The value of a tile does not depend on its task.
 #pragma once
 
+#include "conv2d_winograd_filters.h"
 #include "conv2d_winograd_tiles.h"
 #include "convolution.h"
 
@@ -23,8 +24,8 @@ class WinogradSlices final : public Convolution {
   // winogradFits(problem).
   WinogradSlices(const Conv3dProblem& problem, bool inputGradient);
 
-  size_t packedFloats() const override;
-  void pack(const float* w, float* packed) const override;
+  size_t packedFloats() const override { return filters_.packedFloats(); }
+  void pack(const float* w, float* packed) const override { filters_.pack(w, packed); }
   size_t workspace() const override;
   void run(const float* source, const float* packed, const float* bias, float* output,
            void* workspace) const override;
@@ -37,8 +38,6 @@ class WinogradSlices final : public Convolution {
   };
   Room divide(void* workspace) const;
   Task taskAt(int64_t index) const;
-  void packTaps(const float* w, int64_t vector, int64_t first, int64_t count, int64_t depthTap,
-                float* taps) const;
   void transform(const Task& task, const float* source, const Room& room, float* transformed) const;
   void multiply(const Task& task, int64_t first, int64_t slices, int64_t vector, const float* transformed,
                 const float* filters, float* products) const;
@@ -60,8 +59,8 @@ class WinogradSlices final : public Convolution {
   int64_t endTap(int64_t slice) const { return std::min(kDepthTaps, sourceSlices_ + depthPad_ - slice); }
 
   const Conv3dProblem problem_;
-  const bool inputGradient_;
   const Conv2dTiles tiles_;
+  const Winograd2dFilters filters_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
   int64_t sourceSlices_, outputSlices_, depthPad_;
