@@ -10,10 +10,6 @@ constexpr int64_t kBlockFloats = 256 * 1024;
 constexpr int64_t kMostBlockTiles = 48, kLeastBlockTiles = 24;
 // Where filters are transformed last: tiles that share a transformation, and source channels of one.
 constexpr int64_t kMostSharingTiles = 64, kFilterDepth = 128;
-constexpr int64_t kTaps = 9;
-
-// One line apart from a power of two: the frequencies of a filter must not share a cache set.
-int64_t apart(int64_t floats) { return floats + 16; }
 
 int64_t toVectors(int64_t channels) {
   const int64_t lanes = winogradKernels().lanes;
@@ -35,8 +31,8 @@ bool winograd2dFiltersLast(const Conv2dTiles& tiles, int64_t outputChannels) {
 
 Winograd2d::Winograd2d(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
     : problem_(p),
-      inputGradient_(inputGradient),
       tiles_(p, inputGradient, outputs),
+      filters_(p, inputGradient, outputs),
       products_(winogradKernels()),
       kernels_(winograd2dKernels(outputs)) {
   outputChannels_ = inputGradient ? p.C : p.K;
@@ -56,7 +52,8 @@ Winograd2d::Winograd2d(const Conv3dProblem& p, bool inputGradient, int64_t outpu
 }
 
 int64_t Winograd2d::scratchFloats() const {
-  const int64_t filters = frequencies() * apart(kFilterDepth * kWinogradVectors * lanes());
+  const int64_t filters =
+      frequencies() * Winograd2dFilters::frequencyFloats(kFilterDepth, kWinogradVectors * lanes());
   return filtersLast_ ? productFloats() + filters : sourceFloats() + productFloats();
 }
 
@@ -79,8 +76,8 @@ Winograd2d::Room Winograd2d::divide(void* workspace) const {
 size_t Winograd2d::workspace() const { return divide(nullptr).bytes; }
 
 size_t Winograd2d::packedFloats() const {
-  const int64_t each = filtersLast_ ? kTaps : frequencies();
-  return static_cast<size_t>(vectors_ * each * tiles_.sourceChannels * lanes());
+  const int64_t taps = vectors_ * Winograd2dFilters::kSliceTaps * tiles_.sourceChannels * lanes();
+  return filtersLast_ ? static_cast<size_t>(taps) : filters_.packedFloats();
 }
 
 void Winograd2d::run(const float* source, const float* packed, const float* bias, float* output,
@@ -112,67 +109,16 @@ void Winograd2d::run(const float* source, const float* packed, const float* bias
 }
 
 // Packed weights are taps, [vector][source channel][tap][lane], where tasks transform the filters; else
-// filters, [panel of kWinogradVectors][frequency][source channel][vector in panel][lane]. Of these some
-// source channels are transformed at a time and copied frequency by frequency: one channel would write a line
-// to every frequency, all of them far apart.
+// filters.
 void Winograd2d::pack(const float* w, float* packed) const {
-  constexpr int64_t kChunk = 16, kMostLanes = 16;
+  if (!filtersLast_) return filters_.pack(w, packed);
+  constexpr int64_t kChunk = 16, kTaps = Winograd2dFilters::kSliceTaps;
   const int64_t depth = tiles_.sourceChannels, chunks = divideUp(depth, kChunk);
-  parallelFor(panels_ * chunks, [&](int64_t task) {
-    const int64_t firstVector = task / chunks * kWinogradVectors, first = task % chunks * kChunk;
-    const int64_t vectors = panelVectors(firstVector);
-    const int64_t count = std::min(kChunk, depth - first), width = vectors * lanes();
-    float* const chunk = threadScratch<float>(static_cast<size_t>(frequencies() * apart(count * width)));
-    for (int64_t i = 0; i < vectors; ++i) {
-      const int64_t vector = firstVector + i;
-      if (filtersLast_) {
-        packTaps(w, vector, first, count, packed + (vector * depth + first) * kTaps * lanes());
-        continue;
-      }
-      alignas(64) float taps[kChunk * kTaps * kMostLanes];
-      packTaps(w, vector, first, count, taps);
-      transformFilters(taps, count, width, chunk + i * lanes());
-    }
-    float* const panel = packed + firstVector * frequencies() * depth * lanes() + first * width;
-    for (int64_t f = 0; !filtersLast_ && f < frequencies(); ++f) {
-      std::copy_n(chunk + f * apart(count * width), count * width, panel + f * depth * width);
-    }
+  parallelFor(vectors_ * chunks, [&](int64_t task) {
+    const int64_t vector = task / chunks, first = task % chunks * kChunk;
+    filters_.packTaps(w, vector, first, std::min(kChunk, depth - first), 0,
+                      packed + (vector * depth + first) * kTaps * lanes());
   });
-}
-
-// Taps [count][9][lanes] of one vector of output channels and the source channels from `first` on.
-void Winograd2d::packTaps(const float* w, int64_t vector, int64_t first, int64_t count, float* taps) const {
-  const int64_t filterFloats = kTaps * problem_.C;  // of one output channel of the problem
-  const int64_t channels = std::min(lanes(), outputChannels_ - vector * lanes());
-  for (int64_t tap = 0; tap < kTaps; ++tap) {
-    if (!inputGradient_) {
-      conv3dKernels().packTransposed(taps + tap * lanes(), kTaps * lanes(),
-                                     w + vector * lanes() * filterFloats + tap * problem_.C + first,
-                                     filterFloats, channels, count);
-      continue;
-    }
-    // Weights [K][9][C] already have the produced channels side by side; the taps run backwards.
-    const float* const from = w + first * filterFloats + (kTaps - 1 - tap) * problem_.C + vector * lanes();
-    for (int64_t c = 0; c < count; ++c) {
-      float* const to = taps + (c * kTaps + tap) * lanes();
-      std::fill(std::copy_n(from + c * filterFloats, channels, to), to + lanes(), 0.0f);
-    }
-  }
-}
-
-// Filters [frequencies][count][width], frequencies set apart, of what packTaps packs.
-void Winograd2d::transformFilters(const float* taps, int64_t count, int64_t width, float* filters) const {
-  WinogradFilter filter;
-  filter.taps = taps;
-  filter.tapReducedStride = kTaps * lanes();
-  filter.tapStride = lanes();
-  filter.reduced = count;
-  filter.channels = lanes();
-  filter.filters = filters;
-  filter.planeStride = 0;
-  filter.frequencyStride = apart(count * width);
-  filter.filterReducedStride = width;
-  kernels_.filter(filter);
 }
 
 void Winograd2d::transform(int64_t block, int64_t first, int64_t tiles, const float* source, const Room& room,
@@ -218,10 +164,11 @@ void Winograd2d::multiplyPanel(int64_t block, int64_t panel, const float* transf
   product.rows = blockTilesOf(block);
   for (int64_t first = 0; first < depth; first += kFilterDepth) {
     product.depth = std::min(kFilterDepth, depth - first);
-    product.filterFrequencyStride = apart(product.depth * product.vectors * lanes());
+    product.filterFrequencyStride =
+        Winograd2dFilters::frequencyFloats(product.depth, product.vectors * lanes());
     for (int64_t i = 0; i < product.vectors; ++i) {
-      transformFilters(taps + ((vector + i) * depth + first) * kTaps * lanes(), product.depth,
-                       product.vectors * lanes(), filters + i * lanes());
+      filters_.transform(taps + ((vector + i) * depth + first) * Winograd2dFilters::kSliceTaps * lanes(),
+                         product.depth, product.vectors * lanes(), filters + i * lanes());
     }
     product.tiles = transformed + first;
     product.add = first > 0;
@@ -233,25 +180,9 @@ void Winograd2d::multiplyPanel(int64_t block, int64_t panel, const float* transf
 // The outputs of a block's tiles for the panel that begins with `vector`.
 void Winograd2d::store(int64_t block, int64_t vector, const float* products, const Room& room,
                        float* output) const {
-  const auto visit = [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
-    Winograd2dOutput part;
-    part.vectors = panelVectors(vector);
-    part.products = products + done * part.vectors * lanes();
-    part.frequencyStride = productFrequency();
-    part.tiles = count;
-    for (int64_t i = 0; i < tiles_.outputs; ++i) {
-      const int64_t h = height + i * tiles_.step[0];
-      const int64_t voxel = (slice * tiles_.outputExtent[0] + h) * tiles_.outputExtent[1] + width;
-      const bool inside = h < tiles_.outputExtent[0];
-      part.rows[i] = inside ? output + voxel * outputChannels_ + vector * lanes() : nullptr;
-    }
-    part.voxels = divideUp(tiles_.outputExtent[1] - width, tiles_.step[1]);
-    part.voxelStride = tiles_.step[1] * outputChannels_;
-    part.bias = room.bias + vector * lanes();
-    part.channels = outputChannels_ - vector * lanes();
-    kernels_.output(part);
-  };
-  tiles_.forEachRow(block * blockTiles_, blockTilesOf(block), visit);
+  tiles_.storeOutput(kernels_, block * blockTiles_, blockTilesOf(block), products, productFrequency(),
+                     panelVectors(vector), room.bias + vector * lanes(), outputChannels_, vector * lanes(),
+                     output);
 }
 
 }  // namespace voxgrad::cpu

@@ -8,6 +8,7 @@
 // The value of a tile does not depend on its block.
 #pragma once
 
+#include "conv2d_winograd_filters.h"
 #include "conv2d_winograd_tiles.h"
 #include "convolution.h"
 
@@ -31,8 +32,6 @@ class Winograd2d final : public Convolution {
  private:
   struct Room;
   Room divide(void* workspace) const;
-  void packTaps(const float* w, int64_t vector, int64_t first, int64_t count, float* taps) const;
-  void transformFilters(const float* taps, int64_t count, int64_t width, float* filters) const;
   void transform(int64_t block, int64_t first, int64_t tiles, const float* source, const Room& room,
                  float* transformed) const;
   void multiply(int64_t block, const float* transformed, const float* filters, const Room& room,
@@ -55,8 +54,8 @@ class Winograd2d final : public Convolution {
   }
 
   const Conv3dProblem problem_;
-  const bool inputGradient_;
   const Conv2dTiles tiles_;
+  const Winograd2dFilters filters_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
   int64_t outputChannels_;

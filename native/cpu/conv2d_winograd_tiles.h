@@ -17,7 +17,7 @@ inline bool winograd2dFits(const Conv3dProblem& p) {
 
 struct Conv2dTiles {
   int64_t outputs;  // of a tile along an axis
-  int64_t slices;
+  int64_t slices;   // of the outputs, in all samples
   // Along H and W. Output o reads the source voxels o - pad + t * step, t < 3. A negative pad skips voxels.
   int64_t sourceExtent[2], outputExtent[2], pad[2], step[2];
   // Source voxels from here on are read by no output: as zeros they leave nothing to cancel in a partial
@@ -27,7 +27,9 @@ struct Conv2dTiles {
 
   // The tiles of `p`, which fits, with `outputs` 2 or 4.
   Conv2dTiles(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
-      : outputs(outputs), slices(p.N * p.D), sourceChannels(inputGradient ? p.K : p.C) {
+      : outputs(outputs),
+        slices(p.N * (inputGradient ? p.D : p.Z)),
+        sourceChannels(inputGradient ? p.K : p.C) {
     const int64_t x[2] = {p.H, p.W}, y[2] = {p.P, p.Q};
     for (int axis = 0; axis < 2; ++axis) {
       sourceExtent[axis] = inputGradient ? y[axis] : x[axis];
@@ -42,7 +44,8 @@ struct Conv2dTiles {
   // Sub-maps along an axis, and the tiles of one of them.
   int64_t maps(int axis) const { return std::min(step[axis], outputExtent[axis]); }
   int64_t along(int axis) const { return divideUp(divideUp(outputExtent[axis], step[axis]), outputs); }
-  int64_t count() const { return slices * maps(0) * along(0) * maps(1) * along(1); }
+  int64_t inSlice() const { return maps(0) * along(0) * maps(1) * along(1); }
+  int64_t count() const { return slices * inSlice(); }
   int64_t sourceRow() const { return sourceExtent[1] * sourceChannels; }
 
   // Visits the runs of tiles [first, first + tiles) that are neighbours along W, with their place in that
@@ -85,6 +88,55 @@ struct Conv2dTiles {
       part.panelStride = panelStride;
       part.tileStride = tileStride;
       kernels.source(part);
+    });
+  }
+
+  // An output gradient `dy` of `channels` at the outputs of tiles [first, first + tiles).
+  void transformGradient(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* dy,
+                         int64_t channels, const float* zeroRow, float* transformed, int64_t frequencyStride,
+                         int64_t panelStride, int64_t tileStride) const {
+    forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
+      Winograd2dTiles part;
+      for (int64_t i = 0; i < outputs; ++i) {
+        const int64_t h = height + i * step[0];
+        const bool inside = h < outputExtent[0];
+        part.rows[i] = inside ? dy + (slice * outputExtent[0] + h) * outputExtent[1] * channels : zeroRow;
+      }
+      part.channels = channels;
+      part.width = outputExtent[1];
+      part.begin = width;
+      part.step = step[1];
+      part.tiles = count;
+      part.transformed = transformed + done * tileStride;
+      part.frequencyStride = frequencyStride;
+      part.panelStride = panelStride;
+      part.tileStride = tileStride;
+      kernels.gradient(part);
+    });
+  }
+
+  // The outputs of tiles [first, first + tiles): `vectors` of channels from `channel` on, of `channels` in
+  // all, with their bias.
+  void storeOutput(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* products,
+                   int64_t frequencyStride, int64_t vectors, const float* bias, int64_t channels,
+                   int64_t channel, float* output) const {
+    const int64_t width = vectors * winogradKernels().lanes;
+    forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t w, int64_t count) {
+      Winograd2dOutput part;
+      part.vectors = vectors;
+      part.products = products + done * width;
+      part.frequencyStride = frequencyStride;
+      part.tiles = count;
+      for (int64_t i = 0; i < outputs; ++i) {
+        const int64_t h = height + i * step[0];
+        const int64_t voxel = (slice * outputExtent[0] + h) * outputExtent[1] + w;
+        part.rows[i] = h < outputExtent[0] ? output + voxel * channels + channel : nullptr;
+      }
+      part.voxels = divideUp(outputExtent[1] - w, step[1]);
+      part.voxelStride = step[1] * channels;
+      part.bias = bias;
+      part.channels = channels - channel;
+      kernels.output(part);
     });
   }
 };

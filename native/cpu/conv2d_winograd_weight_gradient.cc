@@ -90,27 +90,10 @@ void Winograd2dWeightGradient::run(const float* x, const float* dy, float* dw, v
 
 void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const float* x, const float* dy,
                                          const Room& room, float* sources, float* gradients) const {
-  const Conv3dProblem& p = problem_;
   tiles_.transformSource(kernels_, firstTile, tiles, x, room.zeroRow, sources, sourceFrequency(),
                          blockTiles_ * panel(), panel());
-  const auto visit = [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
-    Winograd2dTiles part;
-    for (int64_t i = 0; i < tiles_.outputs; ++i) {
-      const int64_t h = height + i * tiles_.step[0];
-      part.rows[i] = h < p.P ? dy + (slice * p.P + h) * p.Q * p.K : room.zeroRow;
-    }
-    part.channels = p.K;
-    part.width = p.Q;
-    part.begin = width;
-    part.step = tiles_.step[1];
-    part.tiles = count;
-    part.transformed = gradients + done * panel();
-    part.frequencyStride = gradientFrequency();
-    part.panelStride = blockTiles_ * panel();
-    part.tileStride = panel();
-    kernels_.gradient(part);
-  };
-  tiles_.forEachRow(firstTile, tiles, visit);
+  tiles_.transformGradient(kernels_, firstTile, tiles, dy, problem_.K, room.zeroRow, gradients,
+                           gradientFrequency(), blockTiles_ * panel(), panel());
 }
 
 void Winograd2dWeightGradient::sumSlab(int64_t slab, const float* x, const float* dy, const Room& room,

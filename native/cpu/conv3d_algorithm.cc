@@ -11,6 +11,7 @@
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_slices.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -62,7 +63,7 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
 // second-level cache, those of filters through memory.
 double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.2, kSource = 600, kOutput = 350;
-  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 290;
+  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 220;
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
   const bool gradient = pass == ConvPass::inputGradient;
@@ -74,30 +75,80 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
   return static_cast<double>(tiles.count(p.N)) * tile + filter * static_cast<double>(p.C * p.K);
 }
 
-}  // namespace
-
-ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  const bool flat = winograd2dFits(problem);
-  if (!flat && !winogradFits(problem)) return ConvAlgorithm::direct;
-  // Where it is close the direct kernels win: they need less memory.
-  constexpr double kMargin = 1.1;
-  const double lanes = winogradKernels().lanes;
-  const double winograd =
-      flat ? planWinograd2d(problem, pass).cost : winogradCost(problem, pass, packedOnce, lanes);
-  const bool faster = kMargin * winograd < directCost(problem, pass, lanes);
-  return faster ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+// The same for tiles of slices. Products and transforms cost what they do in planWinograd2d; filters are
+// more, and where they are too many for the second-level cache every task reads them from the third.
+double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
+  constexpr double kFilterLine = 8, kCachedFilters = 256 * 1024, kTaskTiles = 64;
+  const double filter = pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370;
+  const bool gradient = pass == ConvPass::inputGradient;
+  const double produced = static_cast<double>(gradient ? p.C : p.K);
+  const double reduced = static_cast<double>(gradient ? p.K : p.C);
+  const Conv2dTiles tiles(p, gradient, WinogradSlices::kOutputs);
+  const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
+  const double frequencies = static_cast<double>(tiles.frequencies());
+  const double count = static_cast<double>(tiles.count());
+  const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], 1);
+  const double filters = frequencies * 3 * reduced * vectors;
+  const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
+  return kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
+         count * (kSource * sources + kOutput * vectors) + filter * produced * reduced +
+         (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
+struct Choice {
+  ConvAlgorithm algorithm;
+  double cost;
+};
+
+// The cheapest Winograd algorithm that can do the problem; direct where none can.
+Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
+  if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
+  const double volume = winogradCost(p, pass, packedOnce, lanes);
+  const double slices = slicesCost(p, pass, packedOnce, lanes);
+  return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
+                         : Choice{ConvAlgorithm::winograd3d, volume};
+}
+
+ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
+                     const std::string& wished) {
+  const double lanes = winogradKernels().lanes;
+  const Choice winograd = cheapestWinograd(problem, pass, packedOnce, lanes);
+  if (wished == "winograd") return winograd.algorithm;
+  // Where it is close the direct kernels win: they need less memory.
+  constexpr double kMargin = 1.1;
+  const bool slower = wished == "direct" || winograd.algorithm == ConvAlgorithm::direct ||
+                      kMargin * winograd.cost >= directCost(problem, pass, lanes);
+  return slower ? ConvAlgorithm::direct : winograd.algorithm;
+}
+
+const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
+  switch (algorithm) {
+    case ConvAlgorithm::direct:
+      return "direct";
+    case ConvAlgorithm::winograd3d:
+      return "winograd F(2x2x2,3x3x3)";
+    case ConvAlgorithm::winogradSlices:
+      return "winograd F(1x4x4,3x3x3)";
+    case ConvAlgorithm::winograd2d:
+      break;
+  }
+  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
+}
+
+}  // namespace
+
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  if (wish().empty()) return modelledAlgorithm(problem, pass, packedOnce);
-  const bool fits = winograd2dFits(problem) || winogradFits(problem);
-  return wish() == "winograd" && fits ? ConvAlgorithm::winograd : ConvAlgorithm::direct;
+  return choose(problem, pass, packedOnce, wish());
 }
 
 const char* algorithmName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  if (chooseAlgorithm(problem, pass, packedOnce) == ConvAlgorithm::direct) return "direct";
-  if (!winograd2dFits(problem)) return "winograd F(2x2x2,3x3x3)";
-  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
+  return nameOf(chooseAlgorithm(problem, pass, packedOnce), problem, pass);
+}
+
+const char* modelledName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
+  return nameOf(choose(problem, pass, packedOnce, ""), problem, pass);
 }
 
 }  // namespace voxgrad::cpu

@@ -6,7 +6,9 @@
 namespace voxgrad::cpu {
 
 enum class ConvPass { forward, inputGradient, weightGradient };
-enum class ConvAlgorithm { direct, winograd };
+// Winograd convolution with tiles of 2x2x2 outputs of a 3x3x3 kernel, with tiles of 4x4 outputs of a slice,
+// or, of a 1x3x3 kernel, with tiles that planWinograd2d sizes.
+enum class ConvAlgorithm { direct, winograd3d, winogradSlices, winograd2d };
 
 // The faster algorithm by what was measured, packing of the weights included unless it is done once for many
 // runs. It depends on the problem and the instruction set, never on the number of threads.
@@ -14,11 +16,11 @@ enum class ConvAlgorithm { direct, winograd };
 // process, and another value throws Error.
 ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false);
 
-// The same without the override.
-ConvAlgorithm modelledAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false);
-
 // How chooseAlgorithm's choice is called: "direct", or "winograd" with what it computes: "winograd
 // F(4x4,3x3)".
 const char* algorithmName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false);
+
+// The same without the override.
+const char* modelledName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false);
 
 }  // namespace voxgrad::cpu

@@ -11,15 +11,12 @@
 #include "conv3d_weight_gradient.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_slices.h"
+#include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_weight_gradient.h"
 
 namespace voxgrad::cpu {
 namespace {
-
-// Whatever Winograd cannot do, or would do slower, the direct kernels do.
-bool takesWinograd(const Conv3dProblem& problem, ConvPass pass, bool packedOnce = false) {
-  return chooseAlgorithm(problem, pass, packedOnce) == ConvAlgorithm::winograd;
-}
 
 size_t packedBytes(const Convolution& convolution) {
   return roundToLine(convolution.packedFloats() * sizeof(float));
@@ -30,9 +27,15 @@ size_t packedBytes(const Convolution& convolution) {
 std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
                                              bool packedOnce) {
   const ConvPass pass = inputGradient ? ConvPass::inputGradient : ConvPass::forward;
-  if (takesWinograd(problem, pass, packedOnce)) {
-    if (winogradFits(problem)) return std::make_unique<Winograd>(problem, inputGradient);
-    return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+  switch (chooseAlgorithm(problem, pass, packedOnce)) {
+    case ConvAlgorithm::winograd3d:
+      return std::make_unique<Winograd>(problem, inputGradient);
+    case ConvAlgorithm::winogradSlices:
+      return std::make_unique<WinogradSlices>(problem, inputGradient);
+    case ConvAlgorithm::winograd2d:
+      return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::direct:
+      break;
   }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
   if (isBlockwise(problem) || (isStem(problem) && !inputGradient))
@@ -53,9 +56,15 @@ void packAndRun(const Convolution& convolution, const float* source, const float
 
 std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProblem& problem) {
   constexpr ConvPass pass = ConvPass::weightGradient;
-  if (takesWinograd(problem, pass)) {
-    if (winogradFits(problem)) return std::make_unique<WinogradWeightGradient>(problem);
-    return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
+  switch (chooseAlgorithm(problem, pass)) {
+    case ConvAlgorithm::winograd3d:
+      return std::make_unique<WinogradWeightGradient>(problem);
+    case ConvAlgorithm::winogradSlices:
+      return std::make_unique<WinogradSlicesWeightGradient>(problem);
+    case ConvAlgorithm::winograd2d:
+      return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::direct:
+      break;
   }
   if (isDepthwise(problem)) return std::make_unique<DepthwiseWeightGradient>(problem);
   if (isBlockwise(problem)) return std::make_unique<DenseWeightGradient>(problem);

@@ -11,6 +11,8 @@ namespace {
 // Reduced channels whose products are accumulated before they are added to what came before: their filters
 // stay in the first-level cache for all tiles, and long sums keep a small rounding error.
 constexpr int64_t kDepthChunk = 128;
+// Taps are accumulated together up to this many reduced channels of all of them.
+constexpr int64_t kTapsDepth = 192;
 
 // Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
 constexpr int rowLimit(int vectors) { return kLanes == 16 ? 12 : 12 / vectors; }
@@ -30,28 +32,30 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
 }
 
 template <int Vectors, int Rows>
-void productRows(const float* tiles, int64_t stride, const float* filters, int64_t depth, bool add,
-                 float* products) {
+void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapStride, const float* filters,
+                 int64_t depth, bool add, float* products) {
   constexpr int unroll = 4;
   vfloat sums[Rows][Vectors] = {};
   const int64_t stride3 = 3 * stride;
-  const float* a[(Rows + 3) / 4];
-  for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] = tiles + i * 4 * stride;
-  int64_t left = depth;
-  for (; left >= unroll; left -= unroll) {
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const float* a[(Rows + 3) / 4];
+    for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] = tiles + tap * tapStride + i * 4 * stride;
+    int64_t left = depth;
+    for (; left >= unroll; left -= unroll) {
 #pragma GCC unroll 4
-    for (int step = 0; step < unroll; ++step) {
-      productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
+      for (int step = 0; step < unroll; ++step) {
+        productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
+      }
+#pragma GCC unroll 3
+      for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] += unroll;
+      filters += unroll * Vectors * kLanes;
     }
+    for (; left > 0; --left) {
+      productStep<Vectors, Rows>(sums, a, stride, stride3, filters, 0);
 #pragma GCC unroll 3
-    for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] += unroll;
-    filters += unroll * Vectors * kLanes;
-  }
-  for (; left > 0; --left) {
-    productStep<Vectors, Rows>(sums, a, stride, stride3, filters, 0);
-#pragma GCC unroll 3
-    for (int i = 0; i < (Rows + 3) / 4; ++i) ++a[i];
-    filters += Vectors * kLanes;
+      for (int i = 0; i < (Rows + 3) / 4; ++i) ++a[i];
+      filters += Vectors * kLanes;
+    }
   }
 #pragma GCC unroll 12
   for (int i = 0; i < Rows; ++i) {
@@ -63,7 +67,7 @@ void productRows(const float* tiles, int64_t stride, const float* filters, int64
   }
 }
 
-using ProductRows = void (*)(const float*, int64_t, const float*, int64_t, bool, float*);
+using ProductRows = void (*)(const float*, int64_t, int64_t, int64_t, const float*, int64_t, bool, float*);
 
 struct ProductTable {
   ProductRows rows[12];
@@ -144,17 +148,25 @@ void product(const WinogradProduct& p) {
   // Groups of rows as even as possible: a short last group would wait for its multiply-adds.
   const int64_t limit = rowLimit(static_cast<int>(p.vectors)), width = p.vectors * kLanes;
   const int64_t groups = (p.rows + limit - 1) / limit;
+  // Reduced channels from `from` on, of `taps` taps, for all rows of a frequency.
+  const auto accumulate = [&](int64_t f, int64_t tap, int64_t taps, int64_t from, int64_t depth) {
+    const float* const tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
+    const float* const filters = p.filters + f * p.filterFrequencyStride + (tap * p.depth + from) * width;
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
+      kProducts[p.vectors - 1].rows[end - first - 1](
+          tiles + first * p.tileStride, p.tileStride, taps, p.tapStride, filters, depth,
+          p.add || tap > 0 || from > 0, p.products + f * p.productFrequencyStride + first * width);
+    }
+  };
   for (int64_t f = 0; f < p.frequencies; ++f) {
-    const float* const tiles = p.tiles + f * p.tileFrequencyStride;
-    const float* const filters = p.filters + f * p.filterFrequencyStride;
-    float* const products = p.products + f * p.productFrequencyStride;
-    for (int64_t at = 0; at < p.depth; at += kDepthChunk) {
-      const int64_t depth = p.depth - at < kDepthChunk ? p.depth - at : kDepthChunk;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
-        kProducts[p.vectors - 1].rows[end - first - 1](tiles + first * p.tileStride + at, p.tileStride,
-                                                       filters + at * width, depth, p.add || at > 0,
-                                                       products + first * width);
+    if (p.taps > 1 && p.taps * p.depth <= kTapsDepth) {
+      accumulate(f, 0, p.taps, 0, p.depth);
+      continue;
+    }
+    for (int64_t tap = 0; tap < p.taps; ++tap) {
+      for (int64_t at = 0; at < p.depth; at += kDepthChunk) {
+        accumulate(f, tap, 1, at, p.depth - at < kDepthChunk ? p.depth - at : kDepthChunk);
       }
     }
   }

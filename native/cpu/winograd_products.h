@@ -10,13 +10,14 @@ namespace cpu {
 
 constexpr int kWinogradVectors = 2;  // vectors of output channels in a block
 
-// For each frequency f: products[f][row][channel] = or, with `add`, += the sum over c of
-// tiles[f][row][c] * filters[f][c][channel].
+// For each frequency f: products[f][row][channel] = or, with `add`, += the sum over taps r and channels c of
+// tiles[f][row][c], r * tapStride floats further on, times filters[f][r][c][channel].
 struct WinogradProduct {
   int64_t frequencies;
   const float* tiles;
   int64_t tileFrequencyStride, tileStride;
-  const float* filters;  // [frequencies][depth][vectors][lanes]
+  int64_t taps = 1, tapStride = 0;
+  const float* filters;  // [frequencies][taps][depth][vectors][lanes]
   int64_t filterFrequencyStride, depth, vectors;
   bool add;
   float* products;  // [frequencies][rows][vectors][lanes]

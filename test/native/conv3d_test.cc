@@ -13,7 +13,7 @@
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
 //   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
-//   ./conv3d_test --compare [NAME]     direct and Winograd in turns: medians, ratio, and what the model chooses
+//   ./conv3d_test --compare [NAME]     direct and Winograd in turns: medians, and what the model chooses
 //
 // VOXGRAD_CONV=winograd takes Winograd wherever it fits. VOXGRAD_ISA=avx2 or portable selects other kernels.
 // Add -fsanitize=address,undefined to every line for the memory check.
@@ -22,6 +22,8 @@
 #include "../../native/cpu/conv3d.h"
 #include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/conv3d_winograd.h"
+#include "../../native/cpu/conv3d_winograd_slices.h"
+#include "../../native/cpu/conv3d_winograd_slices_weight_gradient.h"
 #include "../../native/cpu/conv3d_winograd_weight_gradient.h"
 
 #include <algorithm>
@@ -117,13 +119,15 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
                 }
 }
 
-// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 2x2 or 4x4 outputs whatever the choice is.
-enum class Way { chosen, volume, two, four };
-constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(2x2,3x3)", " by F(4x4,3x3)"};
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs whatever the
+// choice is.
+enum class Way { chosen, volume, slices, two, four };
+constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(1x4x4,3x3x3)", " by F(2x2,3x3)",
+                                     " by F(4x4,3x3)"};
 
 bool canTake(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return true;
-  return way == Way::volume ? voxgrad::cpu::winogradFits(p) : voxgrad::cpu::winograd2dFits(p);
+  return way == Way::volume || way == Way::slices ? voxgrad::cpu::winogradFits(p) : voxgrad::cpu::winograd2dFits(p);
 }
 
 int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
@@ -131,12 +135,14 @@ int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
 std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
   if (way == Way::chosen) return voxgrad::cpu::makeConvolution(p, inputGradient);
   if (way == Way::volume) return std::make_unique<voxgrad::cpu::Winograd>(p, inputGradient);
+  if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlices>(p, inputGradient);
   return std::make_unique<voxgrad::cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
 }
 
 std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return voxgrad::cpu::makeWeightGradient(p);
   if (way == Way::volume) return std::make_unique<voxgrad::cpu::WinogradWeightGradient>(p);
+  if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlicesWeightGradient>(p);
   return std::make_unique<voxgrad::cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
 }
 
@@ -196,14 +202,14 @@ void check(const Conv3dProblem& p) {
       scale[oi] += std::fabs(product);
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
-    for (const Way way : {Way::chosen, Way::volume, Way::two, Way::four}) {
+    for (const Way way : {Way::chosen, Way::volume, Way::slices, Way::two, Way::four}) {
       if (!canTake(way, p)) continue;
       const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
       // The guard is one cache line, so the workspace keeps its alignment.
       runBy(way, p, pass, a.data(), b.data(), hasBias ? bias.data() : nullptr, out.data(), workspace.data());
       const bool mixes =
-          way != Way::chosen || voxgrad::cpu::chooseAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::winograd;
+          way != Way::chosen || voxgrad::cpu::chooseAlgorithm(p, pass) != voxgrad::cpu::ConvAlgorithm::direct;
       double worst = 0;
       for (int64_t i = 0; i < count; ++i) {
         // The transforms mix the voxels of a tile, so an error there relates to the largest of its values.
@@ -435,7 +441,7 @@ void bench(const char* filter) {
   }
 }
 
-// Median times of both algorithms in turns, where Winograd fits, and the choice.
+// Median times of the algorithms in turns, where Winograd fits, and the choice.
 void compare(const char* filter) {
   std::vector<Conv3dProblem> problems;
   for (const int64_t c : {8, 16, 24, 32, 48, 64, 128, 256}) {
@@ -456,7 +462,7 @@ void compare(const char* filter) {
       if (c * extent >= 128 && c * extent <= 4096) problems.push_back(problem(4, 1, extent, extent, c, c, 3, 1, 1));
     }
   }
-  std::printf("%s, %d thread(s): direct ms, Winograd ms, ratio, choice\n", voxgrad::cpu::isaName(),
+  std::printf("%s, %d thread(s): ms of direct, F(2x2x2,3x3x3) or F(4x4,3x3), F(1x4x4,3x3x3); choice\n", voxgrad::cpu::isaName(),
               voxgrad::ThreadPool::shared().size());
   for (const Conv3dProblem& p : problems) {
     char name[64];
@@ -465,25 +471,29 @@ void compare(const char* filter) {
     const Sizes sizes = sizesOf(p);
     Buffer x(sizes.x), w(sizes.w), y(sizes.y);
     for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
-    const Way way = p.R == 3 ? Way::volume : Way::four;
     std::printf("%-22s", name);
     for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
+      std::vector<Way> ways = {Way::chosen, p.R == 3 ? Way::volume : Way::four};
+      if (p.R == 3) ways.push_back(Way::slices);
       Buffer& a = pass == Pass::inputGradient ? y : x;
       Buffer& b = pass == Pass::weightGradient ? y : w;
       Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
-      Buffer workspace(static_cast<int64_t>(std::max(workspaceOf(Way::chosen, p, pass), workspaceOf(way, p, pass)) / 4));
-      std::vector<double> times[2];
+      size_t bytes = 0;
+      for (const Way way : ways) bytes = std::max(bytes, workspaceOf(way, p, pass));
+      Buffer workspace(static_cast<int64_t>(bytes / 4));
+      std::vector<std::vector<double>> times(ways.size());
       for (int i = 0; i < 15; ++i) {
-        for (int winograd = 0; winograd < 2; ++winograd) {
+        for (size_t way = 0; way < ways.size(); ++way) {
           const double start = seconds();
-          runBy(winograd ? way : Way::chosen, p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
-          times[winograd].push_back(seconds() - start);
+          runBy(ways[way], p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
+          times[way].push_back(seconds() - start);
         }
       }
-      for (auto& each : times) std::sort(each.begin(), each.end());
-      const double direct = times[0][7] * 1e3, winograd = times[1][7] * 1e3;
-      std::printf("  %8.3f %8.3f %5.2f %-8s", direct, winograd, direct / winograd,
-                  voxgrad::cpu::modelledAlgorithm(p, pass) == voxgrad::cpu::ConvAlgorithm::direct ? "direct" : "winograd");
+      for (auto& each : times) {
+        std::sort(each.begin(), each.end());
+        std::printf(" %8.3f", each[7] * 1e3);
+      }
+      std::printf(" %-24s", voxgrad::cpu::modelledName(p, pass));
     }
     std::printf("\n");
   }

@@ -1,0 +1,83 @@
+#include "conv2d_winograd_filters.h"
+
+#include "../core/thread_pool.h"
+#include "conv2d_winograd_tiles.h"
+
+namespace voxgrad::cpu {
+
+Winograd2dFilters::Winograd2dFilters(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
+    : problem_(p),
+      inputGradient_(inputGradient),
+      kernels_(winograd2dKernels(outputs)),
+      frequencies_((outputs + 2) * (outputs + 2)),
+      lanes_(winogradKernels().lanes),
+      reduced_(inputGradient ? p.K : p.C),
+      produced_(inputGradient ? p.C : p.K),
+      vectors_(divideUp(produced_, lanes_)) {}
+
+size_t Winograd2dFilters::packedFloats() const {
+  return static_cast<size_t>(vectors_ * frequencies_ * problem_.R * reduced_ * lanes_);
+}
+
+// Some reduced channels are transformed at a time and copied frequency by frequency: one channel would write
+// a line to every frequency, all of them far apart.
+void Winograd2dFilters::pack(const float* w, float* packed) const {
+  constexpr int64_t kChunk = 16, kMostLanes = 16;
+  const int64_t depthTaps = problem_.R, chunks = divideUp(reduced_, kChunk);
+  const int64_t panels = divideUp(vectors_, kWinogradVectors);
+  parallelFor(panels * chunks * depthTaps, [&](int64_t task) {
+    const int64_t depthTap = task % depthTaps, first = task / depthTaps % chunks * kChunk;
+    const int64_t firstVector = task / depthTaps / chunks * kWinogradVectors;
+    const int64_t vectors = std::min<int64_t>(kWinogradVectors, vectors_ - firstVector);
+    const int64_t count = std::min(kChunk, reduced_ - first), width = vectors * lanes_;
+    const int64_t each = frequencyFloats(count, width);
+    float* const chunk = threadScratch<float>(static_cast<size_t>(frequencies_ * each));
+    for (int64_t i = 0; i < vectors; ++i) {
+      alignas(64) float taps[kChunk * kSliceTaps * kMostLanes];
+      packTaps(w, firstVector + i, first, count, depthTap, taps);
+      transform(taps, count, width, chunk + i * lanes_);
+    }
+    float* const panel = packed + firstVector * frequencies_ * depthTaps * reduced_ * lanes_;
+    for (int64_t f = 0; f < frequencies_; ++f) {
+      std::copy_n(chunk + f * each, count * width,
+                  panel + ((f * depthTaps + depthTap) * reduced_ + first) * width);
+    }
+  });
+}
+
+void Winograd2dFilters::packTaps(const float* w, int64_t vector, int64_t first, int64_t count,
+                                 int64_t depthTap, float* taps) const {
+  const int64_t allTaps = problem_.taps(), filterFloats = allTaps * problem_.C;  // of one of K
+  const int64_t channels = std::min(lanes_, produced_ - vector * lanes_);
+  for (int64_t tap = 0; tap < kSliceTaps; ++tap) {
+    const int64_t at = depthTap * kSliceTaps + tap;
+    if (!inputGradient_) {
+      conv3dKernels().packTransposed(taps + tap * lanes_, kSliceTaps * lanes_,
+                                     w + vector * lanes_ * filterFloats + at * problem_.C + first,
+                                     filterFloats, channels, count);
+      continue;
+    }
+    // Weights [K][taps][C] already have the produced channels side by side; the taps run backwards.
+    const float* const from = w + first * filterFloats + (allTaps - 1 - at) * problem_.C + vector * lanes_;
+    for (int64_t c = 0; c < count; ++c) {
+      float* const to = taps + (c * kSliceTaps + tap) * lanes_;
+      std::fill(std::copy_n(from + c * filterFloats, channels, to), to + lanes_, 0.0f);
+    }
+  }
+}
+
+void Winograd2dFilters::transform(const float* taps, int64_t count, int64_t width, float* filters) const {
+  WinogradFilter filter;
+  filter.taps = taps;
+  filter.tapReducedStride = kSliceTaps * lanes_;
+  filter.tapStride = lanes_;
+  filter.reduced = count;
+  filter.channels = lanes_;
+  filter.filters = filters;
+  filter.planeStride = 0;
+  filter.frequencyStride = frequencyFloats(count, width);
+  filter.filterReducedStride = width;
+  kernels_.filter(filter);
+}
+
+}  // namespace voxgrad::cpu

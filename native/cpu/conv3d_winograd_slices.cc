@@ -1,0 +1,154 @@
+#include "conv3d_winograd_slices.h"
+
+#include "worker_tasks.h"
+
+namespace voxgrad::cpu {
+namespace {
+
+// Transformed tiles that leave room for filters and products in a 2 MiB second-level cache.
+constexpr int64_t kTaskFloats = 288 * 1024;
+constexpr int64_t kMostTaskTiles = 16, kStepTiles = 64;
+
+}  // namespace
+
+WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
+    : problem_(p),
+      tiles_(p, inputGradient, kOutputs),
+      filters_(p, inputGradient, kOutputs),
+      products_(winogradKernels()),
+      kernels_(winograd2dKernels(kOutputs)) {
+  sourceSlices_ = inputGradient ? p.Z : p.D;
+  outputSlices_ = inputGradient ? p.D : p.Z;
+  depthPad_ = inputGradient ? kDepthTaps - 1 - p.pad[0] : p.pad[0];
+  outputChannels_ = inputGradient ? p.C : p.K;
+  sourceStride_ = divideUp(tiles_.sourceChannels, lanes()) * lanes();
+  vectors_ = divideUp(outputChannels_, lanes());
+
+  // Long runs of slices repeat few transformations; short ones share their filters with more tiles.
+  const int64_t inSlice = tiles_.inSlice();
+  const int64_t together = std::max(tiles_.along(1), divideUp(kStepTiles, outputSlices_));
+  tileRuns_ = divideUp(inSlice, std::min(kMostTaskTiles, together));
+  taskTiles_ = divideUp(inSlice, tileRuns_);
+  const int64_t fitting = kTaskFloats / (frequencies() * sourceStride_ * taskTiles_) - (kDepthTaps - 1);
+  depthRuns_ = divideUp(outputSlices_, std::max<int64_t>(kDepthTaps, fitting));
+  taskSlices_ = divideUp(outputSlices_, depthRuns_);
+  depthRuns_ = divideUp(outputSlices_, taskSlices_);
+  const int64_t steps = divideUp(taskSlices_, std::max<int64_t>(1, kStepTiles / taskTiles_));
+  stepSlices_ = divideUp(taskSlices_, steps);
+  tasks_ = p.N * depthRuns_ * tileRuns_;
+  workers_ = std::min<int64_t>(ThreadPool::shared().size(), tasks_);
+}
+
+struct WinogradSlices::Room {
+  float *bias, *zeroRow, *scratch;
+  size_t bytes;
+};
+
+WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
+  WorkspaceCursor cursor(workspace);
+  Room room;
+  room.bias = cursor.floats(vectors_ * lanes());
+  room.zeroRow = cursor.floats(tiles_.sourceRow());
+  room.scratch = cursor.floats(workers_ * scratchFloats());
+  room.bytes = cursor.used();
+  return room;
+}
+
+size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
+
+WinogradSlices::Task WinogradSlices::taskAt(int64_t index) const {
+  Task task;
+  const int64_t run = index / tileRuns_ % depthRuns_, column = index % tileRuns_;
+  task.sample = index / tileRuns_ / depthRuns_;
+  task.firstSlice = run * taskSlices_;
+  task.slices = std::min(taskSlices_, outputSlices_ - task.firstSlice);
+  task.firstTile = tiles_.inSlice() * column / tileRuns_;
+  task.tiles = tiles_.inSlice() * (column + 1) / tileRuns_ - task.firstTile;
+  return task;
+}
+
+void WinogradSlices::run(const float* source, const float* packed, const float* bias, float* output,
+                         void* workspace) const {
+  const Room room = divide(workspace);
+  std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
+  if (bias) std::copy_n(bias, outputChannels_, room.bias);
+  std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
+  forTasks(workers_, tasks_, [&](int64_t worker, int64_t index) {
+    const Task task = taskAt(index);
+    float* const transformed = room.scratch + worker * scratchFloats();
+    float* const products = transformed + sourceFloats();
+    transform(task, source, room, transformed);
+    for (int64_t vector = 0; vector < vectors_; vector += kWinogradVectors) {
+      const float* const filters =
+          packed + vector * frequencies() * kDepthTaps * tiles_.sourceChannels * lanes();
+      for (int64_t first = 0; first < task.slices; first += stepSlices_) {
+        const int64_t slices = std::min(stepSlices_, task.slices - first);
+        multiply(task, first, slices, vector, transformed, filters, products);
+        store(task, first, slices, vector, products, room, output);
+      }
+    }
+  });
+}
+
+// The source slices that the task's output slices read, in order, those in the padding left as they are.
+void WinogradSlices::transform(const Task& task, const float* source, const Room& room,
+                               float* transformed) const {
+  for (int64_t i = 0; i < task.slices + kDepthTaps - 1; ++i) {
+    const int64_t slice = task.firstSlice - depthPad_ + i;
+    if (slice < 0 || slice >= sourceSlices_) continue;
+    const int64_t first = (task.sample * sourceSlices_ + slice) * tiles_.inSlice() + task.firstTile;
+    tiles_.transformSource(kernels_, first, task.tiles, source, room.zeroRow,
+                           transformed + i * task.tiles * sourceStride_, sourceFrequency(),
+                           kWinogradVectors * lanes(), sourceStride_);
+  }
+}
+
+// The products of output slices [first, first + slices) of the task for the panel that begins with `vector`.
+void WinogradSlices::multiply(const Task& task, int64_t first, int64_t slices, int64_t vector,
+                              const float* transformed, const float* filters, float* products) const {
+  const int64_t width = panelVectors(vector) * lanes(), end = first + slices;
+  WinogradProduct product;
+  product.frequencies = frequencies();
+  product.tileFrequencyStride = sourceFrequency();
+  product.tileStride = sourceStride_;
+  product.tapStride = task.tiles * sourceStride_;
+  product.depth = tiles_.sourceChannels;
+  product.vectors = panelVectors(vector);
+  product.filterFrequencyStride = kDepthTaps * product.depth * width;
+  product.add = false;
+  product.productFrequencyStride = productFrequency();
+  for (int64_t slice = first; slice < end;) {
+    // Neighbouring slices with the same taps outside the padding.
+    const int64_t tap = beginTap(task.firstSlice + slice), endOfTaps = endTap(task.firstSlice + slice);
+    int64_t next = slice + 1;
+    while (next < end && beginTap(task.firstSlice + next) == tap &&
+           endTap(task.firstSlice + next) == endOfTaps) {
+      ++next;
+    }
+    product.taps = endOfTaps - tap;
+    product.rows = (next - slice) * task.tiles;
+    product.tiles = transformed + (slice + tap) * product.tapStride;
+    product.filters = filters + tap * product.depth * width;
+    product.products = products + (slice - first) * task.tiles * width;
+    if (product.taps > 0) {
+      products_.product(product);
+    } else {
+      for (int64_t f = 0; f < frequencies(); ++f)
+        std::fill_n(product.products + f * productFrequency(), product.rows * width, 0.0f);
+    }
+    slice = next;
+  }
+}
+
+void WinogradSlices::store(const Task& task, int64_t first, int64_t slices, int64_t vector,
+                           const float* products, const Room& room, float* output) const {
+  for (int64_t slice = first; slice < first + slices; ++slice) {
+    const int64_t place = task.sample * outputSlices_ + task.firstSlice + slice;
+    tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
+                       products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
+                       productFrequency(), panelVectors(vector), room.bias + vector * lanes(),
+                       outputChannels_, vector * lanes(), output);
+  }
+}
+
+}  // namespace voxgrad::cpu

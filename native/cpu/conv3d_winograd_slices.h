@@ -1,0 +1,75 @@
+// The driver behind Winograd convolution of 3x3x3 kernels slice by slice, F(1x4x4, 3x3x3): forward pass and
+// input gradient, which is a forward pass with flipped, transposed weights.
+//
+// An output slice is the sum of three 2-D convolutions, one per tap along the depth, each of another source
+// slice. They are added before the tiles are transformed back: to the products that is one 2-D convolution of
+// three times the channels, and a source slice is transformed once for the three outputs that read it. To an
+// output that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and transforms of 36 values to
+// 16 outputs where that has 64 to 8.
+//
+// A task transforms the tiles of a run of source slices, as many as stay in the second-level cache, and then
+// computes the output slices among them some at a time. The value of a tile does not depend on its task.
+#pragma once
+
+#include "conv2d_winograd_filters.h"
+#include "conv2d_winograd_tiles.h"
+#include "convolution.h"
+
+namespace voxgrad::cpu {
+
+class WinogradSlices final : public Convolution {
+ public:
+  static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
+
+  // winogradFits(problem).
+  WinogradSlices(const Conv3dProblem& problem, bool inputGradient);
+
+  size_t packedFloats() const override { return filters_.packedFloats(); }
+  void pack(const float* w, float* packed) const override { filters_.pack(w, packed); }
+  size_t workspace() const override;
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
+
+ private:
+  struct Room;
+  struct Task {
+    int64_t sample, firstSlice, slices;  // of the outputs
+    int64_t firstTile, tiles;            // in a slice
+  };
+  Room divide(void* workspace) const;
+  Task taskAt(int64_t index) const;
+  void transform(const Task& task, const float* source, const Room& room, float* transformed) const;
+  void multiply(const Task& task, int64_t first, int64_t slices, int64_t vector, const float* transformed,
+                const float* filters, float* products) const;
+  void store(const Task& task, int64_t first, int64_t slices, int64_t vector, const float* products,
+             const Room& room, float* output) const;
+
+  int64_t lanes() const { return products_.lanes; }
+  int64_t frequencies() const { return tiles_.frequencies(); }
+  // One line apart from a power of two: the frequencies of a tile must not share a cache set.
+  int64_t sourceFrequency() const { return (taskSlices_ + kDepthTaps - 1) * taskTiles_ * sourceStride_ + 16; }
+  int64_t productFrequency() const { return stepSlices_ * taskTiles_ * kWinogradVectors * lanes() + 16; }
+  int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
+  int64_t scratchFloats() const { return sourceFloats() + frequencies() * productFrequency(); }
+  int64_t panelVectors(int64_t vector) const {
+    return std::min<int64_t>(kWinogradVectors, vectors_ - vector);
+  }
+  // The taps [begin, end) along the depth that read inside the source for an output slice.
+  int64_t beginTap(int64_t slice) const { return std::max<int64_t>(0, depthPad_ - slice); }
+  int64_t endTap(int64_t slice) const { return std::min(kDepthTaps, sourceSlices_ + depthPad_ - slice); }
+
+  const Conv3dProblem problem_;
+  const Conv2dTiles tiles_;
+  const Winograd2dFilters filters_;
+  const WinogradKernels& products_;
+  const Winograd2dKernels& kernels_;
+  int64_t sourceSlices_, outputSlices_, depthPad_;
+  int64_t outputChannels_;
+  int64_t sourceStride_;            // source channels rounded up to vectors
+  int64_t vectors_;                 // of output channels
+  int64_t taskSlices_, taskTiles_;  // of a task, at most
+  int64_t stepSlices_;              // that are multiplied together
+  int64_t depthRuns_, tileRuns_, tasks_, workers_;
+};
+
+}  // namespace voxgrad::cpu

@@ -1,0 +1,158 @@
+#include "conv3d_winograd_slices_weight_gradient.h"
+
+#include "worker_tasks.h"
+
+namespace voxgrad::cpu {
+namespace {
+
+// Floats of sums that a task keeps in a 2 MiB second-level cache, and of the transformed tiles beside them.
+constexpr int64_t kCachedSums = 128 * 1024, kBlockFloats = 224 * 1024, kMostBlockTiles = 8;
+constexpr int64_t kMostSlabs = 8, kLeastSlabTiles = 128;
+// Tiles that are transformed at a time where tasks share them.
+constexpr int64_t kSharedTiles = 256;
+
+}  // namespace
+
+WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& p)
+    : problem_(p),
+      tiles_(p, false, kOutputs),
+      products_(winogradKernels()),
+      kernels_(winograd2dKernels(kOutputs)) {
+  sourceStride_ = divideUp(p.C, lanes()) * lanes();
+  gradientStride_ = divideUp(p.K, lanes()) * lanes();
+  slabwise_ = sumFloats() <= kCachedSums;
+  const int64_t inSlice = tiles_.inSlice();
+  const int64_t together = slabwise_ ? std::min(kMostBlockTiles, tiles_.along(1)) : kSharedTiles;
+  tileRuns_ = divideUp(inSlice, together);
+  blockTiles_ = divideUp(inSlice, tileRuns_);
+  const int64_t sliceFloats = frequencies() * (sourceStride_ + gradientStride_) * blockTiles_;
+  const int64_t fitting = slabwise_ ? kBlockFloats / sliceFloats - 1 : kSharedTiles / blockTiles_;
+  depthRuns_ = divideUp(p.Z, std::max<int64_t>(kDepthTaps, fitting));
+  blockSlices_ = divideUp(p.Z, depthRuns_);
+  depthRuns_ = divideUp(p.Z, blockSlices_);
+  blocks_ = p.N * depthRuns_ * tileRuns_;
+  const int64_t slabs = std::min({kMostSlabs, blocks_, tiles_.count() / kLeastSlabTiles});
+  slabs_ = slabwise_ ? std::max<int64_t>(1, slabs) : 1;
+  workers_ = std::min<int64_t>(ThreadPool::shared().size(), slabs_);
+}
+
+struct WinogradSlicesWeightGradient::Room {
+  float *zeroRow, *sums, *transformed;
+  size_t bytes;
+};
+
+WinogradSlicesWeightGradient::Room WinogradSlicesWeightGradient::divide(void* workspace) const {
+  WorkspaceCursor cursor(workspace);
+  Room room;
+  room.zeroRow = cursor.floats(std::max(tiles_.sourceRow(), problem_.Q * problem_.K));
+  room.sums = cursor.floats(slabs_ * sumFloats());
+  room.transformed = cursor.floats(workers_ * transformedFloats());
+  room.bytes = cursor.used();
+  return room;
+}
+
+size_t WinogradSlicesWeightGradient::workspace() const { return divide(nullptr).bytes; }
+
+WinogradSlicesWeightGradient::Block WinogradSlicesWeightGradient::blockAt(int64_t index) const {
+  Block block;
+  const int64_t run = index / tileRuns_ % depthRuns_, column = index % tileRuns_;
+  block.sample = index / tileRuns_ / depthRuns_;
+  block.firstSlice = run * blockSlices_;
+  block.slices = std::min(blockSlices_, problem_.Z - block.firstSlice);
+  block.firstTile = tiles_.inSlice() * column / tileRuns_;
+  block.tiles = tiles_.inSlice() * (column + 1) / tileRuns_ - block.firstTile;
+  return block;
+}
+
+void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+  const Room room = divide(workspace);
+  std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
+  if (slabwise_) {
+    forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
+      float* const transformed = room.transformed + worker * transformedFloats();
+      float* const sums = room.sums + slab * sumFloats();
+      const int64_t begin = blocks_ * slab / slabs_, end = blocks_ * (slab + 1) / slabs_;
+      for (int64_t index = begin; index < end; ++index) {
+        const Block block = blockAt(index);
+        for (int64_t i = 0; i < block.slices + kDepthTaps - 1; ++i)
+          transform(block, i, x, dy, room, transformed);
+        for (int64_t tap = 0; tap < kDepthTaps; ++tap)
+          sum(block, transformed, tap, 0, frequencies(), index > begin, sums + tap * tapFloats());
+      }
+    });
+  } else {
+    for (int64_t index = 0; index < blocks_; ++index) {
+      const Block block = blockAt(index);
+      parallelFor(block.slices + kDepthTaps - 1,
+                  [&](int64_t i) { transform(block, i, x, dy, room, room.transformed); });
+      parallelFor(frequencies() * kDepthTaps, [&](int64_t task) {
+        const int64_t f = task / kDepthTaps, tap = task % kDepthTaps;
+        sum(block, room.transformed, tap, f, 1, index > 0,
+            room.sums + tap * tapFloats() + f * sumFrequency());
+      });
+    }
+  }
+  parallelFor(problem_.K, [&](int64_t k) { transformBack(k, room, dw); });
+}
+
+// Slice `i` of the sources that the block reads, where it is not in the padding, and of its output gradients.
+void WinogradSlicesWeightGradient::transform(const Block& block, int64_t i, const float* x, const float* dy,
+                                             const Room& room, float* transformed) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t panel = kWinogradVectors * lanes();
+  const int64_t slice = block.firstSlice - p.pad[0] + i;
+  if (slice >= 0 && slice < p.D) {
+    tiles_.transformSource(kernels_, (block.sample * p.D + slice) * tiles_.inSlice() + block.firstTile,
+                           block.tiles, x, room.zeroRow, transformed + i * block.tiles * sourceStride_,
+                           sourceFrequency(), panel, sourceStride_);
+  }
+  if (i >= block.slices) return;
+  const int64_t place = block.sample * p.Z + block.firstSlice + i;
+  tiles_.transformGradient(kernels_, place * tiles_.inSlice() + block.firstTile, block.tiles, dy, p.K,
+                           room.zeroRow, transformed + sourceFloats() + i * block.tiles * gradientStride_,
+                           gradientFrequency(), panel, gradientStride_);
+}
+
+// What the block adds to the sums of one tap along the depth and frequencies [first, first + frequencies).
+void WinogradSlicesWeightGradient::sum(const Block& block, const float* transformed, int64_t depthTap,
+                                       int64_t first, int64_t frequencies, bool add, float* sums) const {
+  // The block's slices whose source is not in the padding.
+  const int64_t shift = block.firstSlice + depthTap - problem_.pad[0];
+  const int64_t begin = std::max<int64_t>(0, -shift), end = std::min(block.slices, problem_.D - shift);
+  if (begin >= end) {
+    if (!add) std::fill_n(sums, frequencies * sumFrequency(), 0.0f);
+    return;
+  }
+  WinogradSum sum;
+  sum.frequencies = frequencies;
+  sum.sources = transformed + first * sourceFrequency() + (begin + depthTap) * block.tiles * sourceStride_;
+  sum.gradients =
+      transformed + sourceFloats() + first * gradientFrequency() + begin * block.tiles * gradientStride_;
+  sum.sourceFrequencyStride = sourceFrequency();
+  sum.sourceStride = sourceStride_;
+  sum.sourcePanelStride = sum.gradientPanelStride = kWinogradVectors * lanes();
+  sum.gradientFrequencyStride = gradientFrequency();
+  sum.gradientStride = gradientStride_;
+  sum.tiles = (end - begin) * block.tiles;
+  sum.outputs = problem_.K;
+  sum.vectors = sourceStride_ / lanes();
+  sum.add = add;
+  sum.sums = sums;
+  sum.sumFrequencyStride = sumFrequency();
+  products_.sum(sum);
+}
+
+void WinogradSlicesWeightGradient::transformBack(int64_t k, const Room& room, float* dw) const {
+  WinogradFilterGradient part;
+  part.slabs = slabs_;
+  part.slabStride = sumFloats();
+  part.frequencyStride = sumFrequency();
+  part.channels = problem_.C;
+  for (int64_t tap = 0; tap < kDepthTaps; ++tap) {
+    part.sums = room.sums + tap * tapFloats() + k * sourceStride_;
+    part.taps = dw + (k * kDepthTaps + tap) * problem_.taps() / kDepthTaps * problem_.C;
+    kernels_.filterGradient(part);
+  }
+}
+
+}  // namespace voxgrad::cpu

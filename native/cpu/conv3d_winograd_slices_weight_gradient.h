@@ -1,0 +1,64 @@
+// The driver behind the Winograd weight gradient of 3x3x3 kernels slice by slice: the transpose, in the
+// weights, of WinogradSlices. Per frequency and tap along the depth it is a matrix product, output gradients
+// times the sources that this tap brings to them, over the tiles of all slices; a slice is transformed once
+// for all taps.
+//
+// What is cut depends on the problem and the instruction set alone; parts are added in order, so the result
+// does not depend on the number of threads.
+#pragma once
+
+#include "conv2d_winograd_tiles.h"
+#include "convolution.h"
+
+namespace voxgrad::cpu {
+
+class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
+ public:
+  static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
+
+  // winogradFits(problem).
+  explicit WinogradSlicesWeightGradient(const Conv3dProblem& problem);
+
+  size_t workspace() const override;
+  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
+
+ private:
+  struct Room;
+  struct Block {
+    int64_t sample, firstSlice, slices;  // of the output gradient
+    int64_t firstTile, tiles;            // in a slice
+  };
+  Room divide(void* workspace) const;
+  Block blockAt(int64_t index) const;
+  void transform(const Block& block, int64_t slice, const float* x, const float* dy, const Room& room,
+                 float* transformed) const;
+  void sum(const Block& block, const float* transformed, int64_t depthTap, int64_t firstFrequency,
+           int64_t frequencies, bool add, float* sums) const;
+  void transformBack(int64_t k, const Room& room, float* dw) const;
+
+  int64_t lanes() const { return products_.lanes; }
+  int64_t frequencies() const { return tiles_.frequencies(); }
+  // One line apart from a power of two: the frequencies of a tile must not share a cache set.
+  int64_t sourceFrequency() const {
+    return (blockSlices_ + kDepthTaps - 1) * blockTiles_ * sourceStride_ + 16;
+  }
+  int64_t gradientFrequency() const { return blockSlices_ * blockTiles_ * gradientStride_ + 16; }
+  int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
+  int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
+  int64_t sumFrequency() const { return problem_.K * sourceStride_; }
+  int64_t tapFloats() const { return frequencies() * sumFrequency(); }
+  int64_t sumFloats() const { return kDepthTaps * tapFloats(); }
+
+  const Conv3dProblem problem_;
+  const Conv2dTiles tiles_;
+  const WinogradKernels& products_;
+  const Winograd2dKernels& kernels_;
+  int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
+  // Few channels: a task transforms the blocks of a slab and sums all frequencies. Many channels: the slices
+  // of a block are transformed for all, then a task sums one frequency of one tap.
+  bool slabwise_;
+  int64_t blockSlices_, blockTiles_;  // of a block, at most
+  int64_t depthRuns_, tileRuns_, blocks_, slabs_, workers_;
+};
+
+}  // namespace voxgrad::cpu
