@@ -8,12 +8,12 @@ namespace {
 // A row of voxels that is shorter than this is not worth a tile of its own.
 constexpr int64_t kLeastVoxels = 4;
 
+}  // namespace
+
 bool isPointwise(const Conv3dProblem& p) {
   return p.taps() == 1 && p.Z == p.D && p.P == p.H && p.Q == p.W && p.stride[0] == 1 && p.stride[1] == 1 &&
          p.stride[2] == 1;
 }
-
-}  // namespace
 
 Conv3dProblem joinVoxels(Conv3dProblem p) {
   if (!isPointwise(p)) return p;

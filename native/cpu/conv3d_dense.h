@@ -11,6 +11,9 @@ namespace voxgrad::cpu {
 // True when no two output voxels read the same voxel of x and none reads padding.
 bool isBlockwise(const Conv3dProblem& problem);
 
+// True for a kernel of one tap that reads every voxel of x once.
+bool isPointwise(const Conv3dProblem& problem);
+
 // The same convolution with all voxels in one row where it is pointwise with stride 1, else the problem
 // itself.
 Conv3dProblem joinVoxels(Conv3dProblem problem);
