@@ -8,6 +8,7 @@
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
 #include "conv3d_stem.h"
+#include "conv3d_thin.h"
 #include "conv3d_weight_gradient.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -38,9 +39,10 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       break;
   }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
+  if (isThin(problem) && !inputGradient) return std::make_unique<Thin>(problem);
   if (isBlockwise(problem) || (isStem(problem) && !inputGradient))
     return std::make_unique<Dense>(problem, inputGradient);
-  return std::make_unique<Gather>(problem, inputGradient, inputGradient ? problem.C : problem.K);
+  return std::make_unique<Gather>(problem, inputGradient);
 }
 
 size_t packAndRunWorkspace(const Convolution& convolution) {

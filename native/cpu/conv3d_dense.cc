@@ -8,12 +8,12 @@ namespace {
 // A row of voxels that is shorter than this is not worth a tile of its own.
 constexpr int64_t kLeastVoxels = 4;
 
+}  // namespace
+
 bool isPointwise(const Conv3dProblem& p) {
   return p.taps() == 1 && p.Z == p.D && p.P == p.H && p.Q == p.W && p.stride[0] == 1 && p.stride[1] == 1 &&
          p.stride[2] == 1;
 }
-
-}  // namespace
 
 Conv3dProblem joinVoxels(Conv3dProblem p) {
   if (!isPointwise(p)) return p;
@@ -84,29 +84,39 @@ void Dense::pack(const float* w, float* packed) const {
 size_t Dense::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(vectors_ * kernels_.lanes);
-  if (copies_) cursor.floats(x_.floats());
   return cursor.used();
 }
 
 // Blocks of voxels that one task takes through all columns: their source stays in the second-level cache, the
 // weights of a column in the first.
 struct Dense::Blocks {
-  int64_t groupsPerRow, groups, groupsPerBlock, count;
+  int64_t groupsPerRow;
+  int64_t unit, blocksPerUnit;  // no block has groups of two units
+  int64_t groupsPerBlock, count;
 };
 
 Dense::Blocks Dense::cut() const {
   constexpr int64_t kSourceFloats = 32768, kLeastTiles = 4;
   Blocks blocks;
   blocks.groupsPerRow = divideUp(voxels_, kernels_.groupVoxels);
-  blocks.groups = rows_ * blocks.groupsPerRow;
+  const int64_t groups = rows_ * blocks.groupsPerRow;
   const int64_t tile = kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
   const int64_t groupFloats = segments_ * steps_ * kernels_.groupVoxels;
   const int64_t tiles = std::max(kLeastTiles, kSourceFloats / (groupFloats * tile));
-  blocks.groupsPerBlock = tile * std::min(tiles, divideUp(blocks.groups, tile * 64));
-  // Voxels between the runs are filled row by row, by the task that has the row; a line is cut as a whole.
-  if (!covers_ || inLines_)
-    blocks.groupsPerBlock = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow) * blocks.groupsPerRow;
-  blocks.count = divideUp(blocks.groups, blocks.groupsPerBlock);
+  blocks.groupsPerBlock = tile * std::min(tiles, divideUp(groups, tile * 64));
+  blocks.unit = groups;
+  // Rows are whole where what they read is copied, or where voxels between the runs are filled row by row by
+  // the task that has the row; a line is cut as a whole.
+  if (!covers_ || inLines_ || copies_) {
+    int64_t rows = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow);
+    if (copies_) {
+      blocks.unit = problem_.P * blocks.groupsPerRow;
+      rows = divideUp(problem_.P, divideUp(problem_.P, rows));
+    }
+    blocks.groupsPerBlock = rows * blocks.groupsPerRow;
+  }
+  blocks.blocksPerUnit = divideUp(blocks.unit, blocks.groupsPerBlock);
+  blocks.count = groups / blocks.unit * blocks.blocksPerUnit;
   return blocks;
 }
 
@@ -118,11 +128,6 @@ void Dense::run(const float* source, const float* packed, const float* bias, flo
   for (int64_t i = 0; i < vectors_ * kernels_.lanes; ++i) {
     paddedBias[i] = bias && i < outputFloats_ ? bias[i % channels] : 0.0f;
   }
-  if (copies_) {
-    float* const padded = cursor.floats(x_.floats());
-    x_.fill(source, padded);
-    source = padded;
-  }
   const Blocks blocks = cut();
   const int64_t columns = outputs_ * columns_;
   const int64_t columnTasks = covers_ && blocks.count < 32 ? columns : 1;
@@ -131,6 +136,23 @@ void Dense::run(const float* source, const float* packed, const float* bias, flo
     runBlock(source, packed, paddedBias, output, blocks, block, column,
              columnTasks > 1 ? column + 1 : columns);
   });
+}
+
+// What rows of y in one plane read: the planes of the taps, one after another, in memory of this thread.
+const float* Dense::copyWindow(const float* x, int64_t firstRow, int64_t rows) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t n = firstRow / (p.Z * p.P), z = firstRow / p.P % p.Z, y = firstRow % p.P;
+  const int64_t floats = windowRows(rows) * x_.row();
+  float* const window = threadScratch<float>(static_cast<size_t>(p.R * floats));
+  for (int64_t r = 0; r < p.R; ++r) {
+    x_.fillRows(x, n, z * p.stride[0] + r * p.dilation[0], y * p.stride[1], windowRows(rows),
+                window + r * floats);
+  }
+  return window;
+}
+
+int64_t Dense::windowRows(int64_t rows) const {
+  return (rows - 1) * problem_.stride[1] + (problem_.S - 1) * problem_.dilation[1] + 1;
 }
 
 // Source and output of the row-th row of y.
@@ -158,12 +180,21 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
                      const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const {
   const Conv3dProblem& p = problem_;
   const int64_t lanes = kernels_.lanes;
-  const int64_t first = block * blocks.groupsPerBlock;
-  const int64_t groups = std::min(blocks.groups, first + blocks.groupsPerBlock) - first;
+  const int64_t inUnit = block % blocks.blocksPerUnit * blocks.groupsPerBlock;
+  const int64_t first = block / blocks.blocksPerUnit * blocks.unit + inUnit;
+  const int64_t groups = std::min(blocks.groupsPerBlock, blocks.unit - inUnit);
+  const int64_t firstRow = first / blocks.groupsPerRow;
+  int64_t planeStep = x_.tapStep(0);
+  if (copies_) {
+    const int64_t rows = groups / blocks.groupsPerRow;
+    source = copyWindow(source, firstRow, rows);
+    planeStep = windowRows(rows) * x_.row();
+  }
   Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
   for (int64_t g = 0; g < groups;) {
     const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
-    const Place start = placeRow(row);
+    Place start = placeRow(row);
+    if (copies_) start.source = (row - firstRow) * x_.step(1);
     if (!covers_) fillRow(row, bias, output);
     const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
     for (int64_t i = inRow; i < inRow + count; ++i) {
@@ -175,7 +206,7 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
   int64_t* const jumps = threadScratch<int64_t>(static_cast<size_t>(segments_));
   for (int64_t i = 0; i < segments_; ++i) {
     const bool rowEnds = (i + 1) % p.S == 0;
-    jumps[i] = (rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_;
+    jumps[i] = (rowEnds ? planeStep - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_;
   }
   const float* sources[kMaxDenseGroups];
   float* outputs[kMaxDenseGroups];

@@ -11,6 +11,9 @@ namespace voxgrad::cpu {
 // True when no two output voxels read the same voxel of x and none reads padding.
 bool isBlockwise(const Conv3dProblem& problem);
 
+// True for a kernel of one tap that reads every voxel of x once.
+bool isPointwise(const Conv3dProblem& problem);
+
 // The same convolution with all voxels in one row where it is pointwise with stride 1, else the problem
 // itself.
 Conv3dProblem joinVoxels(Conv3dProblem problem);
@@ -35,6 +38,8 @@ class Dense final : public Convolution {
   };
   struct Blocks;
 
+  const float* copyWindow(const float* x, int64_t firstRow, int64_t rows) const;
+  int64_t windowRows(int64_t rows) const;
   Place placeRow(int64_t row) const;
   void fillRow(int64_t row, const float* bias, float* output) const;
   void runBlock(const float* source, const float* packed, const float* bias, float* output,
@@ -45,7 +50,7 @@ class Dense final : public Convolution {
   const PaddedSource x_;
   const DenseKernels& kernels_;
   const bool inputGradient_;
-  const bool copies_;      // x, with zeros around it
+  const bool copies_;      // what a block of rows reads, with zeros around it
   int64_t rows_, voxels_;  // rows of y, and voxels in each
   int64_t sourceStride_, outputStride_;
   int64_t segments_, steps_;        // runs of the source that a voxel meets, and floats in each

@@ -1,8 +1,8 @@
 #include "conv3d_gather.h"
 
 namespace voxgrad::cpu {
-Gather::Gather(const Conv3dProblem& p, bool inputGradient, int64_t biasChannels)
-    : biasChannels_(biasChannels), problem_(p), kernels_(conv3dKernels()), inputGradient_(inputGradient) {
+Gather::Gather(const Conv3dProblem& p, bool inputGradient)
+    : problem_(p), kernels_(conv3dKernels()), inputGradient_(inputGradient) {
   const int64_t xExtent[3] = {p.D, p.H, p.W}, yExtent[3] = {p.Z, p.P, p.Q}, kernel[3] = {p.R, p.S, p.T};
   for (int axis = 0; axis < 3; ++axis) {
     sourceExtent_[axis] = inputGradient ? yExtent[axis] : xExtent[axis];

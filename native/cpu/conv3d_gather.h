@@ -11,8 +11,7 @@ namespace voxgrad::cpu {
 
 class Gather final : public Convolution {
  public:
-  // The bias repeats every biasChannels output channels.
-  Gather(const Conv3dProblem& problem, bool inputGradient, int64_t biasChannels);
+  Gather(const Conv3dProblem& problem, bool inputGradient);
 
   // True where a gather of so many channels, of one group, sums one tap at a time: no tap in the padding
   // costs anything then.
@@ -63,7 +62,6 @@ class Gather final : public Convolution {
   int64_t outputRowOf(const Phase& phase, int64_t n, int64_t z, int64_t p) const;
   int64_t placeRow(const Phase& phase, const Tiling& tiling, int64_t index, int64_t* sourceRows) const;
 
-  const int64_t biasChannels_;
   const Conv3dProblem problem_;
   const Conv3dKernels& kernels_;
   const bool inputGradient_;

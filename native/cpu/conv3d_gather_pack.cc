@@ -52,7 +52,7 @@ void Gather::packBias(const float* bias, float* packed) const {
   for (int64_t group = 0; group < problem_.groups; ++group) {
     for (int64_t copy = 0; copy < copies; ++copy) {
       for (int64_t k = 0; k < produced_; ++k) {
-        packed[group * perGroup + copy * half + k] = bias[(group * produced_ + k) % biasChannels_];
+        packed[group * perGroup + copy * half + k] = bias[group * produced_ + k];
       }
     }
   }

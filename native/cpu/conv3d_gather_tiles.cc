@@ -87,6 +87,7 @@ void Gather::runColumn(const Phase& phase, const Tiling& tiling, const Buffers& 
   tile.offsets = offsets;
   tile.steps = phase.steps;
   tile.sourceStride = axisW.sourceStep * sourceChannels_;
+  tile.ahead = mostGroups * tiling.voxels * tile.sourceStride;
   tile.outputs = outputs;
   tile.outputStride = axisW.outputStep * outputChannels_;
   tile.bias = buffers.bias + firstVector * kernels_.lanes;

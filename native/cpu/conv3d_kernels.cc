@@ -141,7 +141,13 @@ void gather(const GatherTile& tile) {
       }
     };
     int64_t left = tile.steps;
+    int64_t ahead = tile.ahead;
     for (; left >= unroll; left -= unroll) {
+      if constexpr (V > 1 && !Shared) {
+#pragma GCC unroll 8
+        for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + ahead);
+        ahead += unroll * Reduction * (V - 1);
+      }
 #pragma GCC unroll 4
       for (int step = 0; step < unroll; ++step) reduce(step);
       advance(unroll);

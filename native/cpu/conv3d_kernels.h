@@ -19,6 +19,7 @@ struct GatherTile {
   int64_t segments;
   int64_t steps;          // reduction steps in a segment, of `reduction` source floats each
   int64_t sourceStride;   // floats between the runs of neighbouring voxels of a group
+  int64_t ahead;          // floats from a group to the one whose source is worth fetching
   float* const* outputs;  // [groups]
   int64_t outputStride;   // floats between neighbouring voxels of a group
   const float* bias;      // [vectors][lanes]; null: the sums are added to what the output holds

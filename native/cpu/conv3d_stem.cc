@@ -21,22 +21,24 @@ PaddedSource::PaddedSource(const Conv3dProblem& p)
 }
 
 void PaddedSource::fill(const float* x, float* to) const {
-  const int64_t rowFloats = extent[2] * C, left = pad[2] * C;
   parallelFor(N * padded[0], [&](int64_t plane) {
-    const int64_t n = plane / padded[0], d = plane % padded[0] - pad[0];
-    for (int64_t i = 0; i < padded[1]; ++i) {
-      const int64_t h = i - pad[1];
-      float* const line = to + (plane * padded[1] + i) * row();
-      if (d < 0 || d >= extent[0] || h < 0 || h >= extent[1]) {
-        std::fill_n(line, row(), 0.0f);
-        continue;
-      }
-      std::fill_n(line, left, 0.0f);
-      std::memcpy(line + left, x + ((n * extent[0] + d) * extent[1] + h) * rowFloats,
-                  static_cast<size_t>(rowFloats) * sizeof(float));
-      std::fill(line + left + rowFloats, line + row(), 0.0f);
-    }
+    fillRows(x, plane / padded[0], plane % padded[0], 0, padded[1], to + plane * padded[1] * row());
   });
+}
+
+void PaddedSource::fillRows(const float* x, int64_t n, int64_t plane, int64_t first, int64_t rows,
+                            float* to) const {
+  const int64_t rowFloats = extent[2] * C, left = pad[2] * C, d = plane - pad[0];
+  for (int64_t h = first - pad[1]; h < first + rows - pad[1]; ++h, to += row()) {
+    if (d < 0 || d >= extent[0] || h < 0 || h >= extent[1]) {
+      std::fill_n(to, row(), 0.0f);
+      continue;
+    }
+    std::fill_n(to, left, 0.0f);
+    std::memcpy(to + left, x + ((n * extent[0] + d) * extent[1] + h) * rowFloats,
+                static_cast<size_t>(rowFloats) * sizeof(float));
+    std::fill(to + left + rowFloats, to + row(), 0.0f);
+  }
 }
 
 bool isStem(const Conv3dProblem& p) {

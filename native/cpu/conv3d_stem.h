@@ -22,6 +22,8 @@ struct PaddedSource {
     return dilation[axis] * (axis == 2 ? C : axis == 1 ? row() : padded[1] * row());
   }
   void fill(const float* x, float* to) const;
+  // Some rows of one plane, both counted with the padding, one after another.
+  void fillRows(const float* x, int64_t n, int64_t plane, int64_t first, int64_t rows, float* to) const;
 
   int64_t N, C, extent[3], padded[3], pad[3], stride[3], dilation[3];
 };

@@ -8,6 +8,7 @@
 #include "peak_kernels.h"
 #include "softmax_kernels.h"
 #include "sum_kernels.h"
+#include "thin_kernels.h"
 #include "winograd2d_kernels.h"
 
 // Every table of kernels that is compiled once per instruction set, and the function that returns it: in the
@@ -20,6 +21,7 @@
   table(Winograd2dTable, winograd2dTable)             \
   table(DenseKernels, denseKernels)                   \
   table(SumKernels, sumKernels)                       \
+  table(ThinKernels, thinKernels)                     \
   table(FusedLossKernels, fusedLossKernels)           \
   table(SoftmaxRowKernels, softmaxRowKernels)         \
   table(PeakKernels, peakKernels)
