@@ -253,6 +253,9 @@ Conv3dProblem problem(int64_t n, int64_t d, int64_t h, int64_t w, int64_t c, int
 }
 
 void checkGrid() {
+  // Several blocks of tiles and of slices.
+  check(problem(1, 14, 5, 61, 33, 40, 3, 1, 1));
+  check(problem(2, 13, 6, 34, 16, 17, 3, 1, 2));
   const int64_t channels[] = {1, 2, 3, 5, 8, 14, 16, 17, 32, 40, 64};
   for (const int64_t c : channels) {
     for (const int64_t k : channels) {
