@@ -456,6 +456,8 @@ void compare(const char* filter) {
     problems.push_back(problem(2, 1024 / c, 1024 / c, 1024 / c, c, c, 3, 1, 1));
   }
   problems.push_back(problem(4, 32, 48, 32, 8, 8, 3, 1, 1));
+  problems.push_back(problem(2, 48, 48, 48, 16, 16, 3, 1, 1));
+  problems.push_back(problem(2, 20, 36, 40, 32, 32, 3, 1, 1));
   for (const int64_t c : {1, 2, 8, 16, 32}) {
     problems.push_back(problem(1, 32, 32, 32, c, 16, 3, 1, 1));
     problems.push_back(problem(1, 32, 32, 32, c, 64, 3, 1, 1));
