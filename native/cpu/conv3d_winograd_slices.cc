@@ -16,27 +16,24 @@ WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
       tiles_(p, inputGradient, kOutputs),
       filters_(p, inputGradient, kOutputs),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(kOutputs)) {
-  sourceSlices_ = inputGradient ? p.Z : p.D;
-  outputSlices_ = inputGradient ? p.D : p.Z;
-  depthPad_ = inputGradient ? kDepthTaps - 1 - p.pad[0] : p.pad[0];
-  outputChannels_ = inputGradient ? p.C : p.K;
-  sourceStride_ = divideUp(tiles_.sourceChannels, lanes()) * lanes();
-  vectors_ = divideUp(outputChannels_, lanes());
+      kernels_(winograd2dKernels(kOutputs)),
+      sourceSlices_(inputGradient ? p.Z : p.D),
+      outputSlices_(inputGradient ? p.D : p.Z),
+      depthPad_(inputGradient ? kDepthTaps - 1 - p.pad[0] : p.pad[0]),
+      outputChannels_(inputGradient ? p.C : p.K),
+      sourceStride_(divideUp(tiles_.sourceChannels, lanes()) * lanes()),
+      vectors_(divideUp(outputChannels_, lanes())),
+      tasks_(tasks()) {
+  const int64_t most = std::max<int64_t>(1, kStepTiles / tasks_.blockTiles);
+  stepSlices_ = divideUp(tasks_.blockSlices, divideUp(tasks_.blockSlices, most));
+  workers_ = std::min<int64_t>(ThreadPool::shared().size(), tasks_.count());
+}
 
-  // Long runs of slices repeat few transformations; short ones share their filters with more tiles.
-  const int64_t inSlice = tiles_.inSlice();
-  const int64_t together = std::max(tiles_.along(1), divideUp(kStepTiles, outputSlices_));
-  tileRuns_ = divideUp(inSlice, std::min(kMostTaskTiles, together));
-  taskTiles_ = divideUp(inSlice, tileRuns_);
-  const int64_t fitting = kTaskFloats / (frequencies() * sourceStride_ * taskTiles_) - (kDepthTaps - 1);
-  depthRuns_ = divideUp(outputSlices_, std::max<int64_t>(kDepthTaps, fitting));
-  taskSlices_ = divideUp(outputSlices_, depthRuns_);
-  depthRuns_ = divideUp(outputSlices_, taskSlices_);
-  const int64_t steps = divideUp(taskSlices_, std::max<int64_t>(1, kStepTiles / taskTiles_));
-  stepSlices_ = divideUp(taskSlices_, steps);
-  tasks_ = p.N * depthRuns_ * tileRuns_;
-  workers_ = std::min<int64_t>(ThreadPool::shared().size(), tasks_);
+// Long runs of slices repeat few transformations; short ones share their filters with more tiles.
+WinogradBlocks WinogradSlices::tasks() const {
+  const int64_t tiles = std::max(tiles_.along(1), divideUp(kStepTiles, outputSlices_));
+  return WinogradBlocks(problem_.N, outputSlices_, tiles_.inSlice(), std::min(kMostTaskTiles, tiles),
+                        kTaskFloats / (frequencies() * sourceStride_), kDepthTaps - 1);
 }
 
 struct WinogradSlices::Room {
@@ -56,25 +53,14 @@ WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
 
 size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
 
-WinogradSlices::Task WinogradSlices::taskAt(int64_t index) const {
-  Task task;
-  const int64_t run = index / tileRuns_ % depthRuns_, column = index % tileRuns_;
-  task.sample = index / tileRuns_ / depthRuns_;
-  task.firstSlice = run * taskSlices_;
-  task.slices = std::min(taskSlices_, outputSlices_ - task.firstSlice);
-  task.firstTile = tiles_.inSlice() * column / tileRuns_;
-  task.tiles = tiles_.inSlice() * (column + 1) / tileRuns_ - task.firstTile;
-  return task;
-}
-
 void WinogradSlices::run(const float* source, const float* packed, const float* bias, float* output,
                          void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
   std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
-  forTasks(workers_, tasks_, [&](int64_t worker, int64_t index) {
-    const Task task = taskAt(index);
+  forTasks(workers_, tasks_.count(), [&](int64_t worker, int64_t index) {
+    const WinogradBlock task = tasks_.at(index);
     float* const transformed = room.scratch + worker * scratchFloats();
     float* const products = transformed + sourceFloats();
     transform(task, source, room, transformed);
@@ -91,7 +77,7 @@ void WinogradSlices::run(const float* source, const float* packed, const float* 
 }
 
 // The source slices that the task's output slices read, in order, those in the padding left as they are.
-void WinogradSlices::transform(const Task& task, const float* source, const Room& room,
+void WinogradSlices::transform(const WinogradBlock& task, const float* source, const Room& room,
                                float* transformed) const {
   for (int64_t i = 0; i < task.slices + kDepthTaps - 1; ++i) {
     const int64_t slice = task.firstSlice - depthPad_ + i;
@@ -104,7 +90,7 @@ void WinogradSlices::transform(const Task& task, const float* source, const Room
 }
 
 // The products of output slices [first, first + slices) of the task for the panel that begins with `vector`.
-void WinogradSlices::multiply(const Task& task, int64_t first, int64_t slices, int64_t vector,
+void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                               const float* transformed, const float* filters, float* products) const {
   const int64_t width = panelVectors(vector) * lanes(), end = first + slices;
   WinogradProduct product;
@@ -140,7 +126,7 @@ void WinogradSlices::multiply(const Task& task, int64_t first, int64_t slices, i
   }
 }
 
-void WinogradSlices::store(const Task& task, int64_t first, int64_t slices, int64_t vector,
+void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                            const float* products, const Room& room, float* output) const {
   for (int64_t slice = first; slice < first + slices; ++slice) {
     const int64_t place = task.sample * outputSlices_ + task.firstSlice + slice;

@@ -13,6 +13,7 @@
 
 #include "conv2d_winograd_filters.h"
 #include "conv2d_winograd_tiles.h"
+#include "conv3d_winograd_blocks.h"
 #include "convolution.h"
 
 namespace voxgrad::cpu {
@@ -32,23 +33,23 @@ class WinogradSlices final : public Convolution {
 
  private:
   struct Room;
-  struct Task {
-    int64_t sample, firstSlice, slices;  // of the outputs
-    int64_t firstTile, tiles;            // in a slice
-  };
+  WinogradBlocks tasks() const;
   Room divide(void* workspace) const;
-  Task taskAt(int64_t index) const;
-  void transform(const Task& task, const float* source, const Room& room, float* transformed) const;
-  void multiply(const Task& task, int64_t first, int64_t slices, int64_t vector, const float* transformed,
-                const float* filters, float* products) const;
-  void store(const Task& task, int64_t first, int64_t slices, int64_t vector, const float* products,
+  void transform(const WinogradBlock& task, const float* source, const Room& room, float* transformed) const;
+  void multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
+                const float* transformed, const float* filters, float* products) const;
+  void store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector, const float* products,
              const Room& room, float* output) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.
-  int64_t sourceFrequency() const { return (taskSlices_ + kDepthTaps - 1) * taskTiles_ * sourceStride_ + 16; }
-  int64_t productFrequency() const { return stepSlices_ * taskTiles_ * kWinogradVectors * lanes() + 16; }
+  int64_t sourceFrequency() const {
+    return (tasks_.blockSlices + kDepthTaps - 1) * tasks_.blockTiles * sourceStride_ + 16;
+  }
+  int64_t productFrequency() const {
+    return stepSlices_ * tasks_.blockTiles * kWinogradVectors * lanes() + 16;
+  }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
   int64_t scratchFloats() const { return sourceFloats() + frequencies() * productFrequency(); }
   int64_t panelVectors(int64_t vector) const {
@@ -63,13 +64,13 @@ class WinogradSlices final : public Convolution {
   const Winograd2dFilters filters_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
-  int64_t sourceSlices_, outputSlices_, depthPad_;
-  int64_t outputChannels_;
-  int64_t sourceStride_;            // source channels rounded up to vectors
-  int64_t vectors_;                 // of output channels
-  int64_t taskSlices_, taskTiles_;  // of a task, at most
-  int64_t stepSlices_;              // that are multiplied together
-  int64_t depthRuns_, tileRuns_, tasks_, workers_;
+  const int64_t sourceSlices_, outputSlices_, depthPad_;
+  const int64_t outputChannels_;
+  const int64_t sourceStride_;  // source channels rounded up to vectors
+  const int64_t vectors_;       // of output channels
+  const WinogradBlocks tasks_;
+  int64_t stepSlices_;  // that are multiplied together
+  int64_t workers_;
 };
 
 }  // namespace voxgrad::cpu

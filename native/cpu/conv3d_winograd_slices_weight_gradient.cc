@@ -17,23 +17,21 @@ WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& 
     : problem_(p),
       tiles_(p, false, kOutputs),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(kOutputs)) {
-  sourceStride_ = divideUp(p.C, lanes()) * lanes();
-  gradientStride_ = divideUp(p.K, lanes()) * lanes();
-  slabwise_ = sumFloats() <= kCachedSums;
-  const int64_t inSlice = tiles_.inSlice();
-  const int64_t together = slabwise_ ? std::min(kMostBlockTiles, tiles_.along(1)) : kSharedTiles;
-  tileRuns_ = divideUp(inSlice, together);
-  blockTiles_ = divideUp(inSlice, tileRuns_);
-  const int64_t sliceFloats = frequencies() * (sourceStride_ + gradientStride_) * blockTiles_;
-  const int64_t fitting = slabwise_ ? kBlockFloats / sliceFloats - 1 : kSharedTiles / blockTiles_;
-  depthRuns_ = divideUp(p.Z, std::max<int64_t>(kDepthTaps, fitting));
-  blockSlices_ = divideUp(p.Z, depthRuns_);
-  depthRuns_ = divideUp(p.Z, blockSlices_);
-  blocks_ = p.N * depthRuns_ * tileRuns_;
-  const int64_t slabs = std::min({kMostSlabs, blocks_, tiles_.count() / kLeastSlabTiles});
+      kernels_(winograd2dKernels(kOutputs)),
+      sourceStride_(divideUp(p.C, lanes()) * lanes()),
+      gradientStride_(divideUp(p.K, lanes()) * lanes()),
+      slabwise_(sumFloats() <= kCachedSums),
+      blocks_(blocks()) {
+  const int64_t slabs = std::min({kMostSlabs, blocks_.count(), tiles_.count() / kLeastSlabTiles});
   slabs_ = slabwise_ ? std::max<int64_t>(1, slabs) : 1;
   workers_ = std::min<int64_t>(ThreadPool::shared().size(), slabs_);
+}
+
+WinogradBlocks WinogradSlicesWeightGradient::blocks() const {
+  const int64_t tiles = slabwise_ ? std::min(kMostBlockTiles, tiles_.along(1)) : kSharedTiles;
+  const int64_t room =
+      slabwise_ ? kBlockFloats / (frequencies() * (sourceStride_ + gradientStride_)) : kSharedTiles;
+  return WinogradBlocks(problem_.N, problem_.Z, tiles_.inSlice(), tiles, room, slabwise_ ? 1 : 0);
 }
 
 struct WinogradSlicesWeightGradient::Room {
@@ -53,17 +51,6 @@ WinogradSlicesWeightGradient::Room WinogradSlicesWeightGradient::divide(void* wo
 
 size_t WinogradSlicesWeightGradient::workspace() const { return divide(nullptr).bytes; }
 
-WinogradSlicesWeightGradient::Block WinogradSlicesWeightGradient::blockAt(int64_t index) const {
-  Block block;
-  const int64_t run = index / tileRuns_ % depthRuns_, column = index % tileRuns_;
-  block.sample = index / tileRuns_ / depthRuns_;
-  block.firstSlice = run * blockSlices_;
-  block.slices = std::min(blockSlices_, problem_.Z - block.firstSlice);
-  block.firstTile = tiles_.inSlice() * column / tileRuns_;
-  block.tiles = tiles_.inSlice() * (column + 1) / tileRuns_ - block.firstTile;
-  return block;
-}
-
 void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
@@ -71,9 +58,9 @@ void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* d
     forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
       float* const transformed = room.transformed + worker * transformedFloats();
       float* const sums = room.sums + slab * sumFloats();
-      const int64_t begin = blocks_ * slab / slabs_, end = blocks_ * (slab + 1) / slabs_;
+      const int64_t begin = blocks_.count() * slab / slabs_, end = blocks_.count() * (slab + 1) / slabs_;
       for (int64_t index = begin; index < end; ++index) {
-        const Block block = blockAt(index);
+        const WinogradBlock block = blocks_.at(index);
         for (int64_t i = 0; i < block.slices + kDepthTaps - 1; ++i)
           transform(block, i, x, dy, room, transformed);
         for (int64_t tap = 0; tap < kDepthTaps; ++tap)
@@ -81,8 +68,8 @@ void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* d
       }
     });
   } else {
-    for (int64_t index = 0; index < blocks_; ++index) {
-      const Block block = blockAt(index);
+    for (int64_t index = 0; index < blocks_.count(); ++index) {
+      const WinogradBlock block = blocks_.at(index);
       parallelFor(block.slices + kDepthTaps - 1,
                   [&](int64_t i) { transform(block, i, x, dy, room, room.transformed); });
       parallelFor(frequencies() * kDepthTaps, [&](int64_t task) {
@@ -96,8 +83,8 @@ void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* d
 }
 
 // Slice `i` of the sources that the block reads, where it is not in the padding, and of its output gradients.
-void WinogradSlicesWeightGradient::transform(const Block& block, int64_t i, const float* x, const float* dy,
-                                             const Room& room, float* transformed) const {
+void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t i, const float* x,
+                                             const float* dy, const Room& room, float* transformed) const {
   const Conv3dProblem& p = problem_;
   const int64_t panel = kWinogradVectors * lanes();
   const int64_t slice = block.firstSlice - p.pad[0] + i;
@@ -114,7 +101,7 @@ void WinogradSlicesWeightGradient::transform(const Block& block, int64_t i, cons
 }
 
 // What the block adds to the sums of one tap along the depth and frequencies [first, first + frequencies).
-void WinogradSlicesWeightGradient::sum(const Block& block, const float* transformed, int64_t depthTap,
+void WinogradSlicesWeightGradient::sum(const WinogradBlock& block, const float* transformed, int64_t depthTap,
                                        int64_t first, int64_t frequencies, bool add, float* sums) const {
   // The block's slices whose source is not in the padding.
   const int64_t shift = block.firstSlice + depthTap - problem_.pad[0];

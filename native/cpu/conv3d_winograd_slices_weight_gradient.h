@@ -8,6 +8,7 @@
 #pragma once
 
 #include "conv2d_winograd_tiles.h"
+#include "conv3d_winograd_blocks.h"
 #include "convolution.h"
 
 namespace voxgrad::cpu {
@@ -24,15 +25,11 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
 
  private:
   struct Room;
-  struct Block {
-    int64_t sample, firstSlice, slices;  // of the output gradient
-    int64_t firstTile, tiles;            // in a slice
-  };
+  WinogradBlocks blocks() const;
   Room divide(void* workspace) const;
-  Block blockAt(int64_t index) const;
-  void transform(const Block& block, int64_t slice, const float* x, const float* dy, const Room& room,
+  void transform(const WinogradBlock& block, int64_t slice, const float* x, const float* dy, const Room& room,
                  float* transformed) const;
-  void sum(const Block& block, const float* transformed, int64_t depthTap, int64_t firstFrequency,
+  void sum(const WinogradBlock& block, const float* transformed, int64_t depthTap, int64_t firstFrequency,
            int64_t frequencies, bool add, float* sums) const;
   void transformBack(int64_t k, const Room& room, float* dw) const;
 
@@ -40,9 +37,11 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
   int64_t frequencies() const { return tiles_.frequencies(); }
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const {
-    return (blockSlices_ + kDepthTaps - 1) * blockTiles_ * sourceStride_ + 16;
+    return (blocks_.blockSlices + kDepthTaps - 1) * blocks_.blockTiles * sourceStride_ + 16;
   }
-  int64_t gradientFrequency() const { return blockSlices_ * blockTiles_ * gradientStride_ + 16; }
+  int64_t gradientFrequency() const {
+    return blocks_.blockSlices * blocks_.blockTiles * gradientStride_ + 16;
+  }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
   int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
   int64_t sumFrequency() const { return problem_.K * sourceStride_; }
@@ -53,12 +52,12 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
   const Conv2dTiles tiles_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
-  int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
+  const int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
   // Few channels: a task transforms the blocks of a slab and sums all frequencies. Many channels: the slices
   // of a block are transformed for all, then a task sums one frequency of one tap.
-  bool slabwise_;
-  int64_t blockSlices_, blockTiles_;  // of a block, at most
-  int64_t depthRuns_, tileRuns_, blocks_, slabs_, workers_;
+  const bool slabwise_;
+  const WinogradBlocks blocks_;
+  int64_t slabs_, workers_;
 };
 
 }  // namespace voxgrad::cpu

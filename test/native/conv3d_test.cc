@@ -253,6 +253,9 @@ Conv3dProblem problem(int64_t n, int64_t d, int64_t h, int64_t w, int64_t c, int
 }
 
 void checkGrid() {
+  // Several blocks of tiles and of slices.
+  check(problem(1, 14, 5, 61, 33, 40, 3, 1, 1));
+  check(problem(2, 13, 6, 34, 16, 17, 3, 1, 2));
   const int64_t channels[] = {1, 2, 3, 5, 8, 14, 16, 17, 32, 40, 64};
   for (const int64_t c : channels) {
     for (const int64_t k : channels) {
@@ -453,6 +456,8 @@ void compare(const char* filter) {
     problems.push_back(problem(2, 1024 / c, 1024 / c, 1024 / c, c, c, 3, 1, 1));
   }
   problems.push_back(problem(4, 32, 48, 32, 8, 8, 3, 1, 1));
+  problems.push_back(problem(2, 48, 48, 48, 16, 16, 3, 1, 1));
+  problems.push_back(problem(2, 20, 36, 40, 32, 32, 3, 1, 1));
   for (const int64_t c : {1, 2, 8, 16, 32}) {
     problems.push_back(problem(1, 32, 32, 32, c, 16, 3, 1, 1));
     problems.push_back(problem(1, 32, 32, 32, c, 64, 3, 1, 1));
