@@ -12,6 +12,7 @@
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_slices.h"
+#include "conv3d_winograd_slices_weight_gradient.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -106,6 +107,8 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
   if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
   const double volume = winogradCost(p, pass, packedOnce, lanes);
+  if (pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient::pays(p))
+    return {ConvAlgorithm::winograd3d, volume};
   const double slices = slicesCost(p, pass, packedOnce, lanes);
   return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
                          : Choice{ConvAlgorithm::winograd3d, volume};

@@ -8,10 +8,12 @@ namespace {
 // Floats of sums that a task keeps in a 2 MiB second-level cache, and of the transformed tiles beside them.
 constexpr int64_t kCachedSums = 128 * 1024, kBlockFloats = 224 * 1024, kMostBlockTiles = 8;
 constexpr int64_t kMostSlabs = 8, kLeastSlabTiles = 128;
-// Tiles that are transformed at a time where tasks share them.
-constexpr int64_t kSharedTiles = 256;
 
 }  // namespace
+
+bool WinogradSlicesWeightGradient::pays(const Conv3dProblem& p) {
+  return WinogradSlicesWeightGradient(p).sumFloats() <= kCachedSums;
+}
 
 WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& p)
     : problem_(p),
@@ -20,18 +22,16 @@ WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& 
       kernels_(winograd2dKernels(kOutputs)),
       sourceStride_(divideUp(p.C, lanes()) * lanes()),
       gradientStride_(divideUp(p.K, lanes()) * lanes()),
-      slabwise_(sumFloats() <= kCachedSums),
       blocks_(blocks()) {
   const int64_t slabs = std::min({kMostSlabs, blocks_.count(), tiles_.count() / kLeastSlabTiles});
-  slabs_ = slabwise_ ? std::max<int64_t>(1, slabs) : 1;
+  slabs_ = std::max<int64_t>(1, slabs);
   workers_ = std::min<int64_t>(ThreadPool::shared().size(), slabs_);
 }
 
 WinogradBlocks WinogradSlicesWeightGradient::blocks() const {
-  const int64_t tiles = slabwise_ ? std::min(kMostBlockTiles, tiles_.along(1)) : kSharedTiles;
-  const int64_t room =
-      slabwise_ ? kBlockFloats / (frequencies() * (sourceStride_ + gradientStride_)) : kSharedTiles;
-  return WinogradBlocks(problem_.N, problem_.Z, tiles_.inSlice(), tiles, room, slabwise_ ? 1 : 0);
+  const int64_t tiles = std::min(kMostBlockTiles, tiles_.along(1));
+  const int64_t room = kBlockFloats / (frequencies() * (sourceStride_ + gradientStride_));
+  return WinogradBlocks(problem_.N, problem_.Z, tiles_.inSlice(), tiles, room, 1);
 }
 
 struct WinogradSlicesWeightGradient::Room {
@@ -54,31 +54,18 @@ size_t WinogradSlicesWeightGradient::workspace() const { return divide(nullptr).
 void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
-  if (slabwise_) {
-    forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
-      float* const transformed = room.transformed + worker * transformedFloats();
-      float* const sums = room.sums + slab * sumFloats();
-      const int64_t begin = blocks_.count() * slab / slabs_, end = blocks_.count() * (slab + 1) / slabs_;
-      for (int64_t index = begin; index < end; ++index) {
-        const WinogradBlock block = blocks_.at(index);
-        for (int64_t i = 0; i < block.slices + kDepthTaps - 1; ++i)
-          transform(block, i, x, dy, room, transformed);
-        for (int64_t tap = 0; tap < kDepthTaps; ++tap)
-          sum(block, transformed, tap, 0, frequencies(), index > begin, sums + tap * tapFloats());
-      }
-    });
-  } else {
-    for (int64_t index = 0; index < blocks_.count(); ++index) {
+  forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
+    float* const transformed = room.transformed + worker * transformedFloats();
+    float* const sums = room.sums + slab * sumFloats();
+    const int64_t begin = blocks_.count() * slab / slabs_, end = blocks_.count() * (slab + 1) / slabs_;
+    for (int64_t index = begin; index < end; ++index) {
       const WinogradBlock block = blocks_.at(index);
-      parallelFor(block.slices + kDepthTaps - 1,
-                  [&](int64_t i) { transform(block, i, x, dy, room, room.transformed); });
-      parallelFor(frequencies() * kDepthTaps, [&](int64_t task) {
-        const int64_t f = task / kDepthTaps, tap = task % kDepthTaps;
-        sum(block, room.transformed, tap, f, 1, index > 0,
-            room.sums + tap * tapFloats() + f * sumFrequency());
-      });
+      for (int64_t i = 0; i < block.slices + kDepthTaps - 1; ++i)
+        transform(block, i, x, dy, room, transformed);
+      for (int64_t tap = 0; tap < kDepthTaps; ++tap)
+        sum(block, transformed, tap, index > begin, sums + tap * tapFloats());
     }
-  }
+  });
   parallelFor(problem_.K, [&](int64_t k) { transformBack(k, room, dw); });
 }
 
@@ -100,21 +87,20 @@ void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t
                            gradientFrequency(), panel, gradientStride_);
 }
 
-// What the block adds to the sums of one tap along the depth and frequencies [first, first + frequencies).
+// What the block adds to the sums of one tap along the depth.
 void WinogradSlicesWeightGradient::sum(const WinogradBlock& block, const float* transformed, int64_t depthTap,
-                                       int64_t first, int64_t frequencies, bool add, float* sums) const {
+                                       bool add, float* sums) const {
   // The block's slices whose source is not in the padding.
   const int64_t shift = block.firstSlice + depthTap - problem_.pad[0];
   const int64_t begin = std::max<int64_t>(0, -shift), end = std::min(block.slices, problem_.D - shift);
   if (begin >= end) {
-    if (!add) std::fill_n(sums, frequencies * sumFrequency(), 0.0f);
+    if (!add) std::fill_n(sums, tapFloats(), 0.0f);
     return;
   }
   WinogradSum sum;
-  sum.frequencies = frequencies;
-  sum.sources = transformed + first * sourceFrequency() + (begin + depthTap) * block.tiles * sourceStride_;
-  sum.gradients =
-      transformed + sourceFloats() + first * gradientFrequency() + begin * block.tiles * gradientStride_;
+  sum.frequencies = frequencies();
+  sum.sources = transformed + (begin + depthTap) * block.tiles * sourceStride_;
+  sum.gradients = transformed + sourceFloats() + begin * block.tiles * gradientStride_;
   sum.sourceFrequencyStride = sourceFrequency();
   sum.sourceStride = sourceStride_;
   sum.sourcePanelStride = sum.gradientPanelStride = kWinogradVectors * lanes();

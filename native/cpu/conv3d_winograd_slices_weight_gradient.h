@@ -17,7 +17,10 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
-  // winogradFits(problem).
+  // True where the sums of a slab stay in the second-level cache; with more channels F(2x2x2,3x3x3), whose
+  // sums are fewer, is faster. `problem` must fit, here and below: winogradFits(problem).
+  static bool pays(const Conv3dProblem& problem);
+
   explicit WinogradSlicesWeightGradient(const Conv3dProblem& problem);
 
   size_t workspace() const override;
@@ -29,8 +32,8 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
   Room divide(void* workspace) const;
   void transform(const WinogradBlock& block, int64_t slice, const float* x, const float* dy, const Room& room,
                  float* transformed) const;
-  void sum(const WinogradBlock& block, const float* transformed, int64_t depthTap, int64_t firstFrequency,
-           int64_t frequencies, bool add, float* sums) const;
+  void sum(const WinogradBlock& block, const float* transformed, int64_t depthTap, bool add,
+           float* sums) const;
   void transformBack(int64_t k, const Room& room, float* dw) const;
 
   int64_t lanes() const { return products_.lanes; }
@@ -53,9 +56,6 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
   const int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
-  // Few channels: a task transforms the blocks of a slab and sums all frequencies. Many channels: the slices
-  // of a block are transformed for all, then a task sums one frequency of one tap.
-  const bool slabwise_;
   const WinogradBlocks blocks_;
   int64_t slabs_, workers_;
 };
