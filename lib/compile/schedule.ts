@@ -2,6 +2,7 @@ import type { Assignment, Graph } from "../graph/graph.ts";
 import type { State } from "../graph/state.ts";
 import type { Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
+import { usersOf } from "./copy_graph.ts";
 
 /** One kernel call in order: what it computes, and the state it writes when it is an update. */
 export interface ScheduledStep {
@@ -48,11 +49,12 @@ export function schedule(graph: Graph): Schedule {
     ...computed.filter((node) => tail.has(node)),
   ];
   const position = new Map(order.map((node, index) => [node, index]));
+  const users = usersOf(graph);
   const inPlace = new Map<Value, State>();
   const copies: Assignment[] = [];
   for (const assignment of graph.assignments) {
     const free = tail.has(assignment.value) && !inPlace.has(assignment.value);
-    const fits = free && canWriteInPlace(graph, assignment, position);
+    const fits = free && canWriteInPlace(graph, assignment, position, users);
     if (fits) inPlace.set(assignment.value, assignment.state);
     else copies.push(assignment);
   }
@@ -129,14 +131,16 @@ function canWriteInPlace(
   graph: Graph,
   { state, value }: Assignment,
   position: ReadonlyMap<Value, number>,
+  users: ReadonlyMap<Value, readonly Value[]>,
 ): boolean {
   const index = opOf(value)?.inPlace;
   if (index === undefined || graph.stateOf(value.inputs[index]) !== state) return false;
   if ([...graph.outputs.values()].includes(value)) return false;
   const read = value.inputs[index];
   const here = position.get(value) as number;
-  const others = graph.nodes.filter((node) => node !== value && node.inputs.includes(read));
-  const readTwice = value.inputs.filter((input) => input === read).length > 1;
+  const readers = users.get(read) as readonly Value[];
+  const others = readers.filter((node) => node !== value);
+  const readTwice = readers.length - others.length > 1;
   const readByOutput = [...graph.outputs.values()].includes(read);
   return !readTwice && !readByOutput && others.every((node) => (position.get(node) as number) < here);
 }

@@ -197,15 +197,14 @@ void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std:
 
 bool Plan::inputsSurvive() const {
   for (const Place& input : spec_.inputs) {
-    for (const StepSpec& step : spec_.steps) {
-      const Place& output = step.output;
-      if (output.block == Place::arenaBlock && overlap(input, output.offset, output.tensor.bytes()))
-        return false;
-      if (overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
-      const int updated = findKernel(step.kernel)->updates;
-      if (updated < 0) continue;
-      const Place& other = step.inputs[updated];
-      if (other.block == Place::arenaBlock && overlap(input, other.offset, other.tensor.bytes()))
+    const auto writtenBy = [&input](const Place& place) {
+      return place.block == Place::arenaBlock && overlap(input, place.offset, place.tensor.bytes());
+    };
+    for (size_t i = 0; i < steps_.size(); i++) {
+      const StepSpec& step = spec_.steps[i];
+      const int updated = steps_[i].kernel->updates;
+      if (writtenBy(step.output) || overlap(input, step.workspaceOffset, step.workspaceBytes) ||
+          (updated >= 0 && writtenBy(step.inputs[updated])))
         return false;
     }
   }

@@ -1,8 +1,6 @@
 #include "conv3d_winograd.h"
 
-#include <atomic>
-
-#include "../core/thread_pool.h"
+#include "worker_tasks.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -69,13 +67,10 @@ void Winograd::run(const float* source, const float* packed, const float* bias, 
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
   std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
-  std::atomic<int64_t> next{0};
-  parallelFor(workers_, [&](int64_t worker) {
-    for (int64_t block = next++; block < blocks_; block = next++) {
-      const int64_t first = block * blockTiles_;
-      runBlock(first, std::min(blockTiles_, allTiles_ - first), source, packed, room,
-               room.scratch + worker * scratchFloats(), output);
-    }
+  forTasks(workers_, blocks_, [&](int64_t worker, int64_t block) {
+    const int64_t first = block * blockTiles_;
+    runBlock(first, std::min(blockTiles_, allTiles_ - first), source, packed, room,
+             room.scratch + worker * scratchFloats(), output);
   });
 }
 

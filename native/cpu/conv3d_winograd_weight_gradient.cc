@@ -1,8 +1,6 @@
 #include "conv3d_winograd_weight_gradient.h"
 
-#include <atomic>
-
-#include "../core/thread_pool.h"
+#include "worker_tasks.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -48,11 +46,8 @@ size_t WinogradWeightGradient::workspace() const { return divide(nullptr).bytes;
 void WinogradWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
-  std::atomic<int64_t> next{0};
-  parallelFor(workers_, [&](int64_t worker) {
-    for (int64_t task = next++; task < slabs_ * kPlanes; task = next++) {
-      sumSlab(task / kPlanes, task % kPlanes, x, dy, room, room.scratch + worker * scratchFloats());
-    }
+  forTasks(workers_, slabs_ * kPlanes, [&](int64_t worker, int64_t task) {
+    sumSlab(task / kPlanes, task % kPlanes, x, dy, room, room.scratch + worker * scratchFloats());
   });
   parallelFor(problem_.K, [&](int64_t k) {
     WinogradFilterGradient part;

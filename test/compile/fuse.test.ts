@@ -5,9 +5,10 @@ import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile, type CompileOptions, planOnly } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
-import { relu } from "../../lib/ops/activation.ts";
+import { relu, reluGradient } from "../../lib/ops/activation.ts";
 import { add, mul, sum } from "../../lib/ops/arithmetic.ts";
 import { batchNorm, batchNormEval, groupNorm } from "../../lib/ops/norm.ts";
+import { normalizeGradient } from "../../lib/ops/norm_gradient.ts";
 import { random } from "../ops/harness.ts";
 
 const shape = [2, 3, 4, 5, 6];
@@ -122,6 +123,19 @@ test("what something else reads stays", () => {
   });
   assert.ok(both.includes("normalizeRelu") && both.includes("add"));
   assert.not.ok(both.includes("normalizeReluAdd") || both.includes("reluGradient"));
+});
+
+test("a ReLU's gradient that a normalisation with another epsilon takes stays", () => {
+  const names = (epsilon: number) =>
+    planOnly((g) => {
+      const { x, gamma, beta, residual } = tensors(g);
+      const { y, moments } = batchNorm(x, gamma, beta, { epsilon: 1e-5 });
+      const open = reluGradient(relu(y), residual);
+      const [dx] = normalizeGradient([x, moments, gamma], open, { epsilon, batch: true }, { relu: false });
+      return { dx: dx as Value };
+    }).layout.steps.map(({ spec }) => spec.kernel);
+  assert.ok(names(0.5).includes("reluGradient"));
+  assert.not.ok(names(1e-5).includes("reluGradient"));
 });
 
 test("an output of the plan stays", () => {
