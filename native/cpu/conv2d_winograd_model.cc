@@ -14,7 +14,7 @@ struct Costs {
   double source, output, gradient, filter;
 };
 constexpr Costs kTwo = {170, 130, 150, 100}, kFour = {550, 450, 450, 250};
-constexpr double kFilterLine = 8, kSumLine = 15, kSum = 1.15;
+constexpr double kFilterLine = 4, kSumLine = 15, kSum = 1.15;
 constexpr double kCachedFilters = 256 * 1024;  // floats
 
 double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {

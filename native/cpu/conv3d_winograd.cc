@@ -36,12 +36,20 @@ Winograd::Winograd(const Conv3dProblem& p, bool inputGradient)
   workers_ = ThreadPool::shared().size();
   const int64_t room = kBlockFloats / (kPlaneFrequencies * sourceStride_);
   const int64_t fitting = std::clamp(room, kLeastBlockTiles, kMostBlockTiles);
-  // Blocks of equal size, and a whole number of them for every worker where there are few.
+  // Blocks of equal size, and a whole number of them for every worker where there are few; where there are
+  // fewer than workers, these divide the output channels, so that each reads its own filters alone.
   blocks_ = divideUp(allTiles_, fitting);
-  if (blocks_ < 4 * workers_) blocks_ = divideUp(blocks_, workers_) * workers_;
+  panels_ = divideUp(vectors_, kWinogradVectors);
+  parts_ = std::min(panels_, workers_ / blocks_);
+  if (parts_ > 1) {
+    workers_ = blocks_ * parts_;
+  } else {
+    parts_ = 1;
+    if (blocks_ < 4 * workers_) blocks_ = divideUp(blocks_, workers_) * workers_;
+  }
   blockTiles_ = divideUp(allTiles_, blocks_);
   blocks_ = divideUp(allTiles_, blockTiles_);
-  workers_ = std::min(workers_, blocks_);
+  workers_ = std::min(workers_, blocks_ * parts_);
 }
 
 struct Winograd::Room {
@@ -67,9 +75,10 @@ void Winograd::run(const float* source, const float* packed, const float* bias, 
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
   std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
-  forTasks(workers_, blocks_, [&](int64_t worker, int64_t block) {
-    const int64_t first = block * blockTiles_;
-    runBlock(first, std::min(blockTiles_, allTiles_ - first), source, packed, room,
+  forTasks(workers_, blocks_ * parts_, [&](int64_t worker, int64_t task) {
+    const int64_t first = task / parts_ * blockTiles_, part = task % parts_;
+    runBlock(first, std::min(blockTiles_, allTiles_ - first), panels_ * part / parts_ * kWinogradVectors,
+             std::min(vectors_, panels_ * (part + 1) / parts_ * kWinogradVectors), source, packed, room,
              room.scratch + worker * scratchFloats(), output);
   });
 }
@@ -112,15 +121,16 @@ void Winograd::pack(const float* w, float* packed) const {
   });
 }
 
-void Winograd::runBlock(int64_t firstTile, int64_t tiles, const float* source, const float* filters,
-                        const Room& room, float* scratch, float* output) const {
+void Winograd::runBlock(int64_t firstTile, int64_t tiles, int64_t firstVector, int64_t lastVector,
+                        const float* source, const float* filters, const Room& room, float* scratch,
+                        float* output) const {
   float* const transformed = scratch;
   float* const products = scratch + kPlaneFrequencies * sourceFrequency();
   for (int64_t plane = 0; plane < kPlanes; ++plane) {
     tiles_.transformSource(kernels_, plane, firstTile, tiles, source, room.zeroRow, transformed,
                            sourceFrequency(), sourceStride_);
 
-    for (int64_t vector = 0; vector < vectors_; vector += kWinogradVectors) {
+    for (int64_t vector = firstVector; vector < lastVector; vector += kWinogradVectors) {
       WinogradProduct product;
       product.frequencies = kPlaneFrequencies;
       product.tiles = transformed;

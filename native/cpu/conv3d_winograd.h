@@ -28,8 +28,9 @@ class Winograd final : public Convolution {
  private:
   struct Room;
   Room divide(void* workspace) const;
-  void runBlock(int64_t firstTile, int64_t tiles, const float* source, const float* filters, const Room& room,
-                float* scratch, float* output) const;
+  void runBlock(int64_t firstTile, int64_t tiles, int64_t firstVector, int64_t lastVector,
+                const float* source, const float* filters, const Room& room, float* scratch,
+                float* output) const;
 
   int64_t lanes() const { return kernels_.lanes; }
   int64_t filterPlaneFloats() const { return vectors_ * kPlaneFrequencies * tiles_.sourceChannels * lanes(); }
@@ -43,8 +44,9 @@ class Winograd final : public Convolution {
   const bool inputGradient_;
   WinogradTiles tiles_;
   int64_t outputChannels_;
-  int64_t sourceStride_;  // source channels rounded up to vectors
-  int64_t vectors_;       // of output channels
+  int64_t sourceStride_;    // source channels rounded up to vectors
+  int64_t vectors_;         // of output channels
+  int64_t panels_, parts_;  // of kWinogradVectors, and what tasks divide them into
   int64_t allTiles_, blockTiles_, blocks_, workers_;
 };
 

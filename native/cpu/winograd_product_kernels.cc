@@ -31,9 +31,15 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
   }
 }
 
+constexpr int64_t kLineFloats = 16;
+// Lines of filters to fetch while four steps are computed, from the first of these on.
+struct Ahead {
+  int64_t first, end;
+};
+
 template <int Vectors, int Rows>
 void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapStride, const float* filters,
-                 int64_t depth, bool add, float* products) {
+                 int64_t depth, bool add, float* products, const Ahead& ahead) {
   constexpr int unroll = 4;
   vfloat sums[Rows][Vectors] = {};
   const int64_t stride3 = 3 * stride;
@@ -42,6 +48,7 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
     for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] = tiles + tap * tapStride + i * 4 * stride;
     int64_t left = depth;
     for (; left >= unroll; left -= unroll) {
+      for (int64_t i = ahead.first; i < ahead.end; ++i) __builtin_prefetch(filters + i * kLineFloats);
 #pragma GCC unroll 4
       for (int step = 0; step < unroll; ++step) {
         productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
@@ -67,7 +74,8 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
   }
 }
 
-using ProductRows = void (*)(const float*, int64_t, int64_t, int64_t, const float*, int64_t, bool, float*);
+using ProductRows = void (*)(const float*, int64_t, int64_t, int64_t, const float*, int64_t, bool, float*,
+                             const Ahead&);
 
 struct ProductTable {
   ProductRows rows[12];
@@ -152,11 +160,13 @@ void product(const WinogradProduct& p) {
   const auto accumulate = [&](int64_t f, int64_t tap, int64_t taps, int64_t from, int64_t depth) {
     const float* const tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
     const float* const filters = p.filters + f * p.filterFrequencyStride + (tap * p.depth + from) * width;
+    const int64_t chunkLines = taps * depth * width / kLineFloats, lines = 4 * width / kLineFloats;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
+      const Ahead ahead = {chunkLines + lines * group / groups, chunkLines + lines * (group + 1) / groups};
       kProducts[p.vectors - 1].rows[end - first - 1](
           tiles + first * p.tileStride, p.tileStride, taps, p.tapStride, filters, depth,
-          p.add || tap > 0 || from > 0, p.products + f * p.productFrequencyStride + first * width);
+          p.add || tap > 0 || from > 0, p.products + f * p.productFrequencyStride + first * width, ahead);
     }
   };
   for (int64_t f = 0; f < p.frequencies; ++f) {
