@@ -80,7 +80,7 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
 // more, and where they are too many for the second-level cache every task reads them from the third.
 double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
-  constexpr double kFilterLine = 4, kCachedFilters = 256 * 1024, kTaskTiles = 64;
+  constexpr double kFilterLine = 8, kCachedFilters = 256 * 1024, kTaskTiles = 64;
   const double filter = pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370;
   const bool gradient = pass == ConvPass::inputGradient;
   const double produced = static_cast<double>(gradient ? p.C : p.K);

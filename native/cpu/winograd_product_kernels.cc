@@ -160,7 +160,8 @@ void product(const WinogradProduct& p) {
   const auto accumulate = [&](int64_t f, int64_t tap, int64_t taps, int64_t from, int64_t depth) {
     const float* const tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
     const float* const filters = p.filters + f * p.filterFrequencyStride + (tap * p.depth + from) * width;
-    const int64_t chunkLines = taps * depth * width / kLineFloats, lines = 4 * width / kLineFloats;
+    // Those of a single tap lie in the order in which they are used.
+    const int64_t chunkLines = depth * width / kLineFloats, lines = p.taps > 1 ? 0 : 4 * width / kLineFloats;
     for (int64_t group = 0; group < groups; ++group) {
       const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
       const Ahead ahead = {chunkLines + lines * group / groups, chunkLines + lines * (group + 1) / groups};
