@@ -111,6 +111,9 @@ Dense::Blocks Dense::cut() const {
     int64_t rows = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow);
     if (copies_) {
       blocks.unit = problem_.P * blocks.groupsPerRow;
+      // The fewer the rows, the more often what two blocks read is copied.
+      constexpr int64_t kWindowFloats = 16384;
+      while (rows < problem_.P && problem_.R * windowRows(rows + 1) * x_.row() <= kWindowFloats) ++rows;
       rows = divideUp(problem_.P, divideUp(problem_.P, rows));
     }
     blocks.groupsPerBlock = rows * blocks.groupsPerRow;
@@ -200,8 +203,8 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
   Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
   for (int64_t g = 0; g < groups;) {
     const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
-    Place start = placeRow(row);
-    if (copies_) start.source = (row - firstRow) * x_.step(1);
+    const Place start =
+        copies_ ? Place{(row - firstRow) * x_.step(1), row * p.Q * outputStride_} : placeRow(row);
     if (!covers_) fillRow(row, bias, output);
     const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
     for (int64_t i = inRow; i < inRow + count; ++i) {
@@ -235,19 +238,19 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
     tile.bias = bias + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
     const DenseKernel* const kernels = inLines_ ? kernels_.line[vectors - 1] : kernels_.tile[vectors - 1];
-    // Tiles of one line are cut evenly; others run on over the ends of rows.
+    // Tiles are as even as possible; those of one line end with it.
     const int64_t unit = inLines_ ? blocks.groupsPerRow : groups;
     const int64_t tiles = divideUp(unit, mostGroups);
-    for (int64_t t = 0, g = 0; g < groups; ++t) {
-      const int64_t end =
-          inLines_ ? t / tiles * unit + (t % tiles + 1) * unit / tiles : std::min(groups, g + mostGroups);
-      const int64_t used = end - g;
-      for (int64_t i = 0; i < used; ++i) {
-        sources[i] = source + places[g + i].source;
-        outputs[i] = output + places[g + i].output + at + firstVector * lanes;
+    for (int64_t start = 0; start < groups; start += unit) {
+      for (int64_t t = 0, g = 0; t < tiles; ++t) {
+        const int64_t used = unit * (t + 1) / tiles - g;
+        for (int64_t i = 0; i < used; ++i) {
+          sources[i] = source + places[start + g + i].source;
+          outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
+        }
+        kernels[used - 1](tile);
+        g += used;
       }
-      kernels[used - 1](tile);
-      g = end;
     }
   }
 }
