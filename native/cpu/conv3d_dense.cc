@@ -133,11 +133,16 @@ void Dense::run(const float* source, const float* packed, const float* bias, flo
   }
   const Blocks blocks = cut();
   const int64_t columns = outputs_ * columns_;
-  const int64_t columnTasks = covers_ && blocks.count < 32 ? columns : 1;
-  parallelFor(blocks.count * columnTasks, [&](int64_t task) {
-    const int64_t block = task / columnTasks, column = task % columnTasks;
-    runBlock(source, packed, paddedBias, output, blocks, block, column,
-             columnTasks > 1 ? column + 1 : columns);
+  // Few blocks are divided by columns, into tasks that are worth handing out.
+  constexpr int64_t kFewBlocks = 32, kTaskProducts = 1 << 17;
+  const int64_t products = rows_ * voxels_ * segments_ * steps_ * outputs_ * outputFloats_;
+  const int64_t wanted = std::clamp<int64_t>(products / (blocks.count * kTaskProducts), 1, columns);
+  const int64_t parts = covers_ && blocks.count < kFewBlocks ? wanted : 1;
+  // One part after another: its weights stay in the second-level cache.
+  parallelFor(blocks.count * parts, [&](int64_t task) {
+    const int64_t block = task % blocks.count, part = task / blocks.count;
+    runBlock(source, packed, paddedBias, output, blocks, block, columns * part / parts,
+             columns * (part + 1) / parts);
   });
 }
 
