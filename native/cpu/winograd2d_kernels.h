@@ -29,6 +29,7 @@ struct Winograd2dOutput {
   int64_t frequencyStride, vectors, tiles;
   float* rows[4];       // at the first tile's voxel and the block's channel; null to skip
   int64_t voxels;       // left in a row, from the first tile on
+  int64_t skip = 0;     // of these, that lie before the row
   int64_t voxelStride;  // floats
   const float* bias;    // [vectors][lanes]
   int64_t channels;     // to store
@@ -45,6 +46,9 @@ struct Winograd2dKernels {
 
 struct Winograd2dTable {
   Winograd2dKernels two, four;  // by `outputs`
+  // F(4x4, 3x3) with stride 2: [H][W], 0 for the phase of two taps and 1 for that of one. Frequencies have
+  // the numbers of two taps, 5 to a row, whatever the phase; the gradient is the same for all phases.
+  Winograd2dKernels phases[2][2];
 };
 
 }  // namespace cpu

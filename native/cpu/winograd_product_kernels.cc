@@ -174,7 +174,6 @@ void product(const WinogradProduct& p) {
 
 void sum(const WinogradSum& s) {
   constexpr int64_t panel = kWinogradVectors * kLanes;
-  const int64_t rowStride = s.vectors * kLanes;
   for (int64_t f = 0; f < s.frequencies; ++f) {
     float* const sums = s.sums + f * s.sumFrequencyStride;
     for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
@@ -191,7 +190,7 @@ void sum(const WinogradSum& s) {
           const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
           kSums[vectors - 1].rows[end - first - 1](
               gradients + first, s.gradientStride, sources, s.sourceStride, s.tiles, s.add,
-              sums + (output + first) * rowStride + vector * kLanes, rowStride);
+              sums + (output + first) * s.sumStride + vector * kLanes, s.sumStride);
         }
       }
     }
