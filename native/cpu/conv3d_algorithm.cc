@@ -14,6 +14,7 @@
 #include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_strided.h"
+#include "conv3d_winograd_strided_weight_gradient.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -99,32 +100,46 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
-// The same for stride 2. Filters that tasks transform are written to the second-level cache for every block
-// of tiles; where they are transformed beforehand and too many for it, every block reads them from the third.
+// The same for the weight gradient with stride 2. Sums are transformed back once; where they are many, tiles
+// go through memory.
+double stridedWeightGradientCost(const Conv3dProblem& p, double lanes) {
+  constexpr double kProduct = 0.9, kGradient = 400, kSumLine = 25;
+  const double source = WinogradStridedWeightGradient::cachesSums(p) ? 600 : 900;
+  const WinogradStridedTiles tiles(p, false);
+  const WinogradStridedDepth depth(p, false);
+  const double vectors = std::ceil(static_cast<double>(p.K) / lanes);
+  const double sources = std::ceil(static_cast<double>(p.C) / lanes);
+  const double count = static_cast<double>(tiles.count()), steps = static_cast<double>(depth.steps());
+  const double sums = WinogradStridedTiles::kProducts * static_cast<double>(p.R * p.K) * sources;
+  return count * (steps * (kProduct * sums + kGradient * vectors) +
+                  static_cast<double>(depth.span(depth.steps())) * source * sources) +
+         kSumLine * sums;
+}
+
+// The same for the forward pass and the input gradient with stride 2. Filters that tasks transform are
+// written to the second-level cache for every block of tiles; where they are transformed beforehand and too
+// many for it, every block reads them from the third.
 double stridedCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
+  if (pass == ConvPass::weightGradient) return stridedWeightGradientCost(p, lanes);
+  constexpr double kProducts = WinogradStridedTiles::kProducts;
   constexpr double kProduct = 1.1, kFilter = 950, kFilterLine = 8, kCachedFilters = 256 * 1024;
-  const bool gradient = pass == ConvPass::inputGradient;
-  const bool filtersLast = WinogradStrided::filtersLast(p);
+  const bool gradient = pass == ConvPass::inputGradient, filtersLast = WinogradStrided::filtersLast(p);
   const double source = gradient ? 300 : 400, output = gradient ? 800 : 250,
                blockRows = filtersLast ? 64 : 48;
-  const double produced = static_cast<double>(gradient ? p.C : p.K);
-  const double reduced = static_cast<double>(gradient ? p.K : p.C);
-  const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
+  const double vectors = std::ceil(static_cast<double>(gradient ? p.C : p.K) / lanes);
+  const double reduced = static_cast<double>(gradient ? p.K : p.C), sources = std::ceil(reduced / lanes);
   const WinogradStridedTiles tiles(p, gradient);
   const WinogradStridedDepth depth(p, gradient);
-  const double count = static_cast<double>(tiles.count());
+  const double count = static_cast<double>(tiles.count()), phases = static_cast<double>(depth.phases);
   const double rows = count * static_cast<double>(depth.steps());
-  double depthTaps = 0;  // of all phases
-  for (int64_t phase = 0; phase < depth.phases; ++phase)
-    depthTaps += static_cast<double>(depth.axis[phase].taps);
-  const double filters = depthTaps * reduced * vectors, blocks = std::ceil(rows / blockRows);
-  const double line = filtersLast ? kFilter
-                      : WinogradStridedTiles::kProducts * filters * lanes <= kCachedFilters
-                          ? 0
-                          : kFilterLine * WinogradStridedTiles::kProducts;
-  return rows * (kProduct * WinogradStridedTiles::kProducts * filters +
-                 output * vectors * static_cast<double>(depth.phases)) +
-         count * static_cast<double>(depth.span(depth.steps())) * source * sources + line * filters * blocks;
+  const double spans = count * static_cast<double>(depth.span(depth.steps()));
+  int64_t depthTaps = 0;  // of all phases
+  for (int64_t phase = 0; phase < depth.phases; ++phase) depthTaps += depth.axis[phase].taps;
+  const double filters = static_cast<double>(depthTaps) * reduced * vectors;
+  const bool streams = kProducts * filters * lanes > kCachedFilters;
+  const double line = filtersLast ? kFilter : streams ? kFilterLine * kProducts : 0;
+  return rows * (kProduct * kProducts * filters + output * vectors * phases) + spans * source * sources +
+         line * filters * std::ceil(rows / blockRows);
 }
 
 struct Choice {

@@ -51,7 +51,7 @@ class WinogradStridedWeightGradient final : public ConvolutionWeightGradient {
   int64_t transformedFloats() const { return sourceFloats() + kFrequencies * gradientFrequency(); }
   // Sums [frequency][tap along the depth][chunk][output channel][phase][channel].
   int64_t sumChunk() const { return problem_.K * tiles_.tileFloats(); }
-  int64_t sumFrequency() const { return problem_.R * tiles_.chunks() * sumChunk(); }
+  int64_t sumFrequency() const { return problem_.R * tiles_.chunks() * sumChunk() + 16; }
   int64_t sumFloats() const { return kFrequencies * sumFrequency(); }
 
   const Conv3dProblem problem_;

@@ -4,7 +4,9 @@
 // F(2x2, 3x3) and F(4x4, 3x3): a tile of `outputs` x `outputs` outputs reads f x f source voxels,
 // f = outputs + 2, and multiplies at f * f frequencies, numbered [height][width]. Lavin and Gray, "Fast
 // algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
-// winograd_transforms.h, the products those of winograd_products.h.
+// winograd_transforms.h, the products those of winograd_products.h. With stride 2 a tile has four phases, of
+// one or two taps along each axis, and f = outputs + 1; their transforms are those of
+// winograd_phase_transforms.h.
 #pragma once
 
 #include "winograd_kernels.h"
@@ -35,7 +37,8 @@ struct Winograd2dOutput {
   int64_t channels;     // to store
 };
 
-// WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here.
+// WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here, of which
+// a phase takes its own.
 struct Winograd2dKernels {
   void (*source)(const Winograd2dTiles&);
   void (*output)(const Winograd2dOutput&);

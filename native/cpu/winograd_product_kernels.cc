@@ -14,6 +14,9 @@ constexpr int64_t kDepthChunk = 128;
 // Taps are accumulated together up to this many reduced channels of all of them.
 constexpr int64_t kTapsDepth = 192;
 
+// Tiles that are summed together: those of a panel of sources and of gradients stay in the first-level cache.
+constexpr int64_t kSumTiles = 128;
+
 // Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
 constexpr int rowLimit(int vectors) { return kLanes == 16 ? 12 : 12 / vectors; }
 
@@ -174,25 +177,32 @@ void product(const WinogradProduct& p) {
 
 void sum(const WinogradSum& s) {
   constexpr int64_t panel = kWinogradVectors * kLanes;
-  for (int64_t f = 0; f < s.frequencies; ++f) {
+  const int64_t blocks = (s.tiles + kSumTiles - 1) / kSumTiles;
+  // Some tiles, for all output channels and a panel of sources.
+  const auto accumulate = [&](int64_t f, int64_t tile, int64_t tiles, int64_t vector) {
     float* const sums = s.sums + f * s.sumFrequencyStride;
-    for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
-      const float* const sources =
-          s.sources + f * s.sourceFrequencyStride + vector / kWinogradVectors * s.sourcePanelStride;
-      const int64_t left = s.vectors - vector;
-      const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
-      for (int64_t output = 0; output < s.outputs; output += panel) {
-        const float* const gradients =
-            s.gradients + f * s.gradientFrequencyStride + output / panel * s.gradientPanelStride;
-        const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
-        const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
-        for (int64_t group = 0; group < groups; ++group) {
-          const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
-          kSums[vectors - 1].rows[end - first - 1](
-              gradients + first, s.gradientStride, sources, s.sourceStride, s.tiles, s.add,
-              sums + (output + first) * s.sumStride + vector * kLanes, s.sumStride);
-        }
+    const float* const sources = s.sources + f * s.sourceFrequencyStride + tile * s.sourceStride +
+                                 vector / kWinogradVectors * s.sourcePanelStride;
+    const int64_t left = s.vectors - vector;
+    const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
+    for (int64_t output = 0; output < s.outputs; output += panel) {
+      const float* const gradients = s.gradients + f * s.gradientFrequencyStride + tile * s.gradientStride +
+                                     output / panel * s.gradientPanelStride;
+      const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
+      const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
+        kSums[vectors - 1].rows[end - first - 1](
+            gradients + first, s.gradientStride, sources, s.sourceStride, tiles, s.add || tile > 0,
+            sums + (output + first) * s.sumStride + vector * kLanes, s.sumStride);
       }
+    }
+  };
+  for (int64_t f = 0; f < s.frequencies; ++f) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t first = s.tiles * block / blocks, end = s.tiles * (block + 1) / blocks;
+      for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors)
+        accumulate(f, first, end - first, vector);
     }
   }
 }
