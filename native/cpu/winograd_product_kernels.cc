@@ -18,7 +18,7 @@ constexpr int64_t kTapsDepth = 192;
 constexpr int64_t kSumTiles = 128;
 
 // Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
-constexpr int rowLimit(int vectors) { return kLanes == 16 ? 12 : 12 / vectors; }
+constexpr int rowLimit(int vectors) { return (kLanes == 16 ? 24 : 12) / vectors; }
 
 template <int Vectors, int Rows>
 VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* const (&a)[(Rows + 3) / 4],
@@ -26,7 +26,7 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
   vfloat b[Vectors];
 #pragma GCC unroll 2
   for (int j = 0; j < Vectors; ++j) b[j] = load(filters + (step * Vectors + j) * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
     const vfloat x = broadcast(a[i / 4] + (i % 4 == 3 ? stride3 : i % 4 * stride) + step);
 #pragma GCC unroll 2
@@ -49,18 +49,18 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
       for (int step = 0; step < unroll; ++step) {
         productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
       }
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] += unroll;
       filters += unroll * Vectors * kLanes;
     }
     for (; left > 0; --left) {
       productStep<Vectors, Rows>(sums, a, stride, stride3, filters, 0);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int i = 0; i < (Rows + 3) / 4; ++i) ++a[i];
       filters += Vectors * kLanes;
     }
   }
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) {
@@ -73,7 +73,7 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
 using ProductRows = void (*)(const float*, int64_t, int64_t, int64_t, const float*, int64_t, bool, float*);
 
 struct ProductTable {
-  ProductRows rows[12];
+  ProductRows rows[rowLimit(1)];
 };
 
 template <int Vectors, int Rows>
@@ -102,7 +102,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
     vfloat x[Vectors];
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) x[j] = load(sources + j * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
     for (int i = 0; i < Rows; ++i) {
       const vfloat dy = broadcast(gradients + i);
 #pragma GCC unroll 2
@@ -112,7 +112,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
     sources += sourceStride;
   }
   // Adding a whole block at a time also keeps the rounding error of long sums small.
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) {
@@ -125,7 +125,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
 using SumRows = void (*)(const float*, int64_t, const float*, int64_t, int64_t, bool, float*, int64_t);
 
 struct SumTable {
-  SumRows rows[12];
+  SumRows rows[rowLimit(1)];
 };
 
 template <int Vectors, int Rows>
