@@ -100,20 +100,23 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
-// The same for the weight gradient with stride 2. Sums are transformed back once; where they are many, tiles
-// go through memory.
+// The same for the weight gradient with stride 2. Sums are transformed back once. Where they are too many for
+// the second-level cache, tiles pass from one thread to another: through that of another, or through memory.
 double stridedWeightGradientCost(const Conv3dProblem& p, double lanes) {
-  constexpr double kProduct = 0.9, kGradient = 400, kSumLine = 25;
-  const double source = WinogradStridedWeightGradient::cachesSums(p) ? 600 : 900;
+  constexpr double kProduct = 0.9, kSumLine = 25, kSharedTiles = 3 * 1024 * 1024;
   const WinogradStridedTiles tiles(p, false);
   const WinogradStridedDepth depth(p, false);
   const double vectors = std::ceil(static_cast<double>(p.K) / lanes);
   const double sources = std::ceil(static_cast<double>(p.C) / lanes);
-  const double count = static_cast<double>(tiles.count()), steps = static_cast<double>(depth.steps());
+  const double rows = static_cast<double>(tiles.count() * depth.steps());
+  const double spans = static_cast<double>(tiles.count() * depth.span(depth.steps()));
+  const double floats = (WinogradStridedTiles::kProducts * sources * spans +
+                         WinogradStridedTiles::kFrequencies * vectors * rows) *
+                        lanes;
+  const bool cached = WinogradStridedWeightGradient::cachesSums(p), memory = !cached && floats > kSharedTiles;
+  const double source = cached ? 600 : memory ? 3600 : 900, gradient = memory ? 1100 : 400;
   const double sums = WinogradStridedTiles::kProducts * static_cast<double>(p.R * p.K) * sources;
-  return count * (steps * (kProduct * sums + kGradient * vectors) +
-                  static_cast<double>(depth.span(depth.steps())) * source * sources) +
-         kSumLine * sums;
+  return rows * (kProduct * sums + gradient * vectors) + spans * source * sources + kSumLine * sums;
 }
 
 // The same for the forward pass and the input gradient with stride 2. Filters that tasks transform are
