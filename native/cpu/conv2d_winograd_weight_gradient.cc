@@ -137,6 +137,7 @@ void Winograd2dWeightGradient::sum(const Part& part, bool add, float* sums) cons
   sum.add = add;
   sum.sums = sums;
   sum.sumFrequencyStride = sumFrequency();
+  sum.sumStride = sumStride_;
   products_.sum(sum);
 }
 
@@ -146,7 +147,7 @@ void Winograd2dWeightGradient::transformBack(const float* sums, int64_t k, float
   part.slabs = slabs_;
   part.slabStride = sumFloats();
   part.frequencyStride = sumFrequency();
-  part.channels = problem_.C;
+  part.channels = part.tapStride = problem_.C;
   part.taps = dw + k * problem_.taps() * problem_.C;
   kernels_.filterGradient(part);
 }

@@ -4,7 +4,7 @@
 // alignment, packed weights and workspaces 64 bytes; a workspace may be null where its size is 0 and holds
 // nothing between calls. Results have the same bits for every thread count and every call on one instruction
 // set. A NaN or infinity in a source may also mark voxels up to three further along an axis than its
-// receptive field, times the dilation.
+// receptive field, times the dilation, or seven with stride 2.
 #pragma once
 
 #include <memory>

@@ -13,6 +13,8 @@
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
+#include "conv3d_winograd_strided.h"
+#include "conv3d_winograd_strided_weight_gradient.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -30,11 +32,12 @@ const std::string& wish() {
 }
 
 // Pairs of an output voxel and one of the three taps along an axis that reads inside x.
-int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation) {
+int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation, int64_t stride = 1) {
   int64_t pairs = 0;
   for (int64_t tap = 0; tap < 3; ++tap) {
     const int64_t offset = pad - tap * dilation;
-    const int64_t first = std::max<int64_t>(0, offset), end = std::min(output, source + offset);
+    const int64_t first = offset > 0 ? divideUp(offset, stride) : 0;
+    const int64_t end = std::min(output, divideUp(std::max<int64_t>(0, source + offset), stride));
     pairs += std::max<int64_t>(0, end - first);
   }
   return pairs;
@@ -50,11 +53,11 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
                              ? std::ceil(2.0 * static_cast<double>(produced) / lanes) / 2
                              : std::ceil(static_cast<double>(produced) / lanes);
   double rowTaps = static_cast<double>(p.N);
-  rowTaps *= static_cast<double>(p.R == 1 ? p.Z : tapsInside(p.D, p.Z, p.pad[0], p.dilation[0]));
-  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1]));
+  rowTaps *= static_cast<double>(p.R == 1 ? p.Z : tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0]));
+  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1]));
   const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                        : Gather::paysPerTap(reduced, produced, p.taps());
-  const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2]) : 3 * p.Q;
+  const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2]) : 3 * p.Q;
   const double weights = perTap && pass != ConvPass::weightGradient ? 30 * static_cast<double>(p.C * p.K) : 0;
   return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors + weights;
 }
@@ -97,6 +100,51 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
+// The same for the weight gradient with stride 2. Sums are transformed back once. Where they are too many for
+// the second-level cache, tiles pass from one thread to another: through that of another, or through memory.
+double stridedWeightGradientCost(const Conv3dProblem& p, double lanes) {
+  constexpr double kProduct = 0.9, kSumLine = 25, kSharedTiles = 3 * 1024 * 1024;
+  const WinogradStridedTiles tiles(p, false);
+  const WinogradStridedDepth depth(p, false);
+  const double vectors = std::ceil(static_cast<double>(p.K) / lanes);
+  const double sources = std::ceil(static_cast<double>(p.C) / lanes);
+  const double rows = static_cast<double>(tiles.count() * depth.steps());
+  const double spans = static_cast<double>(tiles.count() * depth.span(depth.steps()));
+  const double floats = (WinogradStridedTiles::kProducts * sources * spans +
+                         WinogradStridedTiles::kFrequencies * vectors * rows) *
+                        lanes;
+  const bool cached = WinogradStridedWeightGradient::cachesSums(p), memory = !cached && floats > kSharedTiles;
+  const double source = cached ? 600 : memory ? 3600 : 900, gradient = memory ? 1100 : 400;
+  const double sums = WinogradStridedTiles::kProducts * static_cast<double>(p.R * p.K) * sources;
+  return rows * (kProduct * sums + gradient * vectors) + spans * source * sources + kSumLine * sums;
+}
+
+// The same for the forward pass and the input gradient with stride 2. Filters that tasks transform are
+// written to the second-level cache for every block of tiles; where they are transformed beforehand and too
+// many for it, every block reads them from the third.
+double stridedCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
+  if (pass == ConvPass::weightGradient) return stridedWeightGradientCost(p, lanes);
+  constexpr double kProducts = WinogradStridedTiles::kProducts;
+  constexpr double kProduct = 1.1, kFilter = 950, kFilterLine = 8, kCachedFilters = 256 * 1024;
+  const bool gradient = pass == ConvPass::inputGradient, filtersLast = WinogradStrided::filtersLast(p);
+  const double source = gradient ? 300 : 400, output = gradient ? 800 : 250,
+               blockRows = filtersLast ? 64 : 48;
+  const double vectors = std::ceil(static_cast<double>(gradient ? p.C : p.K) / lanes);
+  const double reduced = static_cast<double>(gradient ? p.K : p.C), sources = std::ceil(reduced / lanes);
+  const WinogradStridedTiles tiles(p, gradient);
+  const WinogradStridedDepth depth(p, gradient);
+  const double count = static_cast<double>(tiles.count()), phases = static_cast<double>(depth.phases);
+  const double rows = count * static_cast<double>(depth.steps());
+  const double spans = count * static_cast<double>(depth.span(depth.steps()));
+  int64_t depthTaps = 0;  // of all phases
+  for (int64_t phase = 0; phase < depth.phases; ++phase) depthTaps += depth.axis[phase].taps;
+  const double filters = static_cast<double>(depthTaps) * reduced * vectors;
+  const bool streams = kProducts * filters * lanes > kCachedFilters;
+  const double line = filtersLast ? kFilter : streams ? kFilterLine * kProducts : 0;
+  return rows * (kProduct * kProducts * filters + output * vectors * phases) + spans * source * sources +
+         line * filters * std::ceil(rows / blockRows);
+}
+
 struct Choice {
   ConvAlgorithm algorithm;
   double cost;
@@ -105,6 +153,7 @@ struct Choice {
 // The cheapest Winograd algorithm that can do the problem; direct where none can.
 Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
+  if (winogradStridedFits(p)) return {ConvAlgorithm::winogradStrided, stridedCost(p, pass, lanes)};
   if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
   const double volume = winogradCost(p, pass, packedOnce, lanes);
   if (pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient::pays(p))
@@ -134,6 +183,8 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
       return "winograd F(2x2x2,3x3x3)";
     case ConvAlgorithm::winogradSlices:
       return "winograd F(1x4x4,3x3x3)";
+    case ConvAlgorithm::winogradStrided:
+      return problem.R == 1 ? "winograd F(4x4,3x3) stride 2" : "winograd F(1x4x4,3x3x3) stride 2";
     case ConvAlgorithm::winograd2d:
       break;
   }

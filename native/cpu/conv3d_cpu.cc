@@ -14,6 +14,8 @@
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
+#include "conv3d_winograd_strided.h"
+#include "conv3d_winograd_strided_weight_gradient.h"
 #include "conv3d_winograd_weight_gradient.h"
 
 namespace voxgrad::cpu {
@@ -33,6 +35,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       return std::make_unique<Winograd>(problem, inputGradient);
     case ConvAlgorithm::winogradSlices:
       return std::make_unique<WinogradSlices>(problem, inputGradient);
+    case ConvAlgorithm::winogradStrided:
+      return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
     case ConvAlgorithm::direct:
@@ -65,6 +69,8 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
       return std::make_unique<WinogradSlicesWeightGradient>(problem);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::winogradStrided:
+      return std::make_unique<WinogradStridedWeightGradient>(problem);
     case ConvAlgorithm::direct:
       break;
   }

@@ -112,6 +112,7 @@ void WinogradSlicesWeightGradient::sum(const WinogradBlock& block, const float* 
   sum.add = add;
   sum.sums = sums;
   sum.sumFrequencyStride = sumFrequency();
+  sum.sumStride = sourceStride_;
   products_.sum(sum);
 }
 
@@ -120,7 +121,7 @@ void WinogradSlicesWeightGradient::transformBack(int64_t k, const Room& room, fl
   part.slabs = slabs_;
   part.slabStride = sumFloats();
   part.frequencyStride = sumFrequency();
-  part.channels = problem_.C;
+  part.channels = part.tapStride = problem_.C;
   for (int64_t tap = 0; tap < kDepthTaps; ++tap) {
     part.sums = room.sums + tap * tapFloats() + k * sourceStride_;
     part.taps = dw + (k * kDepthTaps + tap) * problem_.taps() / kDepthTaps * problem_.C;

@@ -55,7 +55,7 @@ void WinogradWeightGradient::run(const float* x, const float* dy, float* dw, voi
     part.slabs = slabs_;
     part.slabStride = slabFloats();
     part.frequencyStride = frequencyFloats();
-    part.channels = problem_.C;
+    part.channels = part.tapStride = problem_.C;
     part.taps = dw + k * problem_.taps() * problem_.C;
     kernels_.filterGradient(part);
   });
@@ -109,6 +109,7 @@ void WinogradWeightGradient::sumSlab(int64_t slab, int64_t plane, const float* x
   sum.vectors = sourceStride_ / lanes();
   sum.sums = room.sums + slab * slabFloats() + plane * kPlaneFrequencies * frequencyFloats();
   sum.sumFrequencyStride = frequencyFloats();
+  sum.sumStride = sourceStride_;
   const int64_t begin = allTiles_ * slab / slabs_, end = allTiles_ * (slab + 1) / slabs_;
   for (int64_t first = begin; first < end; first += blockTiles_) {
     sum.add = first > begin;

@@ -2,12 +2,68 @@
 #include "winograd2d_kernels.h"
 
 #include "simd.h"
+#include "winograd_phase_transforms.h"
 #include "winograd_transforms.h"
 
 namespace voxgrad {
 namespace cpu {
 namespace VOXGRAD_ISA_NAME {
 namespace {
+
+// Taps along one axis that a tile of `Outputs` outputs meets: three, or, of a phase of stride 2, two or one.
+template <int Outputs, int Taps>
+constexpr int kAxis = Outputs + Taps - 1;  // frequencies, and source voxels of a tile
+template <int Outputs, int Taps>
+constexpr int kPitch = Taps == 3 ? Outputs + 2 : Outputs + 1;  // frequencies of all phases
+template <int Taps>
+constexpr int tapOf(int i) {
+  return Taps == 3 ? i : Taps == 2 ? 2 * i : 1;
+}
+
+template <int Taps, int Frequencies>
+VOXGRAD_INLINE void sourceAxis(vfloat (&s)[Frequencies]) {
+  if constexpr (Taps == 3) {
+    transformSource(s);
+  } else {
+    transformPhaseSource(s);
+  }
+}
+
+template <int Taps, int Frequencies, int Outputs>
+VOXGRAD_INLINE void outputAxis(const vfloat (&m)[Frequencies], vfloat (&y)[Outputs]) {
+  if constexpr (Taps == 3) {
+    transformOutput(m, y);
+  } else {
+    transformPhaseOutput(m, y);
+  }
+}
+
+template <int Taps, int Frequencies>
+VOXGRAD_INLINE void filterAxis(const vfloat (&g)[Taps], vfloat (&out)[Frequencies]) {
+  if constexpr (Taps == 3) {
+    transformFilter(g, out);
+  } else {
+    transformPhaseFilter(g, out);
+  }
+}
+
+template <int Taps, int Outputs, int Frequencies>
+VOXGRAD_INLINE void gradientAxis(const vfloat (&y)[Outputs], vfloat (&out)[Frequencies]) {
+  if constexpr (Taps == 3) {
+    transformGradient(y, out);
+  } else {
+    transformPhaseGradient(y, out);
+  }
+}
+
+template <int Taps, int Frequencies>
+VOXGRAD_INLINE void filterGradientAxis(const vfloat (&m)[Frequencies], vfloat (&g)[Taps]) {
+  if constexpr (Taps == 3) {
+    transformFilterGradient(m, g);
+  } else {
+    transformPhaseFilterGradient(m, g);
+  }
+}
 
 template <int Count, bool Tail>
 VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t, int64_t voxel,
@@ -25,13 +81,6 @@ VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t
   }
 }
 
-template <int Outputs, bool Tail>
-VOXGRAD_INLINE void sourceColumn(vfloat (&column)[Outputs + 2], const Winograd2dTiles& t, int64_t voxel,
-                                 int64_t channel) {
-  loadColumn<Outputs + 2, Tail>(column, t, voxel, channel);
-  transformSource(column);
-}
-
 template <int Frequencies>
 VOXGRAD_INLINE void storeLine(float* to, int64_t frequencyStride, const vfloat (&line)[Frequencies]) {
 #pragma GCC unroll 6
@@ -43,52 +92,56 @@ VOXGRAD_INLINE float* transformedAt(const Winograd2dTiles& t, int64_t channel) {
   return t.transformed + channel / panel * t.panelStride + channel % panel;
 }
 
-template <int Outputs, bool Tail>
+template <int Outputs, int TapsH, int TapsW, bool Tail>
 void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
-  constexpr int f = Outputs + 2;
-  vfloat columns[f][f];
-  sourceColumn<Outputs, Tail>(columns[Outputs], t, 0, channel);
-  sourceColumn<Outputs, Tail>(columns[Outputs + 1], t, 1, channel);
+  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
+  constexpr int shared = TapsW - 1;  // columns, of neighbouring tiles
+  vfloat columns[width][rows];
+  const auto loadAt = [&](int w, int64_t voxel) __attribute__((always_inline)) {
+    loadColumn<rows, Tail>(columns[w], t, voxel, channel);
+    sourceAxis<TapsH>(columns[w]);
+  };
+#pragma GCC unroll 2
+  for (int w = 0; w < shared; ++w) loadAt(Outputs + w, w);
   float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
-    // Neighbouring tiles share two columns.
+#pragma GCC unroll 2
+    for (int w = 0; w < shared; ++w) {
 #pragma GCC unroll 6
-    for (int h = 0; h < f; ++h) {
-      columns[0][h] = columns[Outputs][h];
-      columns[1][h] = columns[Outputs + 1][h];
+      for (int h = 0; h < rows; ++h) columns[w][h] = columns[Outputs + w][h];
     }
 #pragma GCC unroll 4
-    for (int w = 2; w < f; ++w) sourceColumn<Outputs, Tail>(columns[w], t, tile * Outputs + w, channel);
+    for (int w = shared; w < width; ++w) loadAt(w, tile * Outputs + w);
 #pragma GCC unroll 6
-    for (int h = 0; h < f; ++h) {
-      vfloat line[f];
+    for (int h = 0; h < rows; ++h) {
+      vfloat line[width];
 #pragma GCC unroll 6
-      for (int w = 0; w < f; ++w) line[w] = columns[w][h];
-      transformSource(line);
-      storeLine(to + h * f * t.frequencyStride, t.frequencyStride, line);
+      for (int w = 0; w < width; ++w) line[w] = columns[w][h];
+      sourceAxis<TapsW>(line);
+      storeLine(to + h * kPitch<Outputs, TapsW> * t.frequencyStride, t.frequencyStride, line);
     }
   }
 }
 
-template <int Outputs, bool Tail>
+template <int Outputs, int TapsH, int TapsW, bool Tail>
 void gradientChannels(const Winograd2dTiles& t, int64_t channel) {
-  constexpr int f = Outputs + 2;
+  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
   float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
-    vfloat columns[Outputs][f];
+    vfloat columns[Outputs][rows];
 #pragma GCC unroll 4
     for (int w = 0; w < Outputs; ++w) {
       vfloat column[Outputs];
       loadColumn<Outputs, Tail>(column, t, tile * Outputs + w, channel);
-      transformGradient(column, columns[w]);
+      gradientAxis<TapsH>(column, columns[w]);
     }
 #pragma GCC unroll 6
-    for (int h = 0; h < f; ++h) {
-      vfloat heights[Outputs], line[f];
+    for (int h = 0; h < rows; ++h) {
+      vfloat heights[Outputs], line[width];
 #pragma GCC unroll 4
       for (int w = 0; w < Outputs; ++w) heights[w] = columns[w][h];
-      transformGradient(heights, line);
-      storeLine(to + h * f * t.frequencyStride, t.frequencyStride, line);
+      gradientAxis<TapsW>(heights, line);
+      storeLine(to + h * kPitch<Outputs, TapsW> * t.frequencyStride, t.frequencyStride, line);
     }
   }
 }
@@ -102,20 +155,20 @@ void forChannels(const Winograd2dTiles& t) {
   if (channel < t.channels) Tail(t, channel);
 }
 
-template <int Outputs>
+template <int Outputs, int TapsH, int TapsW>
 void output(const Winograd2dOutput& o) {
-  constexpr int f = Outputs + 2;
+  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
   for (int64_t tile = 0; tile < o.tiles; ++tile) {
-    const int64_t voxels = o.voxels - Outputs * tile;
+    const int64_t voxels = o.voxels - Outputs * tile, skip = o.skip - Outputs * tile;
     for (int64_t vector = 0; vector < o.vectors; ++vector) {
       const float* m = o.products + (tile * o.vectors + vector) * kLanes;
-      vfloat half[f][Outputs];
+      vfloat half[rows][Outputs];
 #pragma GCC unroll 6
-      for (int h = 0; h < f; ++h, m += f * o.frequencyStride) {
-        vfloat line[f];
+      for (int h = 0; h < rows; ++h, m += kPitch<Outputs, TapsW> * o.frequencyStride) {
+        vfloat line[width];
 #pragma GCC unroll 6
-        for (int w = 0; w < f; ++w) line[w] = load(m + w * o.frequencyStride);
-        transformOutput(line, half[h]);
+        for (int w = 0; w < width; ++w) line[w] = load(m + w * o.frequencyStride);
+        outputAxis<TapsW>(line, half[h]);
       }
       const int64_t count = o.channels - vector * kLanes;
       const int64_t at = Outputs * tile * o.voxelStride + vector * kLanes;
@@ -123,10 +176,11 @@ void output(const Winograd2dOutput& o) {
 #pragma GCC unroll 4
       for (int w = 0; w < Outputs; ++w) {
         if (w >= voxels) break;
-        vfloat column[f], heights[Outputs];
+        if (w < skip) continue;
+        vfloat column[rows], heights[Outputs];
 #pragma GCC unroll 6
-        for (int h = 0; h < f; ++h) column[h] = half[h][w];
-        transformOutput(column, heights);
+        for (int h = 0; h < rows; ++h) column[h] = half[h][w];
+        outputAxis<TapsH>(column, heights);
 #pragma GCC unroll 4
         for (int h = 0; h < Outputs; ++h) {
           if (o.rows[h]) storeFirst(o.rows[h] + at + w * o.voxelStride, heights[h] + bias, count);
@@ -136,60 +190,72 @@ void output(const Winograd2dOutput& o) {
   }
 }
 
-template <int Outputs>
+template <int Outputs, int TapsH, int TapsW>
 void filter(const WinogradFilter& p) {
-  constexpr int f = Outputs + 2;
+  constexpr int heights = kAxis<Outputs, TapsH>, widths = kAxis<Outputs, TapsW>;
   for (int64_t c = 0; c < p.reduced; ++c) {
     const float* const taps = p.taps + c * p.tapReducedStride;
     float* const to = p.filters + c * p.filterReducedStride;
-    vfloat rows[3][f];
-    for (int s = 0; s < 3; ++s) {
-      vfloat row[3];
-      for (int t = 0; t < 3; ++t) row[t] = loadFirst(taps + (s * 3 + t) * p.tapStride, p.channels);
-      transformFilter(row, rows[s]);
+    vfloat rows[TapsH][widths];
+    for (int s = 0; s < TapsH; ++s) {
+      vfloat row[TapsW];
+      for (int t = 0; t < TapsW; ++t) {
+        row[t] = loadFirst(taps + (tapOf<TapsH>(s) * 3 + tapOf<TapsW>(t)) * p.tapStride, p.channels);
+      }
+      filterAxis<TapsW>(row, rows[s]);
     }
-    for (int w = 0; w < f; ++w) {
-      const vfloat column[3] = {rows[0][w], rows[1][w], rows[2][w]};
-      vfloat heights[f];
-      transformFilter(column, heights);
-      for (int h = 0; h < f; ++h) store(to + (h * f + w) * p.frequencyStride, heights[h]);
+    for (int w = 0; w < widths; ++w) {
+      vfloat column[TapsH], out[heights];
+      for (int s = 0; s < TapsH; ++s) column[s] = rows[s][w];
+      filterAxis<TapsH>(column, out);
+      for (int h = 0; h < heights; ++h)
+        store(to + (h * kPitch<Outputs, TapsW> + w) * p.frequencyStride, out[h]);
     }
   }
 }
 
-template <int Outputs>
+template <int Outputs, int TapsH, int TapsW>
 void filterGradient(const WinogradFilterGradient& p) {
-  constexpr int f = Outputs + 2;
+  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
   for (int64_t channel = 0; channel < p.channels; channel += kLanes) {
-    vfloat widths[f][3];
-    for (int h = 0; h < f; ++h) {
-      vfloat line[f];
-      for (int w = 0; w < f; ++w) {
-        const float* from = p.sums + (h * f + w) * p.frequencyStride + channel;
+    vfloat widths[rows][TapsW];
+    for (int h = 0; h < rows; ++h) {
+      vfloat line[width];
+      for (int w = 0; w < width; ++w) {
+        const float* from = p.sums + (h * kPitch<Outputs, TapsW> + w) * p.frequencyStride + channel;
         line[w] = load(from);
         for (int64_t slab = 1; slab < p.slabs; ++slab) line[w] += load(from + slab * p.slabStride);
       }
-      transformFilterGradient(line, widths[h]);
+      filterGradientAxis<TapsW>(line, widths[h]);
     }
-    for (int t = 0; t < 3; ++t) {
-      vfloat column[f], heights[3];
-      for (int h = 0; h < f; ++h) column[h] = widths[h][t];
-      transformFilterGradient(column, heights);
-      for (int s = 0; s < 3; ++s) {
-        storeFirst(p.taps + (s * 3 + t) * p.channels + channel, heights[s], p.channels - channel);
+    for (int t = 0; t < TapsW; ++t) {
+      vfloat column[rows], heights[TapsH];
+      for (int h = 0; h < rows; ++h) column[h] = widths[h][t];
+      filterGradientAxis<TapsH>(column, heights);
+      for (int s = 0; s < TapsH; ++s) {
+        const int tap = tapOf<TapsH>(s) * 3 + tapOf<TapsW>(t);
+        storeFirst(p.taps + tap * p.tapStride + channel, heights[s], p.channels - channel);
       }
     }
   }
 }
 
-template <int Outputs>
+// A gradient meets all taps: its transform is that of the phase with the most frequencies.
+template <int Outputs, int TapsH, int TapsW>
 constexpr Winograd2dKernels kernelsOf() {
-  return {forChannels<sourceChannels<Outputs, false>, sourceChannels<Outputs, true>>, output<Outputs>,
-          filter<Outputs>, forChannels<gradientChannels<Outputs, false>, gradientChannels<Outputs, true>>,
-          filterGradient<Outputs>};
+  constexpr int most = TapsW == 3 ? 3 : 2;
+  return {
+      forChannels<sourceChannels<Outputs, TapsH, TapsW, false>, sourceChannels<Outputs, TapsH, TapsW, true>>,
+      output<Outputs, TapsH, TapsW>, filter<Outputs, TapsH, TapsW>,
+      forChannels<gradientChannels<Outputs, most, most, false>, gradientChannels<Outputs, most, most, true>>,
+      filterGradient<Outputs, TapsH, TapsW>};
 }
 
-constexpr Winograd2dTable kTable = {kernelsOf<2>(), kernelsOf<4>()};
+constexpr Winograd2dTable kTable = {
+    kernelsOf<2, 3, 3>(),
+    kernelsOf<4, 3, 3>(),
+    {{kernelsOf<4, 2, 2>(), kernelsOf<4, 2, 1>()}, {kernelsOf<4, 1, 2>(), kernelsOf<4, 1, 1>()}},
+};
 
 }  // namespace
 

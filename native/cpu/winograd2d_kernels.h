@@ -4,7 +4,9 @@
 // F(2x2, 3x3) and F(4x4, 3x3): a tile of `outputs` x `outputs` outputs reads f x f source voxels,
 // f = outputs + 2, and multiplies at f * f frequencies, numbered [height][width]. Lavin and Gray, "Fast
 // algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
-// winograd_transforms.h, the products those of winograd_products.h.
+// winograd_transforms.h, the products those of winograd_products.h. With stride 2 a tile has four phases, of
+// one or two taps along each axis, and f = outputs + 1; their transforms are those of
+// winograd_phase_transforms.h.
 #pragma once
 
 #include "winograd_kernels.h"
@@ -29,12 +31,14 @@ struct Winograd2dOutput {
   int64_t frequencyStride, vectors, tiles;
   float* rows[4];       // at the first tile's voxel and the block's channel; null to skip
   int64_t voxels;       // left in a row, from the first tile on
+  int64_t skip = 0;     // of these, that lie before the row
   int64_t voxelStride;  // floats
   const float* bias;    // [vectors][lanes]
   int64_t channels;     // to store
 };
 
-// WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here.
+// WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here, of which
+// a phase takes its own.
 struct Winograd2dKernels {
   void (*source)(const Winograd2dTiles&);
   void (*output)(const Winograd2dOutput&);
@@ -45,6 +49,9 @@ struct Winograd2dKernels {
 
 struct Winograd2dTable {
   Winograd2dKernels two, four;  // by `outputs`
+  // F(4x4, 3x3) with stride 2: [H][W], 0 for the phase of two taps and 1 for that of one. Frequencies have
+  // the numbers of two taps, 5 to a row, whatever the phase; the gradient is the same for all phases.
+  Winograd2dKernels phases[2][2];
 };
 
 }  // namespace cpu

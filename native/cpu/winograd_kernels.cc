@@ -224,7 +224,7 @@ void filterGradient(const WinogradFilterGradient& p) {
         vfloat depths[3];
         transformFilterGradient(slices, depths);
         for (int r = 0; r < 3; ++r) {
-          storeFirst(p.taps + ((r * 3 + s) * 3 + t) * p.channels + channel, depths[r], p.channels - channel);
+          storeFirst(p.taps + ((r * 3 + s) * 3 + t) * p.tapStride + channel, depths[r], p.channels - channel);
         }
       }
     }

@@ -70,12 +70,13 @@ struct WinogradGradient {
 };
 
 // Sums [slabs][4 planes][16][outputs][vectors][lanes] of one output channel, added over slabs in order and
-// transformed to 27 taps of `channels` floats each.
+// transformed to 27 taps of `channels` floats each, tapStride apart.
 struct WinogradFilterGradient {
   const float* sums;
   int64_t slabs, slabStride, frequencyStride;
   int64_t channels;
   float* taps;
+  int64_t tapStride;
 };
 
 struct WinogradKernels {

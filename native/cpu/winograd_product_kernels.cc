@@ -14,8 +14,11 @@ constexpr int64_t kDepthChunk = 128;
 // Taps are accumulated together up to this many reduced channels of all of them.
 constexpr int64_t kTapsDepth = 192;
 
+// Tiles that are summed together: those of a panel of sources and of gradients stay in the first-level cache.
+constexpr int64_t kSumTiles = 128;
+
 // Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
-constexpr int rowLimit(int vectors) { return kLanes == 16 ? 12 : 12 / vectors; }
+constexpr int rowLimit(int vectors) { return (kLanes == 16 ? 24 : 12) / vectors; }
 
 template <int Vectors, int Rows>
 VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* const (&a)[(Rows + 3) / 4],
@@ -23,7 +26,7 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
   vfloat b[Vectors];
 #pragma GCC unroll 2
   for (int j = 0; j < Vectors; ++j) b[j] = load(filters + (step * Vectors + j) * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
     const vfloat x = broadcast(a[i / 4] + (i % 4 == 3 ? stride3 : i % 4 * stride) + step);
 #pragma GCC unroll 2
@@ -53,18 +56,18 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
       for (int step = 0; step < unroll; ++step) {
         productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
       }
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] += unroll;
       filters += unroll * Vectors * kLanes;
     }
     for (; left > 0; --left) {
       productStep<Vectors, Rows>(sums, a, stride, stride3, filters, 0);
-#pragma GCC unroll 3
+#pragma GCC unroll 6
       for (int i = 0; i < (Rows + 3) / 4; ++i) ++a[i];
       filters += Vectors * kLanes;
     }
   }
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) {
@@ -78,7 +81,7 @@ using ProductRows = void (*)(const float*, int64_t, int64_t, int64_t, const floa
                              const Ahead&);
 
 struct ProductTable {
-  ProductRows rows[12];
+  ProductRows rows[rowLimit(1)];
 };
 
 template <int Vectors, int Rows>
@@ -107,7 +110,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
     vfloat x[Vectors];
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) x[j] = load(sources + j * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 24
     for (int i = 0; i < Rows; ++i) {
       const vfloat dy = broadcast(gradients + i);
 #pragma GCC unroll 2
@@ -117,7 +120,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
     sources += sourceStride;
   }
   // Adding a whole block at a time also keeps the rounding error of long sums small.
-#pragma GCC unroll 12
+#pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) {
@@ -130,7 +133,7 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
 using SumRows = void (*)(const float*, int64_t, const float*, int64_t, int64_t, bool, float*, int64_t);
 
 struct SumTable {
-  SumRows rows[12];
+  SumRows rows[rowLimit(1)];
 };
 
 template <int Vectors, int Rows>
@@ -185,26 +188,32 @@ void product(const WinogradProduct& p) {
 
 void sum(const WinogradSum& s) {
   constexpr int64_t panel = kWinogradVectors * kLanes;
-  const int64_t rowStride = s.vectors * kLanes;
-  for (int64_t f = 0; f < s.frequencies; ++f) {
+  const int64_t blocks = (s.tiles + kSumTiles - 1) / kSumTiles;
+  // Some tiles, for all output channels and a panel of sources.
+  const auto accumulate = [&](int64_t f, int64_t tile, int64_t tiles, int64_t vector) {
     float* const sums = s.sums + f * s.sumFrequencyStride;
-    for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
-      const float* const sources =
-          s.sources + f * s.sourceFrequencyStride + vector / kWinogradVectors * s.sourcePanelStride;
-      const int64_t left = s.vectors - vector;
-      const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
-      for (int64_t output = 0; output < s.outputs; output += panel) {
-        const float* const gradients =
-            s.gradients + f * s.gradientFrequencyStride + output / panel * s.gradientPanelStride;
-        const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
-        const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
-        for (int64_t group = 0; group < groups; ++group) {
-          const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
-          kSums[vectors - 1].rows[end - first - 1](
-              gradients + first, s.gradientStride, sources, s.sourceStride, s.tiles, s.add,
-              sums + (output + first) * rowStride + vector * kLanes, rowStride);
-        }
+    const float* const sources = s.sources + f * s.sourceFrequencyStride + tile * s.sourceStride +
+                                 vector / kWinogradVectors * s.sourcePanelStride;
+    const int64_t left = s.vectors - vector;
+    const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
+    for (int64_t output = 0; output < s.outputs; output += panel) {
+      const float* const gradients = s.gradients + f * s.gradientFrequencyStride + tile * s.gradientStride +
+                                     output / panel * s.gradientPanelStride;
+      const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
+      const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
+      for (int64_t group = 0; group < groups; ++group) {
+        const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
+        kSums[vectors - 1].rows[end - first - 1](
+            gradients + first, s.gradientStride, sources, s.sourceStride, tiles, s.add || tile > 0,
+            sums + (output + first) * s.sumStride + vector * kLanes, s.sumStride);
       }
+    }
+  };
+  for (int64_t f = 0; f < s.frequencies; ++f) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t first = s.tiles * block / blocks, end = s.tiles * (block + 1) / blocks;
+      for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors)
+        accumulate(f, first, end - first, vector);
     }
   }
 }

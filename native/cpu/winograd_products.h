@@ -34,8 +34,8 @@ struct WinogradSum {
   int64_t gradientFrequencyStride, gradientStride, gradientPanelStride;
   int64_t tiles, outputs, vectors;
   bool add;
-  float* sums;  // [frequencies][outputs][vectors][lanes]
-  int64_t sumFrequencyStride;
+  float* sums;  // [frequencies][outputs][vectors][lanes], strides apart
+  int64_t sumFrequencyStride, sumStride;
 };
 
 // The kernels of each instruction set.

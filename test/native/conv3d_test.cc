@@ -24,6 +24,8 @@
 #include "../../native/cpu/conv3d_winograd.h"
 #include "../../native/cpu/conv3d_winograd_slices.h"
 #include "../../native/cpu/conv3d_winograd_slices_weight_gradient.h"
+#include "../../native/cpu/conv3d_winograd_strided.h"
+#include "../../native/cpu/conv3d_winograd_strided_weight_gradient.h"
 #include "../../native/cpu/conv3d_winograd_weight_gradient.h"
 
 #include <algorithm>
@@ -119,14 +121,15 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
                 }
 }
 
-// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs whatever the
-// choice is.
-enum class Way { chosen, volume, slices, two, four };
-constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(1x4x4,3x3x3)", " by F(2x2,3x3)",
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs, or with stride
+// 2, whatever the choice is.
+enum class Way { chosen, volume, slices, strided, two, four };
+constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(1x4x4,3x3x3)", " by F(4x4,3x3) stride 2", " by F(2x2,3x3)",
                                      " by F(4x4,3x3)"};
 
 bool canTake(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return true;
+  if (way == Way::strided) return voxgrad::cpu::winogradStridedFits(p);
   return way == Way::volume || way == Way::slices ? voxgrad::cpu::winogradFits(p) : voxgrad::cpu::winograd2dFits(p);
 }
 
@@ -136,6 +139,7 @@ std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool
   if (way == Way::chosen) return voxgrad::cpu::makeConvolution(p, inputGradient);
   if (way == Way::volume) return std::make_unique<voxgrad::cpu::Winograd>(p, inputGradient);
   if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlices>(p, inputGradient);
+  if (way == Way::strided) return std::make_unique<voxgrad::cpu::WinogradStrided>(p, inputGradient);
   return std::make_unique<voxgrad::cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
 }
 
@@ -143,6 +147,7 @@ std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p
   if (way == Way::chosen) return voxgrad::cpu::makeWeightGradient(p);
   if (way == Way::volume) return std::make_unique<voxgrad::cpu::WinogradWeightGradient>(p);
   if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlicesWeightGradient>(p);
+  if (way == Way::strided) return std::make_unique<voxgrad::cpu::WinogradStridedWeightGradient>(p);
   return std::make_unique<voxgrad::cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
 }
 
@@ -202,7 +207,7 @@ void check(const Conv3dProblem& p) {
       scale[oi] += std::fabs(product);
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
-    for (const Way way : {Way::chosen, Way::volume, Way::slices, Way::two, Way::four}) {
+    for (const Way way : {Way::chosen, Way::volume, Way::slices, Way::strided, Way::two, Way::four}) {
       if (!canTake(way, p)) continue;
       const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
@@ -308,6 +313,21 @@ void checkGrid() {
   check(problem(1, 1, 8, 9, 512, 512, 3, 1, 1));
   check(problem(2, 1, 6, 5, 160, 130, 3, 1, 2, 2));
   check(problem(1, 1, 36, 33, 96, 90, 3, 1, 1));
+  // Stride 2: every extent modulo the tiles, with and without a stride along the depth; blocks of samples and slices.
+  for (int64_t extent = 5; extent <= 13; ++extent) {
+    for (const int64_t pad : {0, 1, 2, 3}) {
+      for (const int64_t c : {1, 16, 17, 34}) {
+        check(problem(2, 1, extent, 18 - extent, c, 35 - c, 3, 2, pad));
+        Conv3dProblem p = problem(1, extent % 5 + 2, extent + 4, extent, 35 - c, c, 3, 2, pad);
+        check(p);
+        p.stride[0] = 1, p.Z = usualExtent(p.D, 3, 1, pad, 1);
+        check(p);
+      }
+    }
+  }
+  check(problem(3, 9, 18, 20, 70, 72, 3, 2, 1));
+  check(problem(5, 1, 18, 17, 150, 135, 3, 2, 1));
+  check(problem(1, 31, 34, 70, 5, 17, 3, 2, 1));
   // Rows of more tiles than a block holds, and many slabs.
   check(problem(1, 3, 4, 301, 16, 16, 3, 1, 1));
   check(problem(2, 16, 18, 20, 8, 8, 3, 1, 1));
@@ -332,6 +352,10 @@ void checkGrid() {
     p.R = 1, p.pad[0] = 0, p.Z = p.D;
     for (int axis = 0; axis < 3; ++axis) p.dilation[axis] = draw(1, 3);
     if (i % 3 == 1) check(p);
+    // Stride 2, outputs of any extent again.
+    p.R = draw(0, 1) ? 3 : 1, p.pad[0] = draw(0, 3), p.Z = draw(1, 6);
+    for (int axis = 0; axis < 3; ++axis) p.stride[axis] = axis == 0 ? draw(1, 2) : 2, p.dilation[axis] = 1;
+    if (i % 3 == 2) check(p);
   }
 }
 
