@@ -8,6 +8,7 @@ import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
 import { type Interval, layOut } from "./memory.ts";
+import { normalizeOnLoad } from "./on_load.ts";
 import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
@@ -59,7 +60,7 @@ export function planOnly<Names extends string>(
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
   const simple = simplify(packWeights(simplify(traced), device));
-  const ordered = orderForMemory(options.fuse === false ? simple : fuse(simple));
+  const ordered = orderForMemory(options.fuse === false ? simple : normalizeOnLoad(fuse(simple), device));
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);

@@ -1,7 +1,9 @@
 // The convolution steps of a plan: decoded, checked, and handed to the kernels.
 #include "conv3d.h"
 #include "conv3d_algorithm.h"
+#include "conv3d_geometry.h"
 #include "kernels.h"
+#include "norm.h"
 
 namespace voxgrad::cpu {
 
@@ -177,6 +179,97 @@ static void runWeightGradient(const Step& step) {
       ->run(step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
 }
 
+// The same of a source that is normalised as it is loaded: moments, gamma and beta follow it among the
+// inputs.
+static Step withoutNorm(const Step& step) {
+  Step bare = step;
+  bare.inputs.erase(bare.inputs.begin() + 1, bare.inputs.begin() + 4);
+  return bare;
+}
+
+static int64_t coefficientFloats(const Step& step) { return divideUp(step.inputs[0].channels(), 16) * 16; }
+
+static size_t normBytes(const Step& step) {
+  return static_cast<size_t>(3 * coefficientFloats(step)) * sizeof(float);
+}
+
+static void checkNorm(const Step& step) {
+  const Sets sets(step, step.inputs[0], step.inputs[1]);
+  if (sets.sets != 1) refuse(step, "samples have moments of their own");
+  for (size_t i : {2, 3}) {
+    expectDType(step, step.inputs[i], DType::f32);
+    expectCount(step, step.inputs[i], sets.channels);
+  }
+  epsilonOf(step);
+}
+
+// Coefficients in the first normBytes(step) of the workspace.
+static SourceNorm normOf(const Step& step) {
+  const Sets sets(step, step.inputs[0], step.inputs[1]);
+  const double epsilon = epsilonOf(step);
+  const int64_t floats = coefficientFloats(step);
+  float *const mean = static_cast<float*>(step.workspace), *const scale = mean + floats,
+               *const shift = scale + floats;
+  std::fill_n(mean, 3 * floats, 0.0f);
+  for (int64_t c = 0; c < sets.channels; ++c) {
+    const float* const own = sets.momentsOf(step.inputs[1].f32(), 0, c);
+    mean[c] = own[0];
+    scale[c] = scaleOf(step.inputs[2].f32()[c], own, epsilon);
+    shift[c] = step.inputs[3].f32()[c];
+  }
+  return {mean, scale, shift};
+}
+
+static void* workspaceBehindNorm(const Step& step) {
+  return static_cast<char*>(step.workspace) + normBytes(step);
+}
+
+static bool packedNormalizes(const Step& step) {
+  const auto convolution = convolutionOf(step, packedProblem(step));
+  return dynamic_cast<const NormalizingConvolution*>(convolution.get());
+}
+
+static size_t prepareNormalizedPacked(const Step& step) {
+  expectInputs(step, 5, 6);
+  checkNorm(step);
+  const Step bare = withoutNorm(step);
+  const size_t bytes = preparePacked(bare);
+  if (!packedNormalizes(bare)) refuse(step, "its algorithm does not normalise");
+  return normBytes(step) + bytes;
+}
+
+static void runNormalizedPacked(const Step& step) {
+  const Step bare = withoutNorm(step);
+  const auto convolution = convolutionOf(bare, packedProblem(bare));
+  const SourceNorm norm = normOf(step);
+  dynamic_cast<const NormalizingConvolution&>(*convolution)
+      .run(ConvolutionSource{bare.inputs[0].f32(), &norm}, bare.inputs[1].f32(), biasOf(bare),
+           bare.output.f32(), workspaceBehindNorm(step));
+}
+
+static bool weightGradientNormalizes(const Step& step) {
+  const auto gradient = makeWeightGradient(weightGradientProblem(step));
+  return dynamic_cast<const NormalizingWeightGradient*>(gradient.get());
+}
+
+static size_t prepareNormalizedWeightGradient(const Step& step) {
+  expectInputs(step, 5, 5);
+  checkNorm(step);
+  const Step bare = withoutNorm(step);
+  const size_t bytes = prepareWeightGradient(bare);
+  if (!weightGradientNormalizes(bare)) refuse(step, "its algorithm does not normalise");
+  return normBytes(step) + bytes;
+}
+
+static void runNormalizedWeightGradient(const Step& step) {
+  const Step bare = withoutNorm(step);
+  const auto gradient = makeWeightGradient(weightGradientProblem(bare));
+  const SourceNorm norm = normOf(step);
+  dynamic_cast<const NormalizingWeightGradient&>(*gradient).run(
+      ConvolutionSource{bare.inputs[0].f32(), &norm}, bare.inputs[1].f32(), bare.output.f32(),
+      workspaceBehindNorm(step));
+}
+
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
 static const char* algorithmOf(const Step& step) {
   return algorithmName(problemOfStep(step), pass);
@@ -192,10 +285,16 @@ const KernelTable convKernels = {
      algorithmOf<forwardProblem, ConvPass::forward>},
     {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
      algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf},
+    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
     {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
-     algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
+     algorithmOf<weightGradientProblem, ConvPass::weightGradient>, nullptr, -1, weightGradientNormalizes},
+    {"normalizeReluConv3dPacked", prepareNormalizedPacked, runNormalizedPacked,
+     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }},
+    {"normalizeReluConv3dWeightGradient", prepareNormalizedWeightGradient, runNormalizedWeightGradient,
+     [](const Step& step) {
+       return algorithmOf<weightGradientProblem, ConvPass::weightGradient>(withoutNorm(step));
+     }},
 };
 
 }  // namespace voxgrad::cpu

@@ -53,8 +53,8 @@ WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
 
 size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
 
-void WinogradSlices::run(const float* source, const float* packed, const float* bias, float* output,
-                         void* workspace) const {
+void WinogradSlices::run(const ConvolutionSource& source, const float* packed, const float* bias,
+                         float* output, void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
@@ -77,7 +77,7 @@ void WinogradSlices::run(const float* source, const float* packed, const float* 
 }
 
 // The source slices that the task's output slices read, in order, those in the padding left as they are.
-void WinogradSlices::transform(const WinogradBlock& task, const float* source, const Room& room,
+void WinogradSlices::transform(const WinogradBlock& task, const ConvolutionSource& source, const Room& room,
                                float* transformed) const {
   for (int64_t i = 0; i < task.slices + kDepthTaps - 1; ++i) {
     const int64_t slice = task.firstSlice - depthPad_ + i;

@@ -1,7 +1,7 @@
 // Transforms of 2-D Winograd convolution. Compiled once per instruction set; see simd.h.
 #include "winograd2d_kernels.h"
 
-#include "simd.h"
+#include "simd_norm.h"
 #include "winograd_transforms.h"
 
 namespace voxgrad {
@@ -25,10 +25,19 @@ VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t
   }
 }
 
-template <int Outputs, bool Tail>
+enum class Source { raw, normalized };
+
+template <int Outputs, Source source, bool Tail>
 VOXGRAD_INLINE void sourceColumn(vfloat (&column)[Outputs + 2], const Winograd2dTiles& t, int64_t voxel,
-                                 int64_t channel) {
+                                 int64_t channel, const NormVectors& norm) {
   loadColumn<Outputs + 2, Tail>(column, t, voxel, channel);
+  const int64_t w = t.begin + voxel * t.step;
+  if (source == Source::normalized && w >= 0 && w < t.width) {
+#pragma GCC unroll 6
+    for (int h = 0; h < Outputs + 2; ++h) {
+      column[h] = reinterpret_cast<vfloat>(reinterpret_cast<vint>(normRelu(column[h], norm)) & t.inside[h]);
+    }
+  }
   transformSource(column);
 }
 
@@ -43,12 +52,13 @@ VOXGRAD_INLINE float* transformedAt(const Winograd2dTiles& t, int64_t channel) {
   return t.transformed + channel / panel * t.panelStride + channel % panel;
 }
 
-template <int Outputs, bool Tail>
+template <int Outputs, Source source, bool Tail>
 void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
   constexpr int f = Outputs + 2;
+  const NormVectors norm = source == Source::normalized ? loadNorm(t.norm, channel) : NormVectors{};
   vfloat columns[f][f];
-  sourceColumn<Outputs, Tail>(columns[Outputs], t, 0, channel);
-  sourceColumn<Outputs, Tail>(columns[Outputs + 1], t, 1, channel);
+  sourceColumn<Outputs, source, Tail>(columns[Outputs], t, 0, channel, norm);
+  sourceColumn<Outputs, source, Tail>(columns[Outputs + 1], t, 1, channel, norm);
   float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
     // Neighbouring tiles share two columns.
@@ -58,7 +68,8 @@ void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
       columns[1][h] = columns[Outputs + 1][h];
     }
 #pragma GCC unroll 4
-    for (int w = 2; w < f; ++w) sourceColumn<Outputs, Tail>(columns[w], t, tile * Outputs + w, channel);
+    for (int w = 2; w < f; ++w)
+      sourceColumn<Outputs, source, Tail>(columns[w], t, tile * Outputs + w, channel, norm);
 #pragma GCC unroll 6
     for (int h = 0; h < f; ++h) {
       vfloat line[f];
@@ -182,10 +193,18 @@ void filterGradient(const WinogradFilterGradient& p) {
   }
 }
 
+template <int Outputs, Source source>
+void transformSources(const Winograd2dTiles& t) {
+  forChannels<sourceChannels<Outputs, source, false>, sourceChannels<Outputs, source, true>>(t);
+}
+
 template <int Outputs>
 constexpr Winograd2dKernels kernelsOf() {
-  return {forChannels<sourceChannels<Outputs, false>, sourceChannels<Outputs, true>>, output<Outputs>,
-          filter<Outputs>, forChannels<gradientChannels<Outputs, false>, gradientChannels<Outputs, true>>,
+  return {transformSources<Outputs, Source::raw>,
+          transformSources<Outputs, Source::normalized>,
+          output<Outputs>,
+          filter<Outputs>,
+          forChannels<gradientChannels<Outputs, false>, gradientChannels<Outputs, true>>,
           filterGradient<Outputs>};
 }
 

@@ -7,6 +7,7 @@
 // winograd_transforms.h, the products those of winograd_products.h.
 #pragma once
 
+#include "source_norm.h"
 #include "winograd_kernels.h"
 
 namespace voxgrad {
@@ -21,6 +22,9 @@ struct Winograd2dTiles {
   int64_t tiles;
   float* transformed;  // [f * f][panels][tiles][kWinogradVectors][lanes], strides apart
   int64_t frequencyStride, panelStride, tileStride;
+  // For `normalizedSource`: what is applied to a source, and -1 for rows that are in it, 0 in the padding.
+  SourceNorm norm;
+  int32_t inside[6];
 };
 
 // The outputs of neighbouring tiles along W and one block of channels.
@@ -37,6 +41,7 @@ struct Winograd2dOutput {
 // WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here.
 struct Winograd2dKernels {
   void (*source)(const Winograd2dTiles&);
+  void (*normalizedSource)(const Winograd2dTiles&);
   void (*output)(const Winograd2dOutput&);
   void (*filter)(const WinogradFilter&);
   void (*gradient)(const Winograd2dTiles&);

@@ -46,6 +46,8 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "normalizeGradientSums",
     "normalizeInputGradient",
     "normalizeParameterGradient",
+    "normalizeReluConv3dPacked",
+    "normalizeReluConv3dWeightGradient",
     "notEqual",
     "oneHot",
     "preluInputGradient",
