@@ -1,7 +1,7 @@
 // Micro-kernels of dense matrix products. Compiled once per instruction set; see simd.h.
 #include "dense_kernels.h"
 
-#include "simd.h"
+#include "simd_norm.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -201,6 +201,24 @@ void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, in
   }
 }
 
+template <int Vectors>
+void gatherNormalizedRuns(float* to, const float* from, int64_t stride, int64_t voxels, int64_t floats,
+                          const SourceNorm& norm) {
+  const int64_t last = floats - (Vectors - 1) * kLanes;
+  NormVectors norms[Vectors];
+#pragma GCC unroll 3
+  for (int v = 0; v < Vectors; ++v) norms[v] = loadNorm(norm, v * kLanes);
+  for (int64_t voxel = 0; voxel < voxels; ++voxel) {
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) {
+      const vfloat x = v + 1 < Vectors ? load(from + v * kLanes) : loadFirst(from + v * kLanes, last);
+      store(to + v * kLanes, normRelu(x, norms[v]));
+    }
+    to += Vectors * kLanes;
+    from += stride;
+  }
+}
+
 template <int Run, int Rows>
 void stem(const StemProduct& p) {
   vfloat sums[Rows][Run];
@@ -275,6 +293,9 @@ constexpr DenseKernels makeTable() {
   table.gatherRuns[0] = gatherRuns<1>;
   table.gatherRuns[1] = gatherRuns<2>;
   table.gatherRuns[2] = gatherRuns<3>;
+  table.gatherNormalizedRuns[0] = gatherNormalizedRuns<1>;
+  table.gatherNormalizedRuns[1] = gatherNormalizedRuns<2>;
+  table.gatherNormalizedRuns[2] = gatherNormalizedRuns<3>;
   table.maxStemFloats = kStemSums;
   fillStems<kStemSums, 1>(table);
   return table;
