@@ -1,9 +1,8 @@
 // The convolution steps of a plan: decoded, checked, and handed to the kernels.
 #include "conv3d.h"
 #include "conv3d_algorithm.h"
-#include "conv3d_geometry.h"
+#include "conv_steps.h"
 #include "kernels.h"
-#include "norm.h"
 
 namespace voxgrad::cpu {
 
@@ -55,9 +54,7 @@ static Conv3dProblem problemOf(const Step& step, const Tensor& x, const Tensor& 
   return problem;
 }
 
-static const float* biasOf(const Step& step) {
-  return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr;
-}
+const float* biasOf(const Step& step) { return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr; }
 
 static void checkBias(const Step& step) {
   if (step.inputs.size() < 3) return;
@@ -73,7 +70,7 @@ static Conv3dProblem inputGradientProblem(const Step& step) {
   return problemOf(step, step.output, step.inputs[1], step.inputs[0]);
 }
 
-static Conv3dProblem weightGradientProblem(const Step& step) {
+Conv3dProblem weightGradientProblem(const Step& step) {
   return problemOf(step, step.inputs[0], step.output, step.inputs[1]);
 }
 
@@ -116,18 +113,22 @@ static Conv3dProblem packedProblem(const Step& step) {
   return finish(step, problem);
 }
 
-static size_t preparePacked(const Step& step) {
+std::unique_ptr<Convolution> packedConvolution(const Step& step) {
+  return convolutionOf(step, packedProblem(step));
+}
+
+size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  const auto convolution = convolutionOf(step, packedProblem(step));
+  const auto convolution = packedConvolution(step);
   expectDType(step, step.inputs[1], DType::f32);
   expectCount(step, step.inputs[1], static_cast<int64_t>(convolution->packedFloats()));
   return convolution->workspace();
 }
 
 static void runPacked(const Step& step) {
-  convolutionOf(step, packedProblem(step))
-      ->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
+  packedConvolution(step)->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(),
+                               step.workspace);
 }
 
 static Conv3dProblem packingProblem(const Step& step) {
@@ -169,7 +170,7 @@ static void runPacking(const Step& step) {
   convolutionOf(step, packingProblem(step))->pack(step.inputs[0].f32(), step.output.f32());
 }
 
-static size_t prepareWeightGradient(const Step& step) {
+size_t prepareWeightGradient(const Step& step) {
   expectInputs(step, 2, 2);
   return makeWeightGradient(weightGradientProblem(step))->workspace();
 }
@@ -179,95 +180,8 @@ static void runWeightGradient(const Step& step) {
       ->run(step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
 }
 
-// The same of a source that is normalised as it is loaded: moments, gamma and beta follow it among the
-// inputs.
-static Step withoutNorm(const Step& step) {
-  Step bare = step;
-  bare.inputs.erase(bare.inputs.begin() + 1, bare.inputs.begin() + 4);
-  return bare;
-}
-
-static int64_t coefficientFloats(const Step& step) { return divideUp(step.inputs[0].channels(), 16) * 16; }
-
-static size_t normBytes(const Step& step) {
-  return static_cast<size_t>(3 * coefficientFloats(step)) * sizeof(float);
-}
-
-static void checkNorm(const Step& step) {
-  const Sets sets(step, step.inputs[0], step.inputs[1]);
-  if (sets.sets != 1) refuse(step, "samples have moments of their own");
-  for (size_t i : {2, 3}) {
-    expectDType(step, step.inputs[i], DType::f32);
-    expectCount(step, step.inputs[i], sets.channels);
-  }
-  epsilonOf(step);
-}
-
-// Coefficients in the first normBytes(step) of the workspace.
-static SourceNorm normOf(const Step& step) {
-  const Sets sets(step, step.inputs[0], step.inputs[1]);
-  const double epsilon = epsilonOf(step);
-  const int64_t floats = coefficientFloats(step);
-  float *const mean = static_cast<float*>(step.workspace), *const scale = mean + floats,
-               *const shift = scale + floats;
-  std::fill_n(mean, 3 * floats, 0.0f);
-  for (int64_t c = 0; c < sets.channels; ++c) {
-    const float* const own = sets.momentsOf(step.inputs[1].f32(), 0, c);
-    mean[c] = own[0];
-    scale[c] = scaleOf(step.inputs[2].f32()[c], own, epsilon);
-    shift[c] = step.inputs[3].f32()[c];
-  }
-  return {mean, scale, shift};
-}
-
-static void* workspaceBehindNorm(const Step& step) {
-  return static_cast<char*>(step.workspace) + normBytes(step);
-}
-
-static bool packedNormalizes(const Step& step) {
-  const auto convolution = convolutionOf(step, packedProblem(step));
-  return dynamic_cast<const NormalizingConvolution*>(convolution.get());
-}
-
-static size_t prepareNormalizedPacked(const Step& step) {
-  expectInputs(step, 5, 6);
-  checkNorm(step);
-  const Step bare = withoutNorm(step);
-  const size_t bytes = preparePacked(bare);
-  if (!packedNormalizes(bare)) refuse(step, "its algorithm does not normalise");
-  return normBytes(step) + bytes;
-}
-
-static void runNormalizedPacked(const Step& step) {
-  const Step bare = withoutNorm(step);
-  const auto convolution = convolutionOf(bare, packedProblem(bare));
-  const SourceNorm norm = normOf(step);
-  dynamic_cast<const NormalizingConvolution&>(*convolution)
-      .run(ConvolutionSource{bare.inputs[0].f32(), &norm}, bare.inputs[1].f32(), biasOf(bare),
-           bare.output.f32(), workspaceBehindNorm(step));
-}
-
-static bool weightGradientNormalizes(const Step& step) {
-  const auto gradient = makeWeightGradient(weightGradientProblem(step));
-  return dynamic_cast<const NormalizingWeightGradient*>(gradient.get());
-}
-
-static size_t prepareNormalizedWeightGradient(const Step& step) {
-  expectInputs(step, 5, 5);
-  checkNorm(step);
-  const Step bare = withoutNorm(step);
-  const size_t bytes = prepareWeightGradient(bare);
-  if (!weightGradientNormalizes(bare)) refuse(step, "its algorithm does not normalise");
-  return normBytes(step) + bytes;
-}
-
-static void runNormalizedWeightGradient(const Step& step) {
-  const Step bare = withoutNorm(step);
-  const auto gradient = makeWeightGradient(weightGradientProblem(bare));
-  const SourceNorm norm = normOf(step);
-  dynamic_cast<const NormalizingWeightGradient&>(*gradient).run(
-      ConvolutionSource{bare.inputs[0].f32(), &norm}, bare.inputs[1].f32(), bare.output.f32(),
-      workspaceBehindNorm(step));
+const char* weightGradientAlgorithmOf(const Step& step) {
+  return algorithmName(weightGradientProblem(step), ConvPass::weightGradient);
 }
 
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
@@ -275,7 +189,7 @@ static const char* algorithmOf(const Step& step) {
   return algorithmName(problemOfStep(step), pass);
 }
 
-static const char* packedAlgorithmOf(const Step& step) {
+const char* packedAlgorithmOf(const Step& step) {
   const ConvPass pass = isInputGradient(step) ? ConvPass::inputGradient : ConvPass::forward;
   return algorithmName(packedProblem(step), pass, isPackedOnce(step));
 }
@@ -287,14 +201,8 @@ const KernelTable convKernels = {
      algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
     {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
-    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
-     algorithmOf<weightGradientProblem, ConvPass::weightGradient>, nullptr, -1, weightGradientNormalizes},
-    {"normalizeReluConv3dPacked", prepareNormalizedPacked, runNormalizedPacked,
-     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }},
-    {"normalizeReluConv3dWeightGradient", prepareNormalizedWeightGradient, runNormalizedWeightGradient,
-     [](const Step& step) {
-       return algorithmOf<weightGradientProblem, ConvPass::weightGradient>(withoutNorm(step));
-     }},
+    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, weightGradientAlgorithmOf, nullptr, -1,
+     weightGradientNormalizes},
 };
 
 }  // namespace voxgrad::cpu

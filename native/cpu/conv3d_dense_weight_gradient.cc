@@ -9,10 +9,6 @@ namespace {
 // A column of this many voxels stays in the first-level cache while it meets every channel of dy.
 constexpr int64_t kChunk = 128;
 
-struct alignas(64) Line {
-  float floats[16];
-};
-
 }  // namespace
 
 struct DenseWeightGradient::Column {
@@ -45,22 +41,13 @@ void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float
   WorkspaceCursor cursor(workspace);
   float* const coefficients = cursor.floats(3 * runFloats());
   SourceNorm norm;
-  if (x.norm) norm = spread(*x.norm, coefficients);
+  if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
   const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
   float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
   parallelFor(slabs_ * columnGroups_,
               [&](int64_t task) { sumTask(source, dy, task / columnGroups_, task % columnGroups_, sums); });
   if (inPlace()) return;
   parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
-}
-
-// The coefficients of a voxel, again for every voxel of a run.
-SourceNorm DenseWeightGradient::spread(const SourceNorm& norm, float* to) const {
-  const float* const rows[3] = {norm.mean, norm.scale, norm.shift};
-  std::fill_n(to, 3 * runFloats(), 0.0f);
-  for (int64_t i = 0; i < 3 * run_; ++i)
-    to[i / run_ * runFloats() + i % run_] = rows[i / run_][i % run_ % problem_.C];
-  return {to, to + runFloats(), to + 2 * runFloats()};
 }
 
 DenseWeightGradient::Column DenseWeightGradient::column(int64_t index) const {
@@ -89,7 +76,8 @@ void DenseWeightGradient::gatherColumn(const ConvolutionSource& x, const Column&
     if (x.norm) {
       const int64_t at = column.place % runFloats();
       const SourceNorm norm{x.norm->mean + at, x.norm->scale + at, x.norm->shift + at};
-      kernels_.gatherNormalizedRuns[column.vectors - 1](place, from, stride, count, column.floats, norm);
+      kernels_.normalizeRuns(place, column.vectors * kernels_.lanes, from, stride, count, column.floats,
+                             norm);
     } else {
       kernels_.gatherRuns[column.vectors - 1](place, from, stride, count, column.floats);
     }

@@ -26,7 +26,6 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   int64_t filterSums() const { return runs_ * runFloats(); }
   // With one slab and runs of whole vectors the sums are the gradient itself.
   bool inPlace() const { return slabs_ == 1 && run_ % kernels_.lanes == 0; }
-  SourceNorm spread(const SourceNorm& norm, float* to) const;
   const float* placeOf(const float* x, int64_t voxel) const;
   void gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first, int64_t voxels,
                     float* to) const;

@@ -32,6 +32,8 @@ struct ConvolutionSource {
 // A forward pass or an input gradient that can normalise its source.
 class NormalizingConvolution : public Convolution {
  public:
+  // Whether that is faster than a pass of its own.
+  virtual bool normalizes() const { return true; }
   void run(const float* source, const float* packed, const float* bias, float* output,
            void* workspace) const final {
     run(ConvolutionSource{source, nullptr}, packed, bias, output, workspace);

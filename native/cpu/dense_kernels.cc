@@ -201,21 +201,12 @@ void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, in
   }
 }
 
-template <int Vectors>
-void gatherNormalizedRuns(float* to, const float* from, int64_t stride, int64_t voxels, int64_t floats,
-                          const SourceNorm& norm) {
-  const int64_t last = floats - (Vectors - 1) * kLanes;
-  NormVectors norms[Vectors];
-#pragma GCC unroll 3
-  for (int v = 0; v < Vectors; ++v) norms[v] = loadNorm(norm, v * kLanes);
-  for (int64_t voxel = 0; voxel < voxels; ++voxel) {
-#pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) {
-      const vfloat x = v + 1 < Vectors ? load(from + v * kLanes) : loadFirst(from + v * kLanes, last);
-      store(to + v * kLanes, normRelu(x, norms[v]));
-    }
-    to += Vectors * kLanes;
-    from += stride;
+void normalizeRuns(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                   int64_t floats, const SourceNorm& norm) {
+  for (int64_t j = 0; j < floats; j += kLanes) {
+    const NormVectors own = loadNorm(norm, j);
+    for (int64_t voxel = 0; voxel < voxels; ++voxel)
+      store(to + voxel * toStride + j, normRelu(loadFirst(from + voxel * stride + j, floats - j), own));
   }
 }
 
@@ -293,9 +284,7 @@ constexpr DenseKernels makeTable() {
   table.gatherRuns[0] = gatherRuns<1>;
   table.gatherRuns[1] = gatherRuns<2>;
   table.gatherRuns[2] = gatherRuns<3>;
-  table.gatherNormalizedRuns[0] = gatherNormalizedRuns<1>;
-  table.gatherNormalizedRuns[1] = gatherNormalizedRuns<2>;
-  table.gatherNormalizedRuns[2] = gatherNormalizedRuns<3>;
+  table.normalizeRuns = normalizeRuns;
   table.maxStemFloats = kStemSums;
   fillStems<kStemSums, 1>(table);
   return table;

@@ -21,6 +21,7 @@ extern const KernelTable lossKernels;
 extern const KernelTable momentsKernels;
 extern const KernelTable normGradientKernels;
 extern const KernelTable normKernels;
+extern const KernelTable normalizedConvKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;

@@ -7,10 +7,9 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { relu } from "../../lib/ops/activation.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
-import { conv3d, type ConvOptions } from "../../lib/ops/conv.ts";
+import { conv3d, type ConvOptions, convTranspose3d } from "../../lib/ops/conv.ts";
 import { opOf } from "../../lib/ops/define.ts";
 import { batchNorm, batchNormEval, groupNorm } from "../../lib/ops/norm.ts";
-import { native } from "../../lib/runtime/native.ts";
 import { expectClose, random } from "./harness.ts";
 
 // The cases are small: left alone, the device would compute them directly.
@@ -31,32 +30,47 @@ interface Case {
   readonly w: readonly number[];
   readonly options?: ConvOptions;
   readonly normalise?: Normalise;
+  readonly transposed?: boolean;
   /** The fused ops that are expected. */
   readonly fused: readonly string[];
 }
-
-/** Sums over the lanes of a vector pay where it has many. */
-const thin = { avx512: 3, avx2: 1 }[native().isa()] ?? 0;
 
 const cases: Case[] = [
   ...[1, 2, 3].map((channels) => ({
     name: `a head of ${channels}`,
     x: [2, 3, 5, 7, 19],
     w: [channels, 1, 1, 1, 19],
-    fused: channels <= thin ? [forward, backward] : [backward],
+    fused: [forward, backward],
   })),
   {
-    name: "2x2x2 of stride 2, whose forward pass does not normalise",
-    x: [2, 4, 6, 10, 11],
-    w: [7, 2, 2, 2, 11],
+    name: "2x2x2 of stride 2, odd extents",
+    x: [2, 5, 6, 11, 21],
+    w: [7, 2, 2, 2, 21],
     options: { stride: 2 },
+    fused: [forward, backward],
+  },
+  {
+    name: "pointwise, whose forward pass is shared out by channels and does not normalise",
+    x: [1, 3, 3, 4, 70],
+    w: [40, 1, 1, 1, 70],
     fused: [backward],
   },
   {
-    name: "pointwise, many channels",
-    x: [1, 9, 11, 13, 70],
-    w: [13, 1, 1, 1, 70],
-    fused: [backward],
+    name: "2x2x2 transposed, of many voxels, whose weight gradient does not normalise",
+    x: [2, 6, 16, 20, 21],
+    w: [21, 2, 2, 2, 3],
+    options: { stride: 2 },
+    transposed: true,
+    fused: [forward],
+  },
+  {
+    name: "transposed, with gaps",
+    x: [1, 3, 4, 5, 9],
+    w: [9, 1, 2, 2, 4],
+    options: { stride: [1, 3, 2] },
+    transposed: true,
+    normalise: byRunning,
+    fused: [forward],
   },
   {
     name: "3x3x3, odd extents",
@@ -100,16 +114,17 @@ const cases: Case[] = [
 const padded = cases.find(({ name }) => name === "3x3x3, odd extents") as Case;
 
 const trace =
-  ({ x: extents, w: weights, options, normalise = byBatch }: Case) =>
+  ({ x: extents, w: weights, options, normalise = byBatch, transposed = false }: Case) =>
   (g: Graph) => {
     const channels = [extents[4]];
     const [x, w] = [g.input("x", extents), g.input("w", weights)];
     const [gamma, beta, bias] = [
       g.input("gamma", channels),
       g.input("beta", channels),
-      g.input("bias", [weights[0]]),
+      g.input("bias", [weights[transposed ? 4 : 0]]),
     ];
-    const y = conv3d(relu(normalise(x, gamma, beta)), w, { ...options, bias });
+    const convolve = transposed ? convTranspose3d : conv3d;
+    const y = convolve(relu(normalise(x, gamma, beta)), w, { ...options, bias });
     const [dx, dw, dgamma, dbeta] = gradients(sum(mul(y, g.input("slopes", y.shape))), [x, w, gamma, beta]);
     return { y, dx, dw, dgamma, dbeta };
   };
