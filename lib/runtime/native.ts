@@ -18,6 +18,8 @@ export interface Native {
   algorithm(step: StepSpec): string;
   /** Whether a step's kernel could normalise its first input as it loads it; throws as `workspace` does. */
   normalizes(step: StepSpec): boolean;
+  /** Whether it could sum the moments of its output as it stores it; throws as `workspace` does. */
+  sums(step: StepSpec): boolean;
   /** Blocks of device memory alive in the process, and their bytes. */
   memory(): { blocks: number; bytes: number };
   /** Threads that kernels run on. */

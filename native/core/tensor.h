@@ -88,6 +88,8 @@ struct Kernel {
   int updates = -1;
   // Whether a step could normalise its first input as it loads it; null where no step of the kernel can.
   bool (*normalizes)(const Step& step) = nullptr;
+  // Whether a step could sum the moments of its output as it stores it; as above.
+  bool (*sums)(const Step& step) = nullptr;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.

@@ -199,7 +199,7 @@ const KernelTable convKernels = {
      algorithmOf<forwardProblem, ConvPass::forward>},
     {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
      algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes},
+    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes, packedSums},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
     {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, weightGradientAlgorithmOf, nullptr, -1,
      weightGradientNormalizes},

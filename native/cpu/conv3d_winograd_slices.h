@@ -18,7 +18,7 @@
 
 namespace voxgrad::cpu {
 
-class WinogradSlices final : public NormalizingConvolution {
+class WinogradSlices final : public SummingConvolution {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
@@ -29,7 +29,7 @@ class WinogradSlices final : public NormalizingConvolution {
   void pack(const float* w, float* packed) const override { filters_.pack(w, packed); }
   size_t workspace() const override;
   void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
-           void* workspace) const override;
+           void* workspace, float* moments) const override;
 
  private:
   struct Room;
@@ -40,7 +40,8 @@ class WinogradSlices final : public NormalizingConvolution {
   void multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                 const float* transformed, const float* filters, float* products) const;
   void store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector, const float* products,
-             const Room& room, float* output) const;
+             const Room& room, float* output, Winograd2dSums* sums) const;
+  void mergeSums(const Room& room, float* moments) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }

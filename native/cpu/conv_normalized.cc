@@ -6,9 +6,7 @@
 
 namespace voxgrad::cpu {
 
-// The same of a source that is normalised as it is loaded: moments, gamma and beta follow it among the
-// inputs.
-static Step withoutNorm(const Step& step) {
+Step withoutNorm(const Step& step) {
   Step bare = step;
   bare.inputs.erase(bare.inputs.begin() + 1, bare.inputs.begin() + 4);
   return bare;
@@ -30,8 +28,7 @@ static void checkNorm(const Step& step) {
   epsilonOf(step);
 }
 
-// Coefficients in the first normBytes(step) of the workspace.
-static SourceNorm normOf(const Step& step) {
+SourceNorm normOf(const Step& step) {
   const Sets sets(step, step.inputs[0], step.inputs[1]);
   const double epsilon = epsilonOf(step);
   const int64_t floats = coefficientFloats(step);
@@ -47,9 +44,7 @@ static SourceNorm normOf(const Step& step) {
   return {mean, scale, shift};
 }
 
-static void* workspaceBehindNorm(const Step& step) {
-  return static_cast<char*>(step.workspace) + normBytes(step);
-}
+void* workspaceBehindNorm(const Step& step) { return static_cast<char*>(step.workspace) + normBytes(step); }
 
 bool packedNormalizes(const Step& step) {
   const auto convolution = packedConvolution(step);
@@ -57,7 +52,7 @@ bool packedNormalizes(const Step& step) {
   return normalizing && normalizing->normalizes();
 }
 
-static size_t prepareNormalizedPacked(const Step& step) {
+size_t prepareNormalizedPacked(const Step& step) {
   expectInputs(step, 5, 6);
   checkNorm(step);
   const Step bare = withoutNorm(step);
@@ -100,7 +95,8 @@ static void runNormalizedWeightGradient(const Step& step) {
 
 const KernelTable normalizedConvKernels = {
     {"normalizeReluConv3dPacked", prepareNormalizedPacked, runNormalizedPacked,
-     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }},
+     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }, nullptr, -1, nullptr,
+     [](const Step& step) { return packedSums(withoutNorm(step)); }},
     {"normalizeReluConv3dWeightGradient", prepareNormalizedWeightGradient, runNormalizedWeightGradient,
      [](const Step& step) { return weightGradientAlgorithmOf(withoutNorm(step)); }},
 };

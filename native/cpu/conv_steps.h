@@ -21,4 +21,14 @@ const char* weightGradientAlgorithmOf(const Step& step);
 bool packedNormalizes(const Step& step);
 bool weightGradientNormalizes(const Step& step);
 
+// Whether a step of packed weights could sum the moments of its output as it stores it.
+bool packedSums(const Step& step);
+
+// The step without moments, gamma and beta, which follow the source among the inputs of one that normalises
+// it; its coefficients, which come first in the workspace, and what lies behind them.
+Step withoutNorm(const Step& step);
+size_t prepareNormalizedPacked(const Step& step);
+SourceNorm normOf(const Step& step);
+void* workspaceBehindNorm(const Step& step);
+
 }  // namespace voxgrad::cpu

@@ -42,6 +42,18 @@ class NormalizingConvolution : public Convolution {
                    void* workspace) const = 0;
 };
 
+// One that can also yield the mean and the biased variance of each channel of its output.
+class SummingConvolution : public NormalizingConvolution {
+ public:
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+           void* workspace) const final {
+    run(source, packed, bias, output, workspace, nullptr);
+  }
+  // `moments`, [channels][2], may be null.
+  virtual void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+                   void* workspace, float* moments) const = 0;
+};
+
 // A weight gradient, however it is computed.
 class ConvolutionWeightGradient {
  public:

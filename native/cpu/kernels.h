@@ -29,6 +29,7 @@ extern const KernelTable segmentationKernels;
 extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;
+extern const KernelTable summedConvKernels;
 extern const KernelTable updateKernels;
 
 }  // namespace voxgrad::cpu

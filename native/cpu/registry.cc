@@ -16,7 +16,8 @@ static const std::map<std::string, const Kernel*>& byName() {
           &cpu::momentsKernels,      &cpu::normGradientKernels,   &cpu::normKernels,
           &cpu::poolKernels,         &cpu::reduceKernels,         &cpu::resizeKernels,
           &cpu::segmentationKernels, &cpu::normalizedConvKernels, &cpu::selectKernels,
-          &cpu::shapeKernels,        &cpu::softmaxKernels,        &cpu::updateKernels})
+          &cpu::shapeKernels,        &cpu::softmaxKernels,        &cpu::summedConvKernels,
+          &cpu::updateKernels})
       for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
     return map;
   }();

@@ -113,9 +113,17 @@ void forChannels(const Winograd2dTiles& t) {
   if (channel < t.channels) Tail(t, channel);
 }
 
-template <int Outputs>
-void output(const Winograd2dOutput& o) {
+VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
+}
+
+template <int Outputs, bool Sums>
+void outputTiles(const Winograd2dOutput& o) {
   constexpr int f = Outputs + 2;
+  // In float over the tiles of a call, which are few, then in double.
+  vfloat sum[kWinogradVectors] = {}, square[kWinogradVectors] = {};
   for (int64_t tile = 0; tile < o.tiles; ++tile) {
     const int64_t voxels = o.voxels - Outputs * tile;
     for (int64_t vector = 0; vector < o.vectors; ++vector) {
@@ -131,6 +139,7 @@ void output(const Winograd2dOutput& o) {
       const int64_t count = o.channels - vector * kLanes;
       const int64_t at = Outputs * tile * o.voxelStride + vector * kLanes;
       const vfloat bias = load(o.bias + vector * kLanes);
+      vfloat shift = Sums ? load(o.sums->shift + vector * kLanes) : vfloat{};
 #pragma GCC unroll 4
       for (int w = 0; w < Outputs; ++w) {
         if (w >= voxels) break;
@@ -138,13 +147,33 @@ void output(const Winograd2dOutput& o) {
 #pragma GCC unroll 6
         for (int h = 0; h < f; ++h) column[h] = half[h][w];
         transformOutput(column, heights);
+        if (Sums && w == 0 && tile == 0 && o.sums->voxels == 0) {
+          shift = heights[0] + bias;
+          store(o.sums->shift + vector * kLanes, shift);
+        }
 #pragma GCC unroll 4
         for (int h = 0; h < Outputs; ++h) {
-          if (o.rows[h]) storeFirst(o.rows[h] + at + w * o.voxelStride, heights[h] + bias, count);
+          if (!o.rows[h]) continue;
+          const vfloat value = heights[h] + bias;
+          storeFirst(o.rows[h] + at + w * o.voxelStride, value, count);
+          if (Sums) {
+            const vfloat difference = value - shift;
+            sum[vector] += difference;
+            square[vector] += difference * difference;
+          }
         }
       }
     }
   }
+  for (int64_t vector = 0; Sums && vector < o.vectors; ++vector) {
+    addLanes(o.sums->totals + 2 * vector * kLanes, sum[vector]);
+    addLanes(o.sums->totals + (2 * vector + 1) * kLanes, square[vector]);
+  }
+}
+
+template <int Outputs>
+void output(const Winograd2dOutput& o) {
+  o.sums ? outputTiles<Outputs, true>(o) : outputTiles<Outputs, false>(o);
 }
 
 template <int Outputs>
