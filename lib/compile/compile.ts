@@ -8,6 +8,7 @@ import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
 import { type Interval, layOut } from "./memory.ts";
+import { normalizeOnLoad } from "./on_load.ts";
 import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
@@ -15,6 +16,7 @@ import { recompute } from "./recompute.ts";
 import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
+import { sumInStore } from "./sum_in_store.ts";
 import { verify } from "./verify.ts";
 
 export interface CompileOptions {
@@ -59,7 +61,8 @@ export function planOnly<Names extends string>(
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
   const simple = simplify(packWeights(simplify(traced), device));
-  const ordered = orderForMemory(options.fuse === false ? simple : fuse(simple));
+  const fused = options.fuse === false ? simple : sumInStore(normalizeOnLoad(fuse(simple), device), device);
+  const ordered = orderForMemory(fused);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
@@ -136,7 +139,8 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   };
 }
 
-function flopsOf({ node, copy, velocity }: ScheduledStep): number {
-  const own = copy || isLeaf(node) ? 0 : (opOf(node)?.flops(node.inputs, node, node.attributes) ?? 0);
-  return velocity === undefined ? own : own + flopsOf(velocity);
+function flopsOf({ node, copy, moments, velocity }: ScheduledStep): number {
+  const of = (value: Value) => opOf(value)?.flops(value.inputs, value, value.attributes) ?? 0;
+  const own = copy || isLeaf(node) ? 0 : of(node);
+  return own + (moments === undefined ? 0 : of(moments)) + (velocity === undefined ? 0 : flopsOf(velocity));
 }

@@ -16,7 +16,7 @@ interface Replacement {
  * what lies between,
  *
  * - `relu(normalize(x))` becomes `normalizeRelu`; with an addition behind or between, `normalizeReluAdd` and
- *   `normalizeAddRelu`;
+ *   `normalizeAddRelu`; the sum of two is `normalizeReluSum`, whatever else reads the second;
  * - the gradient of such a ReLU is taken inside that of the normalisation.
  */
 export function fuse(graph: Graph): Graph {
@@ -72,7 +72,7 @@ class Fusion {
       const behind = this.onlyUser(node);
       const residual = behind && this.otherAddend(behind, node);
       if (behind !== undefined && residual !== undefined)
-        this.replaced.set(behind, { op: "normalizeReluAdd", inputs: [...inputs, residual], attributes });
+        this.replaced.set(behind, this.sumOf(before, residual));
       else this.replaced.set(node, { op: "normalizeRelu", inputs, attributes });
     } else if (before.op === "add" && this.onlyUser(before) === node) {
       const normalized = before.inputs.find((x) => x.op === "normalize" && this.onlyUser(x) === before);
@@ -81,6 +81,20 @@ class Fusion {
       const { inputs, attributes } = normalized;
       this.replaced.set(node, { op: "normalizeAddRelu", inputs: [...inputs, residual], attributes });
     }
+  }
+
+  /** The ReLU of `normalized` plus `residual`, which is perhaps the ReLU of a normalisation itself. */
+  private sumOf({ inputs, attributes }: Value, residual: Value): Replacement {
+    const other = residual.op === "relu" ? residual.inputs[0] : residual;
+    const joins =
+      other !== residual &&
+      other.op === "normalize" &&
+      other.inputs[1].shape[0] === inputs[1].shape[0] &&
+      other.attributes.epsilon === attributes.epsilon &&
+      other.attributes.batch === attributes.batch;
+    return joins
+      ? { op: "normalizeReluSum", inputs: [...inputs, ...other.inputs], attributes }
+      : { op: "normalizeReluAdd", inputs: [...inputs, residual], attributes };
   }
 
   result(): Graph {

@@ -23,8 +23,15 @@ export function liveness(graph: Graph, { steps, prologue }: Schedule): Map<Value
   const lives = new Map<Value, Life>();
   for (const [name, value] of graph.inputs)
     lives.set(value, { label: `input ${name}`, type: value, first: -1, last: lastUse.get(value) ?? -1 });
-  for (const [index, { node, state, copy }] of steps.entries()) {
+  for (const [index, { node, state, copy, moments }] of steps.entries()) {
     if (copy || state !== undefined) continue;
+    if (moments !== undefined)
+      lives.set(moments, {
+        label: labelOf(moments),
+        type: moments,
+        first: index,
+        last: lastUse.get(moments) ?? index,
+      });
     const last = lastUse.get(node) ?? index;
     if (index < prologue) {
       lives.set(node, { label: labelOf(node), type: node, first: -1, last: end });

@@ -54,6 +54,7 @@ function profileOf(graph: Graph): Profile {
   const reads = new Map<Value, number[]>(graph.nodes.map((node) => [node, []]));
   for (const [index, step] of steps.entries()) {
     if (!step.copy) made.set(step.node, index);
+    if (step.moments !== undefined) made.set(step.moments, index);
     if (step.velocity !== undefined) made.set(step.velocity.node, index);
     for (const input of operandsOf(step)) reads.get(input)?.push(index);
   }
@@ -64,24 +65,27 @@ function profileOf(graph: Graph): Profile {
 /** The graph with every cheap result that lies idle at the peak made anew behind it; nothing when there is none. */
 function giveUp(graph: Graph, { peak, made, reads }: Profile): Graph | undefined {
   const idle = new Set<Value>();
+  // Not there behind the peak, but soon made: what an idle result is made from may be.
+  const gone = new Set<Value>();
   const lastRead = (value: Value) => reads.get(value)?.at(-1) ?? -1;
-  for (const node of graph.nodes) {
-    const isIdle =
-      opOf(node)?.cheap === true &&
-      (made.get(node) as number) < peak &&
-      lastRead(node) > peak &&
-      reads.get(node)?.includes(peak) === false;
-    const available = (input: Value) =>
-      isLeaf(input) || idle.has(input) || lastRead(input) > peak || byteLength(input) * 64 < byteLength(node);
-    if (isIdle && node.inputs.every(available)) idle.add(node);
-  }
   const outputs = new Set(graph.outputs.values());
-  for (const value of outputs) idle.delete(value);
+  for (const node of graph.nodes) {
+    const available = (input: Value) =>
+      isLeaf(input) ||
+      idle.has(input) ||
+      gone.has(input) ||
+      lastRead(input) > peak ||
+      byteLength(input) * 64 < byteLength(node);
+    const isCheap = opOf(node)?.cheap === true && (made.get(node) as number) < peak && !outputs.has(node);
+    if (!isCheap || !node.inputs.every(available)) continue;
+    if (lastRead(node) < peak) gone.add(node);
+    else if (lastRead(node) > peak && reads.get(node)?.includes(peak) === false) idle.add(node);
+  }
   if (idle.size === 0) return undefined;
   const again = new Map<Value, Value>();
   return copyGraph(graph, graph.nodes, (node, copyOf, to) => {
     const makeAgain = (value: Value): Value => {
-      if (!idle.has(value)) return copyOf(value);
+      if (!idle.has(value) && !gone.has(value)) return copyOf(value);
       let copy = again.get(value);
       if (copy === undefined) {
         copy = remake(value, value.inputs.map(makeAgain), to);

@@ -10,6 +10,8 @@ export interface ScheduledStep {
   /** Written instead of arena memory: in place, or by a copy of `node`. */
   readonly state?: State;
   readonly copy: boolean;
+  /** Moments of `node`, a convolution's result, that its kernel makes as well. */
+  readonly moments?: Value;
   /** The update of the velocity that `node`, a parameter's, follows from: one kernel makes both. */
   readonly velocity?: ScheduledStep;
 }
@@ -27,8 +29,9 @@ export function isLeaf(node: Value): boolean {
   return node.op === "input" || node.op === "state";
 }
 
-/** What a step reads, in the order in which its kernel takes it. */
-export function operandsOf({ node, copy, velocity }: ScheduledStep): readonly Value[] {
+/** What a step reads, and the second tensor that it writes, in the order in which its kernel takes it. */
+export function operandsOf({ node, copy, moments, velocity }: ScheduledStep): readonly Value[] {
+  if (moments !== undefined) return [moments, ...node.inputs];
   if (velocity !== undefined)
     return [node.inputs[0], velocity.node.inputs[0], velocity.node.inputs[1], node.inputs[2]];
   return copy ? [node] : node.inputs;
@@ -42,14 +45,16 @@ export function operandsOf({ node, copy, velocity }: ScheduledStep): readonly Va
 export function schedule(graph: Graph): Schedule {
   const tail = updateNodes(graph);
   const kept = keptNodes(graph);
-  const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node));
+  const users = usersOf(graph);
+  const summed = momentsOfConvolutions(graph, users);
+  const joined = new Set(summed.values());
+  const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node) && !joined.has(node));
   const order = [
     ...kept,
     ...computed.filter((node) => !tail.has(node)),
     ...computed.filter((node) => tail.has(node)),
   ];
   const position = new Map(order.map((node, index) => [node, index]));
-  const users = usersOf(graph);
   const inPlace = new Map<Value, State>();
   const copies: Assignment[] = [];
   for (const assignment of graph.assignments) {
@@ -60,7 +65,9 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps: [
-      ...joinVelocities(order.map((node) => ({ node, state: inPlace.get(node), copy: false }))),
+      ...joinVelocities(
+        order.map((node) => ({ node, state: inPlace.get(node), copy: false, moments: summed.get(node) })),
+      ),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
     ],
     prologue: kept.size,
@@ -81,6 +88,21 @@ export function lastingStates(graph: Graph): (node: Value) => boolean {
 function keptNodes(graph: Graph): Set<Value> {
   const lasts = lastingStates(graph);
   return new Set(graph.nodes.filter((node) => opOf(node)?.keep === true && node.inputs.every(lasts)));
+}
+
+/** The moments that a convolution's kernel makes: of each channel over the whole batch. */
+export const areBatchMoments = (node: Value, of: Value): boolean =>
+  node.op === "moments" && node.inputs[0] === of && node.shape[0] === 1 && node.shape[1] === of.shape[4];
+
+/** By the convolutions that sumInStore has marked. */
+function momentsOfConvolutions(graph: Graph, users: ReadonlyMap<Value, readonly Value[]>): Map<Value, Value> {
+  const found = new Map<Value, Value>();
+  for (const node of graph.nodes) {
+    if (node.attributes.moments !== true) continue;
+    const own = users.get(node)?.find((user) => areBatchMoments(user, node));
+    if (own !== undefined) found.set(node, own);
+  }
+  return found;
 }
 
 /** Joins each `sgdStep` with the `sgdVelocity` right before it where both write their states in place. */

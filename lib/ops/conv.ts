@@ -10,7 +10,7 @@ import {
 import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
 import { fill } from "./arithmetic.ts";
 import { constant } from "./constant.ts";
-import { type AddOp, defineOp } from "./define.ts";
+import { type AddOp, defineOp, type Op } from "./define.ts";
 import { sumsToZero } from "./norm_gradient.ts";
 import { sumToChannels } from "./reduce.ts";
 
@@ -42,7 +42,7 @@ type Window = {
   readonly groups: number;
 };
 /** `shape` is that of the tensor whose gradient is computed: `[D, H, W]` of x, or all of w. */
-type ShapedWindow = Window & { readonly shape: readonly number[] };
+export type ShapedWindow = Window & { readonly shape: readonly number[] };
 
 export function perAxis(value: PerAxis): readonly [number, number, number] {
   return typeof value === "number" ? [value, value, value] : value;
@@ -144,7 +144,7 @@ const inputGradientOp: AddOp<ShapedWindow> = defineOp({
   flops: ([dy, w]) => flops(dy.shape, w.shape),
 });
 
-const weightGradientOp: AddOp<ShapedWindow> = defineOp({
+export const conv3dWeightGradient: Op<ShapedWindow> = {
   name: "conv3dWeightGradient",
   infer: ([x, dy], window) => {
     const op = "conv3dWeightGradient";
@@ -168,7 +168,9 @@ const weightGradientOp: AddOp<ShapedWindow> = defineOp({
     conv3dOp([x, dw], unshaped(window)),
   ],
   flops: ([, dy], w) => flops(dy.shape, w.shape),
-});
+};
+/** `[x, dy]`. */
+export const weightGradientOp: AddOp<ShapedWindow> = defineOp(conv3dWeightGradient);
 
 /**
  * Convolution of `x` `[N, D, H, W, Cin]` with `w` `[Cout, kD, kH, kW, Cin / groups]` to `[N, D', H', W', Cout]`,

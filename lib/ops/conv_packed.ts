@@ -1,7 +1,7 @@
 import { ShapeError } from "../errors.ts";
 import { type Attributes, formatType, type Shape, type TensorType, type Value } from "../graph/value.ts";
 import { expectActivation, expectDType, expectRank } from "./check.ts";
-import { type AddOp, defineOp } from "./define.ts";
+import { type AddOp, defineOp, type Op } from "./define.ts";
 
 /**
  * Convolutions whose weights a step of their own has put into the order in which the kernel reads them (or, for
@@ -18,7 +18,7 @@ type Packed = {
   readonly packedOnce: boolean;
 };
 
-type PackedConv = Packed & {
+export type PackedConv = Packed & {
   /** `[kD, kH, kW]`. */
   readonly kernel: readonly number[];
   /** `[N, D, H, W, C]` of the result. */
@@ -46,7 +46,7 @@ const packWeightsOp: AddOp<PackWeights> = defineOp({
   keep: true,
 });
 
-const packedConvOp: AddOp<PackedConv> = defineOp({
+export const conv3dPacked: Op<PackedConv> = {
   name: "conv3dPacked",
   infer: ([source, packed, bias], { shape }): TensorType => {
     const op = "conv3dPacked";
@@ -65,7 +65,9 @@ const packedConvOp: AddOp<PackedConv> = defineOp({
       : [result.shape, source.shape[4]];
     return (2 * [...voxels, ...kernel].reduce((a, b) => a * b, 1) * channels) / groups;
   },
-});
+};
+/** `[source, packed, bias?]`. */
+export const packedConvOp: AddOp<PackedConv> = defineOp(conv3dPacked);
 
 /**
  * The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights.

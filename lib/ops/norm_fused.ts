@@ -1,4 +1,5 @@
-import type { Operand, Value } from "../graph/value.ts";
+import { ShapeError } from "../errors.ts";
+import { formatType, type Operand, type Value } from "../graph/value.ts";
 import { relu, reluGradient } from "./activation.ts";
 import { add } from "./arithmetic.ts";
 import { expectDType, expectSameShape } from "./check.ts";
@@ -54,6 +55,32 @@ const normalizeAddReluOp = defineOp<Affine>({
   fallback: (inputs, attributes) => relu(add(base(inputs, attributes), inputs[4])),
 });
 
+const normalizeReluSumOp = defineOp<Affine>({
+  name: "normalizeReluSum",
+  infer: (inputs, attributes) => {
+    const op = "normalizeReluSum";
+    const [x, z] = [inputs.slice(0, 4), inputs.slice(4)].map((own) => inferNormalize(op, own, attributes));
+    expectSameShape(op, x, z);
+    if (inputs[1].shape[0] !== inputs[5].shape[0])
+      throw new ShapeError(
+        `${op}: moments ${formatType(inputs[1])} and ${formatType(inputs[5])} must be of as many samples`,
+      );
+    return x;
+  },
+  grad: (inputs, dy, _y, attributes) =>
+    [inputs.slice(0, 4), inputs.slice(4)].flatMap((own) =>
+      normalizeGradient(own, dy, attributes, { relu: true }),
+    ),
+  flops: perElement(9),
+  inPlace: 0,
+  cheap: true,
+  fallback: (inputs, attributes) =>
+    add(relu(base(inputs.slice(0, 4), attributes)), relu(base(inputs.slice(4), attributes))),
+});
+
+/** What is normalised: x, its moments, gamma and beta. */
+export type Normalized = readonly [Operand, Operand, Operand, Operand];
+
 type FusedOptions = NormOptions & { batch: boolean };
 
 /** `relu(normalize(x, moments, gamma, beta))`; its gradient needs x, not the result. */
@@ -74,6 +101,13 @@ export const normalizeReluAdd = (
   residual: Operand,
   { epsilon = 1e-5, batch }: FusedOptions,
 ): Value => normalizeReluAddOp([x, moments, gamma, beta, residual], { epsilon, batch });
+
+/** `relu(normalize(...a)) + relu(normalize(...b))`, as in additive skips; its gradient needs the x of both. */
+export const normalizeReluSum = (
+  a: Normalized,
+  b: Normalized,
+  { epsilon = 1e-5, batch }: FusedOptions,
+): Value => normalizeReluSumOp([...a, ...b], { epsilon, batch });
 
 /** `relu(normalize(x, moments, gamma, beta) + residual)`, as in residual blocks; its gradient needs x and the result. */
 export const normalizeAddRelu = (

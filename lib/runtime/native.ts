@@ -16,6 +16,10 @@ export interface Native {
   packedWeights(step: StepSpec): number;
   /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
   algorithm(step: StepSpec): string;
+  /** Whether a step's kernel could normalise its first input as it loads it; throws as `workspace` does. */
+  normalizes(step: StepSpec): boolean;
+  /** Whether it could sum the moments of its output as it stores it; throws as `workspace` does. */
+  sums(step: StepSpec): boolean;
   /** Blocks of device memory alive in the process, and their bytes. */
   memory(): { blocks: number; bytes: number };
   /** Threads that kernels run on. */

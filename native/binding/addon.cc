@@ -67,6 +67,15 @@ static Napi::Value algorithm(const Napi::CallbackInfo& info) {
   });
 }
 
+// A function that answers `question` about a step.
+template <bool (*question)(const StepSpec&)>
+static Napi::Value answer(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "expected a step");
+  return guarded(info.Env(), [&] {
+    return Napi::Boolean::New(info.Env(), question(decodeStep(info[0].As<Napi::Object>())));
+  });
+}
+
 static Napi::Value packedWeights(const Napi::CallbackInfo& info) {
   if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "packedWeights: expected a step");
   return guarded(info.Env(), [&] {
@@ -107,6 +116,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("workspace", Napi::Function::New(env, workspace));
   exports.Set("packedWeights", Napi::Function::New(env, packedWeights));
   exports.Set("algorithm", Napi::Function::New(env, algorithm));
+  exports.Set("normalizes", Napi::Function::New(env, answer<normalizes>));
+  exports.Set("sums", Napi::Function::New(env, answer<sums>));
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));
   exports.Set("isa", Napi::Function::New(env, isa));

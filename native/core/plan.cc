@@ -55,6 +55,18 @@ std::string algorithmOf(const StepSpec& spec) {
   return step.kernel->algorithm ? step.kernel->algorithm(step) : "";
 }
 
+bool normalizes(const StepSpec& spec) {
+  const Step step = bind(spec);
+  step.kernel->prepare(step);
+  return step.kernel->normalizes && step.kernel->normalizes(step);
+}
+
+bool sums(const StepSpec& spec) {
+  const Step step = bind(spec);
+  step.kernel->prepare(step);
+  return step.kernel->sums && step.kernel->sums(step);
+}
+
 // Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
 static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
   if (overlap(other, workspace.offset, workspace.tensor.bytes()))

@@ -53,6 +53,12 @@ int64_t packedFloats(const StepSpec& spec);
 // The algorithm the kernel of a step chose, empty where it knows but one; throws as workspaceBytes does.
 std::string algorithmOf(const StepSpec& spec);
 
+// Whether the kernel of a step could normalise its first input as it loads it; throws as workspaceBytes does.
+bool normalizes(const StepSpec& spec);
+
+// Whether it could sum the moments of its output as it stores it; throws as workspaceBytes does.
+bool sums(const StepSpec& spec);
+
 class Plan {
  public:
   // Throws Error("ERR_PLAN") unless every tensor lies inside its block and every kernel accepts its step.

@@ -86,6 +86,10 @@ struct Kernel {
   int64_t (*packedFloats)(const Step& step) = nullptr;
   // Besides the output: the input that `run` updates, element by element, or -1.
   int updates = -1;
+  // Whether a step could normalise its first input as it loads it; null where no step of the kernel can.
+  bool (*normalizes)(const Step& step) = nullptr;
+  // Whether a step could sum the moments of its output as it stores it; as above.
+  bool (*sums)(const Step& step) = nullptr;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.

@@ -1,6 +1,7 @@
 // The convolution steps of a plan: decoded, checked, and handed to the kernels.
 #include "conv3d.h"
 #include "conv3d_algorithm.h"
+#include "conv_steps.h"
 #include "kernels.h"
 
 namespace voxgrad::cpu {
@@ -53,9 +54,7 @@ static Conv3dProblem problemOf(const Step& step, const Tensor& x, const Tensor& 
   return problem;
 }
 
-static const float* biasOf(const Step& step) {
-  return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr;
-}
+const float* biasOf(const Step& step) { return step.inputs.size() > 2 ? step.inputs[2].f32() : nullptr; }
 
 static void checkBias(const Step& step) {
   if (step.inputs.size() < 3) return;
@@ -71,7 +70,7 @@ static Conv3dProblem inputGradientProblem(const Step& step) {
   return problemOf(step, step.output, step.inputs[1], step.inputs[0]);
 }
 
-static Conv3dProblem weightGradientProblem(const Step& step) {
+Conv3dProblem weightGradientProblem(const Step& step) {
   return problemOf(step, step.inputs[0], step.output, step.inputs[1]);
 }
 
@@ -114,18 +113,22 @@ static Conv3dProblem packedProblem(const Step& step) {
   return finish(step, problem);
 }
 
-static size_t preparePacked(const Step& step) {
+std::unique_ptr<Convolution> packedConvolution(const Step& step) {
+  return convolutionOf(step, packedProblem(step));
+}
+
+size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  const auto convolution = convolutionOf(step, packedProblem(step));
+  const auto convolution = packedConvolution(step);
   expectDType(step, step.inputs[1], DType::f32);
   expectCount(step, step.inputs[1], static_cast<int64_t>(convolution->packedFloats()));
   return convolution->workspace();
 }
 
 static void runPacked(const Step& step) {
-  convolutionOf(step, packedProblem(step))
-      ->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(), step.workspace);
+  packedConvolution(step)->run(step.inputs[0].f32(), step.inputs[1].f32(), biasOf(step), step.output.f32(),
+                               step.workspace);
 }
 
 static Conv3dProblem packingProblem(const Step& step) {
@@ -167,7 +170,7 @@ static void runPacking(const Step& step) {
   convolutionOf(step, packingProblem(step))->pack(step.inputs[0].f32(), step.output.f32());
 }
 
-static size_t prepareWeightGradient(const Step& step) {
+size_t prepareWeightGradient(const Step& step) {
   expectInputs(step, 2, 2);
   return makeWeightGradient(weightGradientProblem(step))->workspace();
 }
@@ -177,12 +180,16 @@ static void runWeightGradient(const Step& step) {
       ->run(step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
 }
 
+const char* weightGradientAlgorithmOf(const Step& step) {
+  return algorithmName(weightGradientProblem(step), ConvPass::weightGradient);
+}
+
 template <Conv3dProblem (*problemOfStep)(const Step&), ConvPass pass>
 static const char* algorithmOf(const Step& step) {
   return algorithmName(problemOfStep(step), pass);
 }
 
-static const char* packedAlgorithmOf(const Step& step) {
+const char* packedAlgorithmOf(const Step& step) {
   const ConvPass pass = isInputGradient(step) ? ConvPass::inputGradient : ConvPass::forward;
   return algorithmName(packedProblem(step), pass, isPackedOnce(step));
 }
@@ -192,10 +199,10 @@ const KernelTable convKernels = {
      algorithmOf<forwardProblem, ConvPass::forward>},
     {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
      algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf},
+    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes, packedSums},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
-    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient,
-     algorithmOf<weightGradientProblem, ConvPass::weightGradient>},
+    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, weightGradientAlgorithmOf, nullptr, -1,
+     weightGradientNormalizes},
 };
 
 }  // namespace voxgrad::cpu

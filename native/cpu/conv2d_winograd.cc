@@ -80,7 +80,7 @@ size_t Winograd2d::packedFloats() const {
   return filtersLast_ ? static_cast<size_t>(taps) : filters_.packedFloats();
 }
 
-void Winograd2d::run(const float* source, const float* packed, const float* bias, float* output,
+void Winograd2d::run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
                      void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
@@ -121,8 +121,8 @@ void Winograd2d::pack(const float* w, float* packed) const {
   });
 }
 
-void Winograd2d::transform(int64_t block, int64_t first, int64_t tiles, const float* source, const Room& room,
-                           float* transformed) const {
+void Winograd2d::transform(int64_t block, int64_t first, int64_t tiles, const ConvolutionSource& source,
+                           const Room& room, float* transformed) const {
   tiles_.transformSource(kernels_, block * blockTiles_ + first, tiles, source, room.zeroRow,
                          transformed + first * sourceStride_, sourceFrequency(), kWinogradVectors * lanes(),
                          sourceStride_);

@@ -18,7 +18,7 @@ namespace voxgrad::cpu {
 bool winograd2dFiltersLast(const Conv2dTiles& tiles, int64_t outputChannels);
 int64_t winograd2dBlockTiles(const Conv2dTiles& tiles, bool filtersLast);
 
-class Winograd2d final : public Convolution {
+class Winograd2d final : public NormalizingConvolution {
  public:
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
   Winograd2d(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
@@ -26,14 +26,14 @@ class Winograd2d final : public Convolution {
   size_t packedFloats() const override;
   void pack(const float* w, float* packed) const override;
   size_t workspace() const override;
-  void run(const float* source, const float* packed, const float* bias, float* output,
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
            void* workspace) const override;
 
  private:
   struct Room;
   Room divide(void* workspace) const;
-  void transform(int64_t block, int64_t first, int64_t tiles, const float* source, const Room& room,
-                 float* transformed) const;
+  void transform(int64_t block, int64_t first, int64_t tiles, const ConvolutionSource& source,
+                 const Room& room, float* transformed) const;
   void multiply(int64_t block, const float* transformed, const float* filters, const Room& room,
                 float* products, float* output) const;
   void multiplyPanel(int64_t block, int64_t panel, const float* transformed, const float* taps,

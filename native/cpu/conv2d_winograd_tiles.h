@@ -5,6 +5,7 @@
 #pragma once
 
 #include "conv3d_geometry.h"
+#include "convolution.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -68,15 +69,16 @@ struct Conv2dTiles {
   }
 
   // The source of tiles [first, first + tiles); strides as in Winograd2dTiles.
-  void transformSource(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* source,
-                       const float* zeroRow, float* transformed, int64_t frequencyStride, int64_t panelStride,
-                       int64_t tileStride) const {
+  void transformSource(const Winograd2dKernels& kernels, int64_t first, int64_t tiles,
+                       const ConvolutionSource& source, const float* zeroRow, float* transformed,
+                       int64_t frequencyStride, int64_t panelStride, int64_t tileStride) const {
     forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t width, int64_t count) {
       Winograd2dTiles part;
       for (int64_t t = 0; t < outputs + 2; ++t) {
         const int64_t h = height - pad[0] + t * step[0];
         const bool inside = h >= 0 && h < sourceEnd[0];
-        part.rows[t] = inside ? source + (slice * sourceExtent[0] + h) * sourceRow() : zeroRow;
+        part.rows[t] = inside ? source.data + (slice * sourceExtent[0] + h) * sourceRow() : zeroRow;
+        part.inside[t] = inside ? -1 : 0;
       }
       part.channels = sourceChannels;
       part.width = sourceEnd[1];
@@ -87,7 +89,12 @@ struct Conv2dTiles {
       part.frequencyStride = frequencyStride;
       part.panelStride = panelStride;
       part.tileStride = tileStride;
-      kernels.source(part);
+      if (source.norm) {
+        part.norm = *source.norm;
+        kernels.normalizedSource(part);
+      } else {
+        kernels.source(part);
+      }
     });
   }
 
@@ -116,19 +123,22 @@ struct Conv2dTiles {
   }
 
   // The outputs of tiles [first, first + tiles): `vectors` of channels from `channel` on, of `channels` in
-  // all, with their bias.
+  // all, with their bias; added to `sums` unless null.
   void storeOutput(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* products,
                    int64_t frequencyStride, int64_t vectors, const float* bias, int64_t channels,
-                   int64_t channel, float* output) const {
+                   int64_t channel, float* output, Winograd2dSums* sums = nullptr) const {
     const int64_t width = vectors * winogradKernels().lanes;
     forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t w, int64_t count) {
       Winograd2dOutput part;
       part.vectors = vectors;
+      part.sums = sums;
       part.products = products + done * width;
       part.frequencyStride = frequencyStride;
       part.tiles = count;
+      int64_t rows = 0;
       for (int64_t i = 0; i < outputs; ++i) {
         const int64_t h = height + i * step[0];
+        rows += h < outputExtent[0];
         const int64_t voxel = (slice * outputExtent[0] + h) * outputExtent[1] + w;
         part.rows[i] = h < outputExtent[0] ? output + voxel * channels + channel : nullptr;
       }
@@ -137,6 +147,7 @@ struct Conv2dTiles {
       part.bias = bias;
       part.channels = channels - channel;
       kernels.output(part);
+      if (sums) sums->voxels += rows * std::min(part.voxels, outputs * count);
     });
   }
 };

@@ -66,7 +66,8 @@ Winograd2dWeightGradient::Room Winograd2dWeightGradient::divide(void* workspace)
 
 size_t Winograd2dWeightGradient::workspace() const { return divide(nullptr).bytes; }
 
-void Winograd2dWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw,
+                                   void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
   if (cut_ == Cut::slabs) {
@@ -88,16 +89,17 @@ void Winograd2dWeightGradient::run(const float* x, const float* dy, float* dw, v
   });
 }
 
-void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const float* x, const float* dy,
-                                         const Room& room, float* sources, float* gradients) const {
+void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const ConvolutionSource& x,
+                                         const float* dy, const Room& room, float* sources,
+                                         float* gradients) const {
   tiles_.transformSource(kernels_, firstTile, tiles, x, room.zeroRow, sources, sourceFrequency(),
                          blockTiles_ * panel(), panel());
   tiles_.transformGradient(kernels_, firstTile, tiles, dy, problem_.K, room.zeroRow, gradients,
                            gradientFrequency(), blockTiles_ * panel(), panel());
 }
 
-void Winograd2dWeightGradient::sumSlab(int64_t slab, const float* x, const float* dy, const Room& room,
-                                       float* transformed) const {
+void Winograd2dWeightGradient::sumSlab(int64_t slab, const ConvolutionSource& x, const float* dy,
+                                       const Room& room, float* transformed) const {
   float* const sums = room.sums + slab * sumFloats();
   const int64_t begin = allTiles_ * slab / slabs_, end = allTiles_ * (slab + 1) / slabs_;
   for (int64_t first = begin; first < end; first += blockTiles_) {
@@ -107,7 +109,7 @@ void Winograd2dWeightGradient::sumSlab(int64_t slab, const float* x, const float
   }
 }
 
-void Winograd2dWeightGradient::sumBlock(int64_t first, const float* x, const float* dy,
+void Winograd2dWeightGradient::sumBlock(int64_t first, const ConvolutionSource& x, const float* dy,
                                         const Room& room) const {
   const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along(1);
   parallelFor(divideUp(tiles, run), [&](int64_t task) {

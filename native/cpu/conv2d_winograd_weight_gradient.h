@@ -10,13 +10,13 @@
 
 namespace voxgrad::cpu {
 
-class Winograd2dWeightGradient final : public ConvolutionWeightGradient {
+class Winograd2dWeightGradient final : public NormalizingWeightGradient {
  public:
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
   Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
 
   size_t workspace() const override;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
+  void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   // Few channels: a task transforms the tiles of a slab, block by block, and sums all frequencies. Many
@@ -30,10 +30,11 @@ class Winograd2dWeightGradient final : public ConvolutionWeightGradient {
     int64_t tiles, firstFrequency, frequencies, firstChannel, channels;
   };
   Room divide(void* workspace) const;
-  void transform(int64_t firstTile, int64_t tiles, const float* x, const float* dy, const Room& room,
-                 float* sources, float* gradients) const;
-  void sumSlab(int64_t slab, const float* x, const float* dy, const Room& room, float* transformed) const;
-  void sumBlock(int64_t firstTile, const float* x, const float* dy, const Room& room) const;
+  void transform(int64_t firstTile, int64_t tiles, const ConvolutionSource& x, const float* dy,
+                 const Room& room, float* sources, float* gradients) const;
+  void sumSlab(int64_t slab, const ConvolutionSource& x, const float* dy, const Room& room,
+               float* transformed) const;
+  void sumBlock(int64_t firstTile, const ConvolutionSource& x, const float* dy, const Room& room) const;
   void sum(const Part& part, bool add, float* sums) const;
   void transformBack(const float* sums, int64_t k, float* dw) const;
 

@@ -84,6 +84,7 @@ void Dense::pack(const float* w, float* packed) const {
 size_t Dense::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(vectors_ * kernels_.lanes);
+  cursor.floats(3 * paddedSteps());
   return cursor.used();
 }
 
@@ -93,6 +94,7 @@ struct Dense::Blocks {
   int64_t groupsPerRow;
   int64_t unit, blocksPerUnit;  // no block has groups of two units
   int64_t groupsPerBlock, count;
+  int64_t columnTasks;  // of a block, that share its columns
 };
 
 Dense::Blocks Dense::cut() const {
@@ -120,28 +122,38 @@ Dense::Blocks Dense::cut() const {
   }
   blocks.blocksPerUnit = divideUp(blocks.unit, blocks.groupsPerBlock);
   blocks.count = groups / blocks.unit * blocks.blocksPerUnit;
+  // Few blocks are divided by columns, into tasks that are worth handing out.
+  constexpr int64_t kFewBlocks = 32, kTaskProducts = 1 << 17;
+  const int64_t products = rows_ * voxels_ * segments_ * steps_ * outputs_ * outputFloats_;
+  const int64_t worth = products / (blocks.count * kTaskProducts);
+  blocks.columnTasks =
+      covers_ && blocks.count < kFewBlocks ? std::clamp<int64_t>(worth, 1, outputs_ * columns_) : 1;
   return blocks;
 }
 
-void Dense::run(const float* source, const float* packed, const float* bias, float* output,
+// Tasks that share a block would each normalise all of it.
+bool Dense::normalizes() const { return !copies_ && !inLines_ && cut().columnTasks == 1; }
+
+void Dense::run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
                 void* workspace) const {
   WorkspaceCursor cursor(workspace);
   float* const paddedBias = cursor.floats(vectors_ * kernels_.lanes);
+  float* const coefficients = cursor.floats(3 * paddedSteps());
   const int64_t channels = inputGradient_ ? problem_.C : problem_.K;
   for (int64_t i = 0; i < vectors_ * kernels_.lanes; ++i) {
     paddedBias[i] = bias && i < outputFloats_ ? bias[i % channels] : 0.0f;
   }
+  SourceNorm norm;
+  if (source.norm)
+    norm = spreadNorm(*source.norm, inputGradient_ ? problem_.K : problem_.C, steps_, paddedSteps(),
+                      coefficients);
+  const ConvolutionSource from{source.data, source.norm ? &norm : nullptr};
   const Blocks blocks = cut();
-  const int64_t columns = outputs_ * columns_;
-  // Few blocks are divided by columns, into tasks that are worth handing out.
-  constexpr int64_t kFewBlocks = 32, kTaskProducts = 1 << 17;
-  const int64_t products = rows_ * voxels_ * segments_ * steps_ * outputs_ * outputFloats_;
-  const int64_t wanted = std::clamp<int64_t>(products / (blocks.count * kTaskProducts), 1, columns);
-  const int64_t parts = covers_ && blocks.count < kFewBlocks ? wanted : 1;
+  const int64_t columns = outputs_ * columns_, parts = blocks.columnTasks;
   // One part after another: its weights stay in the second-level cache.
   parallelFor(blocks.count * parts, [&](int64_t task) {
     const int64_t block = task % blocks.count, part = task / blocks.count;
-    runBlock(source, packed, paddedBias, output, blocks, block, columns * part / parts,
+    runBlock(from, packed, paddedBias, output, blocks, block, columns * part / parts,
              columns * (part + 1) / parts);
   });
 }
@@ -191,7 +203,7 @@ void Dense::fillRow(int64_t row, const float* bias, float* output) const {
   }
 }
 
-void Dense::runBlock(const float* source, const float* packed, const float* bias, float* output,
+void Dense::runBlock(const ConvolutionSource& from, const float* packed, const float* bias, float* output,
                      const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const {
   const Conv3dProblem& p = problem_;
   const int64_t lanes = kernels_.lanes;
@@ -199,6 +211,7 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
   const int64_t first = block / blocks.blocksPerUnit * blocks.unit + inUnit;
   const int64_t groups = std::min(blocks.groupsPerBlock, blocks.unit - inUnit);
   const int64_t firstRow = first / blocks.groupsPerRow;
+  const float* source = from.data;
   int64_t planeStep = x_.tapStep(0);
   if (copies_) {
     const int64_t rows = groups / blocks.groupsPerRow;
@@ -219,7 +232,17 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
     }
   }
   int64_t* const jumps = threadScratch<int64_t>(static_cast<size_t>(segments_));
+  int64_t voxelStride = sourceStride_, groupStride = kernels_.groupVoxels * sourceStride_;
+  if (from.norm) {
+    source = normalize(from, places, groups);
+    voxelStride = paddedSteps();
+    groupStride = segments_ * kernels_.groupVoxels * paddedSteps();
+  }
   for (int64_t i = 0; i < segments_; ++i) {
+    if (from.norm) {
+      jumps[i] = kernels_.groupVoxels * paddedSteps() - steps_;
+      continue;
+    }
     const bool rowEnds = (i + 1) % p.S == 0;
     jumps[i] = (rowEnds ? planeStep - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_;
   }
@@ -230,7 +253,7 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
   tile.jumps = jumps;
   tile.segments = segments_;
   tile.steps = steps_;
-  tile.sourceStride = sourceStride_;
+  tile.sourceStride = voxelStride;
   tile.outputs = outputs;
   tile.outputStride = outputStride_;
   for (int64_t column = firstColumn; column < endColumn; ++column) {
@@ -238,7 +261,7 @@ void Dense::runBlock(const float* source, const float* packed, const float* bias
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
     const int64_t mostGroups = kernels_.maxGroups[vectors - 1];
     const int64_t at = outputs_ > 1 ? segment / p.S * x_.tapStep(0) + segment % p.S * x_.tapStep(1) : 0;
-    tile.ahead = mostGroups * kernels_.groupVoxels * sourceStride_;
+    tile.ahead = mostGroups * groupStride;
     tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
     tile.bias = bias + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);

@@ -18,8 +18,12 @@ bool isPointwise(const Conv3dProblem& problem);
 // itself.
 Conv3dProblem joinVoxels(Conv3dProblem problem);
 
+// The coefficients of a voxel's `channels`, again for every voxel of a run of `floats`, zeros up to `padded`:
+// in 3 * padded floats at `to`.
+SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, int64_t padded, float* to);
+
 // The forward pass of a stem, or of a blockwise problem, or the input gradient of a blockwise problem.
-class Dense final : public Convolution {
+class Dense final : public NormalizingConvolution {
  public:
   Dense(const Conv3dProblem& problem, bool inputGradient);
 
@@ -27,9 +31,10 @@ class Dense final : public Convolution {
   size_t packedFloats() const override;
   void pack(const float* w, float* packed) const override;
 
+  bool normalizes() const override;
   size_t workspace() const override;
   // bias [channels of output] may be null.
-  void run(const float* source, const float* packed, const float* bias, float* output,
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
            void* workspace) const override;
 
  private:
@@ -38,11 +43,13 @@ class Dense final : public Convolution {
   };
   struct Blocks;
 
+  int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
+  const float* normalize(const ConvolutionSource& source, Place* places, int64_t groups) const;
   const float* copyWindow(const float* x, int64_t firstRow, int64_t rows) const;
   int64_t windowRows(int64_t rows) const;
   Place placeRow(int64_t row) const;
   void fillRow(int64_t row, const float* bias, float* output) const;
-  void runBlock(const float* source, const float* packed, const float* bias, float* output,
+  void runBlock(const ConvolutionSource& from, const float* packed, const float* bias, float* output,
                 const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const;
   Blocks cut() const;
 

@@ -9,10 +9,6 @@ namespace {
 // A column of this many voxels stays in the first-level cache while it meets every channel of dy.
 constexpr int64_t kChunk = 128;
 
-struct alignas(64) Line {
-  float floats[16];
-};
-
 }  // namespace
 
 struct DenseWeightGradient::Column {
@@ -36,15 +32,20 @@ DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
 
 size_t DenseWeightGradient::workspace() const {
   WorkspaceCursor cursor(nullptr);
+  cursor.floats(3 * runFloats());
   if (!inPlace()) cursor.floats(slabs_ * problem_.K * filterSums());
   return cursor.used();
 }
 
-void DenseWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const {
   WorkspaceCursor cursor(workspace);
+  float* const coefficients = cursor.floats(3 * runFloats());
+  SourceNorm norm;
+  if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
+  const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
   float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
   parallelFor(slabs_ * columnGroups_,
-              [&](int64_t task) { sumTask(x, dy, task / columnGroups_, task % columnGroups_, sums); });
+              [&](int64_t task) { sumTask(source, dy, task / columnGroups_, task % columnGroups_, sums); });
   if (inPlace()) return;
   parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
 }
@@ -64,19 +65,27 @@ const float* DenseWeightGradient::placeOf(const float* x, int64_t voxel) const {
   return x + (((n * p.D + z * p.stride[0]) * p.H + y * p.stride[1]) * p.W + voxel % p.Q * p.stride[2]) * p.C;
 }
 
-void DenseWeightGradient::gatherColumn(const float* x, const Column& column, int64_t first, int64_t voxels,
-                                       float* to) const {
+void DenseWeightGradient::gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first,
+                                       int64_t voxels, float* to) const {
   const Conv3dProblem& p = problem_;
   for (int64_t done = 0; done < voxels;) {
     const int64_t count = std::min(voxels - done, p.Q - (first + done) % p.Q);
-    kernels_.gatherRuns[column.vectors - 1](to + done * column.vectors * kernels_.lanes,
-                                            placeOf(x, first + done) + column.offset, p.stride[2] * p.C,
-                                            count, column.floats);
+    float* const place = to + done * column.vectors * kernels_.lanes;
+    const float* const from = placeOf(x.data, first + done) + column.offset;
+    const int64_t stride = p.stride[2] * p.C;
+    if (x.norm) {
+      const int64_t at = column.place % runFloats();
+      const SourceNorm norm{x.norm->mean + at, x.norm->scale + at, x.norm->shift + at};
+      kernels_.normalizeRuns(place, column.vectors * kernels_.lanes, from, stride, count, column.floats,
+                             norm);
+    } else {
+      kernels_.gatherRuns[column.vectors - 1](place, from, stride, count, column.floats);
+    }
     done += count;
   }
 }
 
-void DenseWeightGradient::sumTask(const float* x, const float* dy, int64_t slab, int64_t group,
+void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, int64_t slab, int64_t group,
                                   float* sums) const {
   const Conv3dProblem& p = problem_;
   const int64_t begin = voxels_ * slab / slabs_, end = voxels_ * (slab + 1) / slabs_;
@@ -104,7 +113,8 @@ void DenseWeightGradient::sumTask(const float* x, const float* dy, int64_t slab,
         const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
         product.factors = dy + first * p.K + k;
         product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
-        product.next = placeOf(x, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;
+        product.next =
+            placeOf(x.data, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;
         kernels_.product[part.vectors - 1][channels - 1](product);
       }
     }

@@ -11,23 +11,25 @@
 
 namespace voxgrad::cpu {
 
-class DenseWeightGradient final : public ConvolutionWeightGradient {
+class DenseWeightGradient final : public NormalizingWeightGradient {
  public:
   explicit DenseWeightGradient(const Conv3dProblem& problem);
 
   size_t workspace() const override;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
+  void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   struct Column;  // some vectors of one run
 
   Column column(int64_t index) const;
-  int64_t filterSums() const { return runs_ * runVectors_ * kernels_.lanes; }
+  int64_t runFloats() const { return runVectors_ * kernels_.lanes; }
+  int64_t filterSums() const { return runs_ * runFloats(); }
   // With one slab and runs of whole vectors the sums are the gradient itself.
   bool inPlace() const { return slabs_ == 1 && run_ % kernels_.lanes == 0; }
   const float* placeOf(const float* x, int64_t voxel) const;
-  void gatherColumn(const float* x, const Column& column, int64_t first, int64_t voxels, float* to) const;
-  void sumTask(const float* x, const float* dy, int64_t slab, int64_t group, float* sums) const;
+  void gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first, int64_t voxels,
+                    float* to) const;
+  void sumTask(const ConvolutionSource& x, const float* dy, int64_t slab, int64_t group, float* sums) const;
   void reduceFilter(int64_t k, const float* sums, float* dw) const;
 
   const Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row

@@ -93,6 +93,11 @@ class WorkspaceCursor {
   size_t used_ = 0;
 };
 
+// What scratch memory is made of that begins on a cache line.
+struct alignas(64) Line {
+  float floats[16];
+};
+
 // Grow-only room for the pointer tables of one thread; its content lives until the thread's next call.
 template <typename T>
 T* threadScratch(size_t count) {

@@ -12,7 +12,7 @@ namespace voxgrad::cpu {
 bool isThin(const Conv3dProblem& problem);
 
 // The forward pass.
-class Thin final : public Convolution {
+class Thin final : public NormalizingConvolution {
  public:
   explicit Thin(const Conv3dProblem& problem);
 
@@ -20,7 +20,7 @@ class Thin final : public Convolution {
   void pack(const float* w, float* packed) const override;
 
   size_t workspace() const override { return 0; }
-  void run(const float* source, const float* packed, const float* bias, float* output,
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
            void* workspace) const override;
 
  private:

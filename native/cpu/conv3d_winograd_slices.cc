@@ -37,7 +37,9 @@ WinogradBlocks WinogradSlices::tasks() const {
 }
 
 struct WinogradSlices::Room {
-  float *bias, *zeroRow, *scratch;
+  float *bias, *zeroRow, *scratch, *shifts;
+  double* totals;
+  int64_t* voxels;  // of each task
   size_t bytes;
 };
 
@@ -47,14 +49,18 @@ WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
   room.bias = cursor.floats(vectors_ * lanes());
   room.zeroRow = cursor.floats(tiles_.sourceRow());
   room.scratch = cursor.floats(workers_ * scratchFloats());
+  const int64_t tasks = tasks_.count(), channels = vectors_ * lanes();
+  room.shifts = cursor.floats(tasks * channels);
+  room.totals = reinterpret_cast<double*>(cursor.floats(4 * tasks * channels));
+  room.voxels = reinterpret_cast<int64_t*>(cursor.floats(2 * tasks));
   room.bytes = cursor.used();
   return room;
 }
 
 size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
 
-void WinogradSlices::run(const float* source, const float* packed, const float* bias, float* output,
-                         void* workspace) const {
+void WinogradSlices::run(const ConvolutionSource& source, const float* packed, const float* bias,
+                         float* output, void* workspace, float* moments) const {
   const Room room = divide(workspace);
   std::fill_n(room.bias, vectors_ * lanes(), 0.0f);
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
@@ -64,20 +70,26 @@ void WinogradSlices::run(const float* source, const float* packed, const float* 
     float* const transformed = room.scratch + worker * scratchFloats();
     float* const products = transformed + sourceFloats();
     transform(task, source, room, transformed);
+    Winograd2dSums sums;
     for (int64_t vector = 0; vector < vectors_; vector += kWinogradVectors) {
       const float* const filters =
           packed + vector * frequencies() * kDepthTaps * tiles_.sourceChannels * lanes();
+      const int64_t at = index * vectors_ + vector;
+      sums = {room.totals + 2 * at * lanes(), room.shifts + at * lanes(), 0};
+      if (moments) std::fill_n(sums.totals, 2 * panelVectors(vector) * lanes(), 0.0);
       for (int64_t first = 0; first < task.slices; first += stepSlices_) {
         const int64_t slices = std::min(stepSlices_, task.slices - first);
         multiply(task, first, slices, vector, transformed, filters, products);
-        store(task, first, slices, vector, products, room, output);
+        store(task, first, slices, vector, products, room, output, moments ? &sums : nullptr);
       }
     }
+    room.voxels[index] = sums.voxels;
   });
+  if (moments) mergeSums(room, moments);
 }
 
 // The source slices that the task's output slices read, in order, those in the padding left as they are.
-void WinogradSlices::transform(const WinogradBlock& task, const float* source, const Room& room,
+void WinogradSlices::transform(const WinogradBlock& task, const ConvolutionSource& source, const Room& room,
                                float* transformed) const {
   for (int64_t i = 0; i < task.slices + kDepthTaps - 1; ++i) {
     const int64_t slice = task.firstSlice - depthPad_ + i;
@@ -127,13 +139,36 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
 }
 
 void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
-                           const float* products, const Room& room, float* output) const {
+                           const float* products, const Room& room, float* output,
+                           Winograd2dSums* sums) const {
   for (int64_t slice = first; slice < first + slices; ++slice) {
     const int64_t place = task.sample * outputSlices_ + task.firstSlice + slice;
     tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
                        products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
                        productFrequency(), panelVectors(vector), room.bias + vector * lanes(),
-                       outputChannels_, vector * lanes(), output);
+                       outputChannels_, vector * lanes(), output, sums);
+  }
+}
+
+// Joins the tasks' means and sums of squared differences from them (Chan, Golub and LeVeque, "Updating
+// formulae and a pairwise algorithm for computing sample variances", 1979), in order.
+void WinogradSlices::mergeSums(const Room& room, float* moments) const {
+  for (int64_t channel = 0; channel < outputChannels_; ++channel) {
+    const int64_t vector = channel / lanes(), lane = channel % lanes();
+    double count = 0, mean = 0, squares = 0;
+    for (int64_t task = 0; task < tasks_.count(); ++task) {
+      const int64_t at = task * vectors_ + vector;
+      const double* const totals = room.totals + 2 * at * lanes() + lane;
+      const double own = static_cast<double>(room.voxels[task]), shifted = totals[0] / own;
+      const double apart = room.shifts[at * lanes() + lane] + shifted - mean, all = count + own;
+      squares += totals[lanes()] - totals[0] * shifted + apart * apart * count * own / all;
+      mean += apart * own / all;
+      count = all;
+    }
+    const double variance = squares / count;
+    moments[2 * channel] = static_cast<float>(mean);
+    // A comparison that is false for NaN: what is not finite in the output shows.
+    moments[2 * channel + 1] = variance < 0 ? 0.0f : static_cast<float>(variance);
   }
 }
 

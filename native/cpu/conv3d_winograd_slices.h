@@ -18,7 +18,7 @@
 
 namespace voxgrad::cpu {
 
-class WinogradSlices final : public Convolution {
+class WinogradSlices final : public SummingConvolution {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
@@ -28,18 +28,20 @@ class WinogradSlices final : public Convolution {
   size_t packedFloats() const override { return filters_.packedFloats(); }
   void pack(const float* w, float* packed) const override { filters_.pack(w, packed); }
   size_t workspace() const override;
-  void run(const float* source, const float* packed, const float* bias, float* output,
-           void* workspace) const override;
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+           void* workspace, float* moments) const override;
 
  private:
   struct Room;
   WinogradBlocks tasks() const;
   Room divide(void* workspace) const;
-  void transform(const WinogradBlock& task, const float* source, const Room& room, float* transformed) const;
+  void transform(const WinogradBlock& task, const ConvolutionSource& source, const Room& room,
+                 float* transformed) const;
   void multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                 const float* transformed, const float* filters, float* products) const;
   void store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector, const float* products,
-             const Room& room, float* output) const;
+             const Room& room, float* output, Winograd2dSums* sums) const;
+  void mergeSums(const Room& room, float* moments) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }

@@ -51,7 +51,8 @@ WinogradSlicesWeightGradient::Room WinogradSlicesWeightGradient::divide(void* wo
 
 size_t WinogradSlicesWeightGradient::workspace() const { return divide(nullptr).bytes; }
 
-void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+void WinogradSlicesWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw,
+                                       void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
   forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
@@ -70,8 +71,9 @@ void WinogradSlicesWeightGradient::run(const float* x, const float* dy, float* d
 }
 
 // Slice `i` of the sources that the block reads, where it is not in the padding, and of its output gradients.
-void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t i, const float* x,
-                                             const float* dy, const Room& room, float* transformed) const {
+void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t i,
+                                             const ConvolutionSource& x, const float* dy, const Room& room,
+                                             float* transformed) const {
   const Conv3dProblem& p = problem_;
   const int64_t panel = kWinogradVectors * lanes();
   const int64_t slice = block.firstSlice - p.pad[0] + i;

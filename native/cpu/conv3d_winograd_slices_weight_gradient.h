@@ -13,7 +13,7 @@
 
 namespace voxgrad::cpu {
 
-class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
+class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
@@ -24,14 +24,14 @@ class WinogradSlicesWeightGradient final : public ConvolutionWeightGradient {
   explicit WinogradSlicesWeightGradient(const Conv3dProblem& problem);
 
   size_t workspace() const override;
-  void run(const float* x, const float* dy, float* dw, void* workspace) const override;
+  void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   struct Room;
   WinogradBlocks blocks() const;
   Room divide(void* workspace) const;
-  void transform(const WinogradBlock& block, int64_t slice, const float* x, const float* dy, const Room& room,
-                 float* transformed) const;
+  void transform(const WinogradBlock& block, int64_t slice, const ConvolutionSource& x, const float* dy,
+                 const Room& room, float* transformed) const;
   void sum(const WinogradBlock& block, const float* transformed, int64_t depthTap, bool add,
            float* sums) const;
   void transformBack(int64_t k, const Room& room, float* dw) const;

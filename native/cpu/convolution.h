@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "source_norm.h"
+
 namespace voxgrad::cpu {
 
 // A forward pass or an input gradient. Weights are packed for it once and serve until they change.
@@ -20,6 +22,38 @@ class Convolution {
                    void* workspace) const = 0;
 };
 
+// The activation that a convolution reads: as it lies in memory or, with a norm, behind normalisation and
+// ReLU, which are applied as it is loaded. The padding is zero either way.
+struct ConvolutionSource {
+  const float* data;
+  const SourceNorm* norm;
+};
+
+// A forward pass or an input gradient that can normalise its source.
+class NormalizingConvolution : public Convolution {
+ public:
+  // Whether that is faster than a pass of its own.
+  virtual bool normalizes() const { return true; }
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const final {
+    run(ConvolutionSource{source, nullptr}, packed, bias, output, workspace);
+  }
+  virtual void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+                   void* workspace) const = 0;
+};
+
+// One that can also yield the mean and the biased variance of each channel of its output.
+class SummingConvolution : public NormalizingConvolution {
+ public:
+  void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+           void* workspace) const final {
+    run(source, packed, bias, output, workspace, nullptr);
+  }
+  // `moments`, [channels][2], may be null.
+  virtual void run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
+                   void* workspace, float* moments) const = 0;
+};
+
 // A weight gradient, however it is computed.
 class ConvolutionWeightGradient {
  public:
@@ -28,6 +62,15 @@ class ConvolutionWeightGradient {
   virtual size_t workspace() const = 0;
   // Overwrites dw.
   virtual void run(const float* x, const float* dy, float* dw, void* workspace) const = 0;
+};
+
+// One that can normalise x.
+class NormalizingWeightGradient : public ConvolutionWeightGradient {
+ public:
+  void run(const float* x, const float* dy, float* dw, void* workspace) const final {
+    run(ConvolutionSource{x, nullptr}, dy, dw, workspace);
+  }
+  virtual void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const = 0;
 };
 
 }  // namespace voxgrad::cpu

@@ -1,7 +1,7 @@
 // Micro-kernels of dense matrix products. Compiled once per instruction set; see simd.h.
 #include "dense_kernels.h"
 
-#include "simd.h"
+#include "simd_norm.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -201,6 +201,15 @@ void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, in
   }
 }
 
+void normalizeRuns(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                   int64_t floats, const SourceNorm& norm) {
+  for (int64_t j = 0; j < floats; j += kLanes) {
+    const NormVectors own = loadNorm(norm, j);
+    for (int64_t voxel = 0; voxel < voxels; ++voxel)
+      store(to + voxel * toStride + j, normRelu(loadFirst(from + voxel * stride + j, floats - j), own));
+  }
+}
+
 template <int Run, int Rows>
 void stem(const StemProduct& p) {
   vfloat sums[Rows][Run];
@@ -275,6 +284,7 @@ constexpr DenseKernels makeTable() {
   table.gatherRuns[0] = gatherRuns<1>;
   table.gatherRuns[1] = gatherRuns<2>;
   table.gatherRuns[2] = gatherRuns<3>;
+  table.normalizeRuns = normalizeRuns;
   table.maxStemFloats = kStemSums;
   fillStems<kStemSums, 1>(table);
   return table;

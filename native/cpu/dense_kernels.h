@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "source_norm.h"
+
 namespace voxgrad {
 namespace cpu {
 
@@ -75,6 +77,10 @@ struct DenseKernels {
   // [vectors - 1]: gathers `floats` floats of each voxel, `stride` floats apart; zeros fill the last vector.
   void (*gatherRuns[kMaxProductVectors])(float* to, const float* from, int64_t stride, int64_t voxels,
                                          int64_t floats);
+  // The same by way of normalisation and ReLU, of any number of floats; voxels lie `toStride` floats apart.
+  // The coefficients are those of the floats of a run.
+  void (*normalizeRuns)(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                        int64_t floats, const SourceNorm& norm);
 
   int maxStemFloats;
   StemProductKernel stem[kMaxStemFloats]

@@ -21,6 +21,7 @@ extern const KernelTable lossKernels;
 extern const KernelTable momentsKernels;
 extern const KernelTable normGradientKernels;
 extern const KernelTable normKernels;
+extern const KernelTable normalizedConvKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
@@ -28,6 +29,7 @@ extern const KernelTable segmentationKernels;
 extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;
+extern const KernelTable summedConvKernels;
 extern const KernelTable updateKernels;
 
 }  // namespace voxgrad::cpu

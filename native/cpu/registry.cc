@@ -10,11 +10,14 @@ static const std::map<std::string, const Kernel*>& byName() {
   static const auto* kernels = [] {
     auto* map = new std::map<std::string, const Kernel*>;
     for (const cpu::KernelTable* family :
-         {&cpu::activationKernels, &cpu::argmaxKernels,  &cpu::arithmeticKernels,   &cpu::augmentKernels,
-          &cpu::convKernels,       &cpu::copyKernels,    &cpu::diceKernels,         &cpu::dropoutKernels,
-          &cpu::lossKernels,       &cpu::momentsKernels, &cpu::normGradientKernels, &cpu::normKernels,
-          &cpu::poolKernels,       &cpu::reduceKernels,  &cpu::resizeKernels,       &cpu::segmentationKernels,
-          &cpu::selectKernels,     &cpu::shapeKernels,   &cpu::softmaxKernels,      &cpu::updateKernels})
+         {&cpu::activationKernels,   &cpu::argmaxKernels,         &cpu::arithmeticKernels,
+          &cpu::augmentKernels,      &cpu::convKernels,           &cpu::copyKernels,
+          &cpu::diceKernels,         &cpu::dropoutKernels,        &cpu::lossKernels,
+          &cpu::momentsKernels,      &cpu::normGradientKernels,   &cpu::normKernels,
+          &cpu::poolKernels,         &cpu::reduceKernels,         &cpu::resizeKernels,
+          &cpu::segmentationKernels, &cpu::normalizedConvKernels, &cpu::selectKernels,
+          &cpu::shapeKernels,        &cpu::softmaxKernels,        &cpu::summedConvKernels,
+          &cpu::updateKernels})
       for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
     return map;
   }();

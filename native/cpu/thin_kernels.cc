@@ -1,7 +1,7 @@
 // Micro-kernels of pointwise convolutions to a few channels. Compiled once per instruction set; see simd.h.
 #include "thin_kernels.h"
 
-#include "simd.h"
+#include "simd_norm.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -19,7 +19,7 @@ VOXGRAD_INLINE vfloat sumLanes(const Products& products, int first) {
 }
 
 // Consecutive floats of the output, whatever voxel and channel they belong to, make a vector.
-template <int Channels>
+template <int Channels, bool Normalized>
 void thinRow(const ThinRow& row) {
   vfloat bias[Channels] = {};
   for (int i = 0; row.bias && i < Channels * kLanes; ++i)
@@ -36,12 +36,14 @@ void thinRow(const ThinRow& row) {
       vfloat weights[Channels];
 #pragma GCC unroll 3
       for (int k = 0; k < Channels; ++k) weights[k] = loadFirst(row.weights + k * reduced + c, count);
+      const NormVectors norm = Normalized ? loadNorm(*row.norm, c) : NormVectors{};
       const auto addAll = [&](auto loadVoxel) __attribute__((always_inline)) {
 #pragma GCC unroll 3
         for (int j = 0; j < Channels; ++j) {
           const auto product = [&](int i) __attribute__((always_inline)) {
             const int at = j * kLanes + i;
-            return loadVoxel(at / Channels) * weights[at % Channels];
+            const vfloat source = loadVoxel(at / Channels);
+            return (Normalized ? normRelu(source, norm) : source) * weights[at % Channels];
           };
           sums[j] += sumLanes<kLanes>(product, 0);
         }
@@ -60,11 +62,14 @@ void thinRow(const ThinRow& row) {
   }
 }
 
-void run(const ThinRow& row) {
-  if (row.channels == 1) return thinRow<1>(row);
-  if (row.channels == 2) return thinRow<2>(row);
-  thinRow<3>(row);
+template <bool Normalized>
+void runAs(const ThinRow& row) {
+  if (row.channels == 1) return thinRow<1, Normalized>(row);
+  if (row.channels == 2) return thinRow<2, Normalized>(row);
+  thinRow<3, Normalized>(row);
 }
+
+void run(const ThinRow& row) { row.norm ? runAs<true>(row) : runAs<false>(row); }
 
 constexpr ThinKernels kTable = {kLanes, run};
 

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "source_norm.h"
+
 namespace voxgrad {
 namespace cpu {
 
@@ -14,6 +16,7 @@ struct ThinRow {
   const float* bias;     // [channels] or null
   float* output;         // [voxels][channels]
   int64_t voxels, reduced, channels;
+  const SourceNorm* norm;  // or null
 };
 
 constexpr int kMaxThinChannels = 3;

@@ -1,7 +1,7 @@
 // Transforms of 2-D Winograd convolution. Compiled once per instruction set; see simd.h.
 #include "winograd2d_kernels.h"
 
-#include "simd.h"
+#include "simd_norm.h"
 #include "winograd_phase_transforms.h"
 #include "winograd_transforms.h"
 
@@ -81,6 +81,23 @@ VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t
   }
 }
 
+enum class Source { raw, normalized };
+
+template <int Outputs, int TapsH, Source source, bool Tail>
+VOXGRAD_INLINE void sourceColumn(vfloat (&column)[kAxis<Outputs, TapsH>], const Winograd2dTiles& t,
+                                 int64_t voxel, int64_t channel, const NormVectors& norm) {
+  constexpr int rows = kAxis<Outputs, TapsH>;
+  loadColumn<rows, Tail>(column, t, voxel, channel);
+  const int64_t w = t.begin + voxel * t.step;
+  if (source == Source::normalized && w >= 0 && w < t.width) {
+#pragma GCC unroll 6
+    for (int h = 0; h < rows; ++h) {
+      column[h] = reinterpret_cast<vfloat>(reinterpret_cast<vint>(normRelu(column[h], norm)) & t.inside[h]);
+    }
+  }
+  sourceAxis<TapsH>(column);
+}
+
 template <int Frequencies>
 VOXGRAD_INLINE void storeLine(float* to, int64_t frequencyStride, const vfloat (&line)[Frequencies]) {
 #pragma GCC unroll 6
@@ -92,14 +109,14 @@ VOXGRAD_INLINE float* transformedAt(const Winograd2dTiles& t, int64_t channel) {
   return t.transformed + channel / panel * t.panelStride + channel % panel;
 }
 
-template <int Outputs, int TapsH, int TapsW, bool Tail>
+template <int Outputs, int TapsH, int TapsW, Source source, bool Tail>
 void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
   constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
   constexpr int shared = TapsW - 1;  // columns, of neighbouring tiles
+  const NormVectors norm = source == Source::normalized ? loadNorm(t.norm, channel) : NormVectors{};
   vfloat columns[width][rows];
   const auto loadAt = [&](int w, int64_t voxel) __attribute__((always_inline)) {
-    loadColumn<rows, Tail>(columns[w], t, voxel, channel);
-    sourceAxis<TapsH>(columns[w]);
+    sourceColumn<Outputs, TapsH, source, Tail>(columns[w], t, voxel, channel, norm);
   };
 #pragma GCC unroll 2
   for (int w = 0; w < shared; ++w) loadAt(Outputs + w, w);
@@ -155,9 +172,17 @@ void forChannels(const Winograd2dTiles& t) {
   if (channel < t.channels) Tail(t, channel);
 }
 
-template <int Outputs, int TapsH, int TapsW>
-void output(const Winograd2dOutput& o) {
+VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
+}
+
+template <int Outputs, int TapsH, int TapsW, bool Sums>
+void outputTiles(const Winograd2dOutput& o) {
   constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
+  // In float over the tiles of a call, which are few, then in double.
+  vfloat sum[kWinogradVectors] = {}, square[kWinogradVectors] = {};
   for (int64_t tile = 0; tile < o.tiles; ++tile) {
     const int64_t voxels = o.voxels - Outputs * tile, skip = o.skip - Outputs * tile;
     for (int64_t vector = 0; vector < o.vectors; ++vector) {
@@ -173,6 +198,7 @@ void output(const Winograd2dOutput& o) {
       const int64_t count = o.channels - vector * kLanes;
       const int64_t at = Outputs * tile * o.voxelStride + vector * kLanes;
       const vfloat bias = load(o.bias + vector * kLanes);
+      vfloat shift = Sums ? load(o.sums->shift + vector * kLanes) : vfloat{};
 #pragma GCC unroll 4
       for (int w = 0; w < Outputs; ++w) {
         if (w >= voxels) break;
@@ -181,13 +207,33 @@ void output(const Winograd2dOutput& o) {
 #pragma GCC unroll 6
         for (int h = 0; h < rows; ++h) column[h] = half[h][w];
         outputAxis<TapsH>(column, heights);
+        if (Sums && w == 0 && tile == 0 && o.sums->voxels == 0) {
+          shift = heights[0] + bias;
+          store(o.sums->shift + vector * kLanes, shift);
+        }
 #pragma GCC unroll 4
         for (int h = 0; h < Outputs; ++h) {
-          if (o.rows[h]) storeFirst(o.rows[h] + at + w * o.voxelStride, heights[h] + bias, count);
+          if (!o.rows[h]) continue;
+          const vfloat value = heights[h] + bias;
+          storeFirst(o.rows[h] + at + w * o.voxelStride, value, count);
+          if (Sums) {
+            const vfloat difference = value - shift;
+            sum[vector] += difference;
+            square[vector] += difference * difference;
+          }
         }
       }
     }
   }
+  for (int64_t vector = 0; Sums && vector < o.vectors; ++vector) {
+    addLanes(o.sums->totals + 2 * vector * kLanes, sum[vector]);
+    addLanes(o.sums->totals + (2 * vector + 1) * kLanes, square[vector]);
+  }
+}
+
+template <int Outputs, int TapsH, int TapsW>
+void output(const Winograd2dOutput& o) {
+  o.sums ? outputTiles<Outputs, TapsH, TapsW, true>(o) : outputTiles<Outputs, TapsH, TapsW, false>(o);
 }
 
 template <int Outputs, int TapsH, int TapsW>
@@ -240,15 +286,24 @@ void filterGradient(const WinogradFilterGradient& p) {
   }
 }
 
+template <int Outputs, int TapsH, int TapsW, Source source>
+void transformSources(const Winograd2dTiles& t) {
+  forChannels<sourceChannels<Outputs, TapsH, TapsW, source, false>,
+              sourceChannels<Outputs, TapsH, TapsW, source, true>>(t);
+}
+
 // A gradient meets all taps: its transform is that of the phase with the most frequencies.
 template <int Outputs, int TapsH, int TapsW>
 constexpr Winograd2dKernels kernelsOf() {
   constexpr int most = TapsW == 3 ? 3 : 2;
   return {
-      forChannels<sourceChannels<Outputs, TapsH, TapsW, false>, sourceChannels<Outputs, TapsH, TapsW, true>>,
-      output<Outputs, TapsH, TapsW>, filter<Outputs, TapsH, TapsW>,
+      transformSources<Outputs, TapsH, TapsW, Source::raw>,
+      transformSources<Outputs, TapsH, TapsW, Source::normalized>,
+      output<Outputs, TapsH, TapsW>,
+      filter<Outputs, TapsH, TapsW>,
       forChannels<gradientChannels<Outputs, most, most, false>, gradientChannels<Outputs, most, most, true>>,
-      filterGradient<Outputs, TapsH, TapsW>};
+      filterGradient<Outputs, TapsH, TapsW>,
+  };
 }
 
 constexpr Winograd2dTable kTable = {

@@ -35,7 +35,7 @@ test("summary of the networks at the size of the paper", async () => {
     assert.is(sum("flops"), summary.flops);
     assert.equal(summary.layers[summary.layers.length - 1].outputShape, [1, 80, 112, 112, 2]);
     const image = 4 * 112 * 112 * 80;
-    assert.ok(summary.peakMemory > 32 * image && summary.trainingPeakMemory > 1.5 * summary.peakMemory);
+    assert.ok(summary.peakMemory > 32 * image && summary.trainingPeakMemory > 1.4 * summary.peakMemory);
   }
 });
 

@@ -74,6 +74,29 @@ const chains: [string, (t: Tensors) => Value, string[], string[]][] = [
     ["normalize", "relu", "reluGradient", "add"],
   ],
   [
+    "relu of batch norm plus relu of batch norm",
+    ({ x, gamma, beta, residual }) =>
+      add(relu(batchNorm(x, gamma, beta).y), relu(batchNorm(residual, gamma, beta).y)),
+    ["normalizeReluSum"],
+    ["normalize", "relu", "reluGradient", "normalizeRelu"],
+  ],
+  [
+    "the same, the second being read again",
+    ({ x, gamma, beta, residual }) => {
+      const skipped = relu(batchNorm(residual, gamma, beta).y);
+      return add(relu(batchNorm(mul(x, skipped), gamma, beta).y), skipped);
+    },
+    ["normalizeReluSum", "normalizeRelu"],
+    ["normalize", "relu"],
+  ],
+  [
+    "relu of batch norm plus relu of batch norm with another epsilon",
+    ({ x, gamma, beta, residual }) =>
+      add(relu(batchNorm(x, gamma, beta).y), relu(batchNorm(residual, gamma, beta, { epsilon: 0.1 }).y)),
+    ["normalizeReluAdd", "normalizeRelu"],
+    ["normalize", "relu", "normalizeReluSum"],
+  ],
+  [
     "relu of a residual plus batch norm",
     ({ x, gamma, beta, residual }) => relu(add(residual, batchNorm(x, gamma, beta).y)),
     ["normalizeAddRelu", "reluGradient"],

@@ -7,8 +7,9 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import type { Value } from "../../lib/graph/value.ts";
 import { models, type Network } from "../../lib/models/index.ts";
 import { relu } from "../../lib/ops/activation.ts";
-import { mean, mul, scale } from "../../lib/ops/arithmetic.ts";
+import { add, mean, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { conv3d } from "../../lib/ops/conv.ts";
+import { batchNormEval } from "../../lib/ops/norm.ts";
 import { Sgd } from "../../lib/optim/sgd.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
 import { random } from "../ops/harness.ts";
@@ -67,6 +68,24 @@ test("what is not idle at the peak, or cannot be made again from what is there, 
   };
   const found = planOnly(build).layout.steps.map(({ spec }) => spec.kernel);
   assert.is(found.filter((kernel) => kernel === "relu").length, 1);
+});
+
+test("an idle result is made again by way of one that nothing else keeps", () => {
+  const build = (g: Graph): { y: Value } => {
+    const [running, gamma, beta] = [
+      g.input("running", [1, 4, 2]),
+      g.input("gamma", [4]),
+      g.input("beta", [4]),
+    ];
+    const active = (x: Value) => relu(batchNormEval(x, running, gamma, beta));
+    const [a, b] = [g.input("a", [1, 8, 8, 8, 4]), g.input("b", [1, 8, 8, 8, 4])];
+    const idle = add(active(a), relu(b));
+    const wide = conv3d(idle, g.input("w", [16, 1, 1, 1, 4]));
+    return { y: mul(mul(conv3d(wide, g.input("v", [4, 1, 1, 1, 16])), idle), mul(a, b)) };
+  };
+  const found = planOnly(build).layout.steps.map(({ spec }) => spec.kernel);
+  for (const kernel of ["relu", "normalizeReluAdd"])
+    assert.is(found.filter((each) => each === kernel).length, 2, found.join(" "));
 });
 
 test("a plan without updates stays in the order in which it was traced", () => {

@@ -17,7 +17,7 @@ test("every op has a CPU kernel and every kernel an op", () => {
   const kernels = native().kernels();
   assert.is(new Set(kernels).size, kernels.length, "a kernel is listed twice");
   // These serve the planner, not a differentiable op.
-  const internal = ["constant", "copy", "sgd"];
+  const internal = ["constant", "conv3dPackedMoments", "copy", "normalizeReluConv3dPackedMoments", "sgd"];
   assert.equal(
     kernels.filter((name) => !internal.includes(name)).sort(),
     names.filter((name) => !internal.includes(name)),
@@ -46,6 +46,8 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "normalizeGradientSums",
     "normalizeInputGradient",
     "normalizeParameterGradient",
+    "normalizeReluConv3dPacked",
+    "normalizeReluConv3dWeightGradient",
     "notEqual",
     "oneHot",
     "preluInputGradient",

@@ -6,7 +6,16 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { native } from "../../lib/runtime/native.ts";
 
-const families = ["conv", "norm", "norm_fused", "reduce", "segmentation", "softmax"];
+const families = [
+  "conv",
+  "conv_normalized",
+  "conv_moments",
+  "norm",
+  "norm_fused",
+  "reduce",
+  "segmentation",
+  "softmax",
+];
 const own = native().isa();
 
 for (const isa of ["avx512", "avx2", "portable"].filter((each) => each !== own))

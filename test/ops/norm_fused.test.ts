@@ -8,7 +8,12 @@ import type { Value } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { opOf } from "../../lib/ops/define.ts";
 import { moments } from "../../lib/ops/norm.ts";
-import { normalizeAddRelu, normalizeRelu, normalizeReluAdd } from "../../lib/ops/norm_fused.ts";
+import {
+  normalizeAddRelu,
+  normalizeRelu,
+  normalizeReluAdd,
+  normalizeReluSum,
+} from "../../lib/ops/norm_fused.ts";
 import { type Array64, checkOp, random } from "./harness.ts";
 
 type Values = Record<string, Value>;
@@ -21,12 +26,17 @@ const ops = {
     normalizeReluAdd(v.x, own, v.gamma, v.beta, v.residual, options),
   normalizeAddRelu: (v: Values, own: Value, options: Options) =>
     normalizeAddRelu(v.x, own, v.gamma, v.beta, v.residual, options),
+  // The same moments twice, and the coefficients the other way round.
+  normalizeReluSum: (v: Values, own: Value, options: Options) =>
+    normalizeReluSum([v.x, own, v.gamma, v.beta], [v.x, own, v.beta, v.gamma], options),
 };
 
 const follow = {
   normalizeRelu: (value: number) => Math.max(value, 0),
   normalizeReluAdd: (value: number, residual: number) => Math.max(value, 0) + residual,
   normalizeAddRelu: (value: number, residual: number) => Math.max(value + residual, 0),
+  normalizeReluSum: (value: number, _residual: number, swapped: number) =>
+    Math.max(value, 0) + Math.max(swapped, 0),
 };
 
 type Name = keyof typeof ops;
@@ -43,8 +53,9 @@ function reference(name: Name, { x, gamma, beta, residual }: Record<string, Arra
       const mean = at.reduce((total, i) => total + x.data[i], 0) / voxels;
       const variance = at.reduce((total, i) => total + (x.data[i] - mean) ** 2, 0) / voxels;
       for (const i of at) {
-        const value = ((x.data[i] - mean) / Math.sqrt(variance + 1e-5)) * gamma.data[c] + beta.data[c];
-        y[i] = follow[name](value, residual?.data[i]);
+        const normal = (x.data[i] - mean) / Math.sqrt(variance + 1e-5);
+        const [first, second] = [gamma.data[c], beta.data[c]];
+        y[i] = follow[name](normal * first + second, residual?.data[i], normal * second + first);
       }
     }
   return y;
@@ -54,7 +65,7 @@ const inputsOf = (name: Name, shape: readonly number[]) => ({
   x: { shape },
   gamma: { shape: [shape[4]] },
   beta: { shape: [shape[4]] },
-  ...(name === "normalizeRelu" ? {} : { residual: { shape } }),
+  ...(name === "normalizeReluAdd" || name === "normalizeAddRelu" ? { residual: { shape } } : {}),
 });
 
 for (const name of names) {
