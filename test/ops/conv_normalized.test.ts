@@ -52,7 +52,7 @@ const cases: Case[] = [
   {
     name: "pointwise, whose forward pass is shared out by channels and does not normalise",
     x: [1, 3, 3, 4, 140],
-    w: [160, 1, 1, 1, 140],
+    w: [640, 1, 1, 1, 140],
     fused: [backward],
   },
   {
