@@ -1,7 +1,7 @@
 import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "../runtime/device.ts";
-import type { Pending } from "../runtime/native.ts";
+import { native, type Pending } from "../runtime/native.ts";
 
 /** What the machine can do at most on the threads that kernels use, measured in this process. */
 export interface Machine {
@@ -20,9 +20,9 @@ const COPY_BYTES = 2 ** 28;
 
 /** Measures for about a second. The best of the runs counts: whatever else the machine does only makes runs longer. */
 export async function measureMachine(device: Device, signal: AbortSignal): Promise<Machine> {
-  const { native } = device;
+  const addon = native();
   const rate = async (kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number) => {
-    const { work, milliseconds } = await unlessAborted(native.peak(kind, amount, runs), signal);
+    const { work, milliseconds } = await unlessAborted(addon.peak(kind, amount, runs), signal);
     return work / Math.min(...milliseconds) / 1e6;
   };
   const bytes = Math.floor(Math.min(COPY_BYTES, device.availableMemory() / 8));
@@ -30,8 +30,8 @@ export async function measureMachine(device: Device, signal: AbortSignal): Promi
   const copies = [await rate("copy", bytes, 12), await rate("stream", bytes, 12)];
   return {
     processor: cpus()[0]?.model.trim() ?? process.arch,
-    threads: native.threads(),
-    isa: native.isa(),
+    threads: addon.threads(),
+    isa: addon.isa(),
     peakGflops,
     copyGBs: Math.max(...copies),
   };

@@ -4,21 +4,13 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DeviceError } from "../errors.ts";
 
-/** The addon's surface. Typed arrays are copied at the call; every Promise settles on the thread that made it. */
+/** The addon's surface. */
 export interface Native {
-  readonly Buffer: new (bytes: number) => NativeBuffer;
-  readonly Plan: new (spec: PlanSpec) => NativePlan;
-  /** Names of the CPU kernels. */
-  kernels(): string[];
-  /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
-  workspace(step: StepSpec): number;
-  /** Length of what a step that packs weights yields, whatever its output says; throws as `workspace` does. */
-  packedWeights(step: StepSpec): number;
-  /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
-  algorithm(step: StepSpec): string;
+  /** The device whose backend lies in the library at `path`, or the CPU; throws when it cannot be used. */
+  open(path?: string): NativeDevice;
   /** Blocks of device memory alive in the process, and their bytes. */
   memory(): { blocks: number; bytes: number };
-  /** Threads that kernels run on. */
+  /** Threads that CPU kernels run on. */
   threads(): number;
   /**
    * Times loops at the machine's limit on all threads. `multiplyAdd`: `amount` iterations in registers, work in
@@ -27,6 +19,27 @@ export interface Native {
   peak(kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number): Pending<PeakTimes>;
   /** Instruction set in use: `avx512`, `avx2` or `portable`. */
   isa(): string;
+}
+
+/** A device. Typed arrays are copied at the call; every Promise settles on the thread that made it. */
+export interface NativeDevice {
+  readonly name: string;
+  readonly Buffer: new (bytes: number) => NativeBuffer;
+  readonly Plan: new (spec: PlanSpec) => NativePlan;
+  /** Names of its kernels. */
+  kernels(): string[];
+  /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
+  workspace(step: StepSpec): number;
+  /** Length of what a step that packs weights yields, whatever its output says; throws as `workspace` does. */
+  packedWeights(step: StepSpec): number;
+  /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
+  algorithm(step: StepSpec): string;
+  /** One line for people. */
+  describe(): string;
+  /** Bytes free on the device; 0 where that is the machine's own memory. */
+  freeMemory(): number;
+  /** How often each function of the device was launched; empty where the device does not count that. */
+  launches(): Record<string, number>;
 }
 
 export interface NativeBuffer {
@@ -121,6 +134,18 @@ function load(): Native {
     `the native addon could not be loaded for ${platform}:\n${reasons.join("\n")}\n` +
       `Build it (needs a C++17 compiler, make and python3): npm --prefix "${root}" run build:native`,
   );
+}
+
+/** Where the library of another backend lies: `VOXGRAD_CUDA` or `VOXGRAD_EMULATOR`, or the build; undefined when it is not built. */
+export function backendLibrary(name: "cuda" | "emulator"): string | undefined {
+  const root = packageRoot();
+  const file = `voxgrad_${name}.so`;
+  return [
+    process.env[`VOXGRAD_${name.toUpperCase()}`],
+    join(root, "build", "Release", file),
+    join(root, "build", "cuda", file),
+    join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
+  ].find((path) => path !== undefined && existsSync(path));
 }
 
 /** The folder that holds package.json: two levels up from here, in the sources and in the build alike. */

@@ -38,7 +38,7 @@ Napi::Value peak(const Napi::CallbackInfo& info) {
     result.Set("milliseconds", toArray(env, times->milliseconds));
     return result;
   };
-  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, cpuBackend(), work, finish));
 }
 
 }  // namespace voxgrad::binding

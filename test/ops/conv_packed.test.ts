@@ -19,9 +19,9 @@ async function runBare(node: Value, inputs: readonly Float32Array[]): Promise<Fl
     return here;
   };
   for (const tensor of [...spec.inputs, spec.output]) tensor.offset = place(4 * elements(tensor.shape));
-  spec.workspaceBytes = native().workspace(spec);
+  spec.workspaceBytes = native().open().workspace(spec);
   spec.workspaceOffset = place(spec.workspaceBytes);
-  const plan = new (native().Plan)({
+  const plan = new (native().open().Plan)({
     arenaBytes: offset,
     states: [],
     steps: [spec],

@@ -18,6 +18,7 @@ import { ROUNDS, takeTurns } from "../../bench/turns.ts";
 import { writeAtomically } from "../../data/atomic.ts";
 import { DeviceError, UsageError, VoxgradError } from "../../errors.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
+import { native } from "../../runtime/native.ts";
 import { type Context, defineCommand } from "../arguments.ts";
 import {
   failures,
@@ -128,7 +129,7 @@ function parseFilter(text: string | undefined): RegExp {
 function openWith(threads: number | undefined): Device {
   if (threads !== undefined) process.env.VOXGRAD_THREADS = String(atLeast("--threads", threads, 1));
   const device = openDevice();
-  const found = device.native.threads();
+  const found = native().threads();
   if (threads !== undefined && found !== threads)
     throw new DeviceError(`--threads ${threads}: the threads of this process already run, ${found} of them`);
   return device;
@@ -164,8 +165,8 @@ async function lookAround(
   return { machine, busyElsewhere: busy };
 }
 
-async function startPeers({ kinds, mode, device, context }: Setting, progress: Progress): Promise<Peers> {
-  const threads = device.native.threads();
+async function startPeers({ kinds, mode, context }: Setting, progress: Progress): Promise<Peers> {
+  const threads = native().threads();
   return Peers.start(kinds, mode, threads, context.signal, (name) => progress.update(0, `starting ${name}`));
 }
 
