@@ -7,6 +7,7 @@ import type { TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
+import { lower } from "./lower.ts";
 import { type Interval, layOut } from "./memory.ts";
 import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
@@ -59,7 +60,8 @@ export function planOnly<Names extends string>(
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
   const simple = simplify(packWeights(simplify(traced), device));
-  const ordered = orderForMemory(options.fuse === false ? simple : fuse(simple));
+  const fused = lower(options.fuse === false ? simple : fuse(simple), device);
+  const ordered = orderForMemory(fused);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);

@@ -142,8 +142,7 @@ export function backendLibrary(name: "cuda" | "emulator"): string | undefined {
   const file = `voxgrad_${name}.so`;
   return [
     process.env[`VOXGRAD_${name.toUpperCase()}`],
-    join(root, "build", "Release", file),
-    join(root, "build", "cuda", file),
+    join(root, "build", name, file),
     join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
   ].find((path) => path !== undefined && existsSync(path));
 }

@@ -118,7 +118,11 @@ extern "C" __attribute__((visibility("default"))) voxgrad::Backend* voxgrad_back
     return nullptr;
   }
 #ifdef __CUDACC__
-  int devices = 0;
+  int driver = 0, devices = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    *why = "there is no NVIDIA driver";
+    return nullptr;
+  }
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {
     *why = error != cudaSuccess ? cudaGetErrorString(error) : "there is no NVIDIA GPU";
