@@ -58,8 +58,9 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
   // write shows.
   if (sharedBytes_ != sharedBytes || shared == nullptr) {
     std::free(shared);
-    shared = static_cast<unsigned char*>(
-        std::aligned_alloc(128, std::max<size_t>(128, (sharedBytes + 127) / 128 * 128)));
+    void* fresh = nullptr;
+    if (posix_memalign(&fresh, 128, sharedBytes > 0 ? sharedBytes : 1) != 0) throw std::bad_alloc();
+    shared = static_cast<unsigned char*>(fresh);
     sharedBytes_ = sharedBytes;
   }
   std::memset(shared, 0xff, sharedBytes);
