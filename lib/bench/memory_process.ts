@@ -20,7 +20,7 @@ function peakBytes(): number {
 
 async function main(): Promise<void> {
   const shape = JSON.parse(process.argv[2]) as StepShape;
-  const device = openDevice();
+  const device = openDevice("cpu");
   native().threads();
   const idle = process.memoryUsage.rss();
   using step = await prepareStep(shape, device, new AbortController().signal);

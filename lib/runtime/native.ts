@@ -12,11 +12,6 @@ export interface Native {
   memory(): { blocks: number; bytes: number };
   /** Threads that CPU kernels run on. */
   threads(): number;
-  /**
-   * Times loops at the machine's limit on all threads. `multiplyAdd`: `amount` iterations in registers, work in
-   * floating-point operations. `copy` and `stream` (past the caches): `amount` bytes copied, work in bytes read and written.
-   */
-  peak(kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number): Pending<PeakTimes>;
   /** Instruction set in use: `avx512`, `avx2` or `portable`. */
   isa(): string;
 }
@@ -38,6 +33,11 @@ export interface NativeDevice {
   describe(): string;
   /** Bytes free on the device; 0 where that is the machine's own memory. */
   freeMemory(): number;
+  /**
+   * Times loops at the machine's limit of the device. `multiplyAdd`: `amount` iterations in registers, work in
+   * floating-point operations. `copy` and `stream` (past the caches): `amount` bytes copied, work in bytes read and written.
+   */
+  peak(kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number): Pending<PeakTimes>;
   /** How often each function of the device was launched; empty where the device does not count that. */
   launches(): Record<string, number>;
 }

@@ -74,7 +74,6 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));
   exports.Set("isa", Napi::Function::New(env, isa));
-  exports.Set("peak", Napi::Function::New(env, peak));
   return exports;
 }
 

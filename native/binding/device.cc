@@ -3,6 +3,7 @@
 #include "../core/backend.h"
 #include "buffer.h"
 #include "decode.h"
+#include "instance.h"
 #include "plan.h"
 
 namespace voxgrad::binding {
@@ -75,6 +76,7 @@ Napi::Value openDevice(const Napi::CallbackInfo& info) {
   method("describe", describe);
   method("freeMemory", freeMemory);
   method("launches", launches);
+  method("peak", peak);
   return device;
 }
 

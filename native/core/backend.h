@@ -1,6 +1,7 @@
 // What a kind of device brings: memory of its own, and kernels that work on it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -10,6 +11,14 @@
 #include "tensor.h"
 
 namespace voxgrad {
+
+// A loop at the device's limit.
+enum class Limit { multiplyAdd, copy, stream };
+
+struct LimitTimes {
+  double work = 0;  // of one run: floating-point operations, or bytes read and written
+  std::vector<double> milliseconds;
+};
 
 // Calls come from the device's thread, but for `allocate`, `release`, `find` and the descriptions. A device
 // may do its work later, in the order of the calls; `copyOut` and `finish` wait for it, and throw
@@ -39,6 +48,10 @@ class Backend {
   virtual std::vector<std::string> kernelNames() const = 0;
   // How often each function of the device was launched, where the device counts that.
   virtual std::map<std::string, int64_t> launches() const { return {}; }
+  // Times `runs` runs of `amount` iterations of multiply-adds, or of copies of that many bytes (`stream`:
+  // past the caches, where the device knows the difference). Throws Error("ERR_ABORTED") once cancelled.
+  virtual LimitTimes measure(Limit limit, int64_t amount, int64_t runs,
+                             const std::atomic<bool>& cancelled) = 0;
 
  protected:
   ~Backend() = default;

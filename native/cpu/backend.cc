@@ -7,6 +7,7 @@
 
 #include "isa.h"
 #include "kernels.h"
+#include "peak.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -66,6 +67,10 @@ class CpuBackend final : public Backend {
     std::vector<std::string> names;
     for (const auto& [name, kernel] : byName()) names.push_back(name);
     return names;
+  }
+  LimitTimes measure(Limit limit, int64_t amount, int64_t runs, const std::atomic<bool>& cancelled) override {
+    return limit == Limit::multiplyAdd ? measureMultiplyAdd(amount, runs, cancelled)
+                                       : measureCopy(amount, limit == Limit::stream, runs, cancelled);
   }
 };
 

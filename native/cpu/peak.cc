@@ -9,11 +9,11 @@
 
 namespace voxgrad::cpu {
 
-PeakTimes measureMultiplyAdd(int64_t iterations, int64_t runs, const std::atomic<bool>& cancelled) {
+LimitTimes measureMultiplyAdd(int64_t iterations, int64_t runs, const std::atomic<bool>& cancelled) {
   const PeakKernels& kernels = peakKernels();
   const int threads = ThreadPool::shared().size();
   std::vector<float> sinks(threads);
-  PeakTimes times;
+  LimitTimes times;
   times.work = static_cast<double>(kernels.operations) * static_cast<double>(iterations) * threads;
   times.milliseconds = timeRuns(runs, cancelled, [&] {
     parallelFor(threads, [&](int64_t i) { kernels.multiplyAdd(iterations, &sinks[i]); });
@@ -21,7 +21,7 @@ PeakTimes measureMultiplyAdd(int64_t iterations, int64_t runs, const std::atomic
   return times;
 }
 
-PeakTimes measureCopy(int64_t bytes, bool streaming, int64_t runs, const std::atomic<bool>& cancelled) {
+LimitTimes measureCopy(int64_t bytes, bool streaming, int64_t runs, const std::atomic<bool>& cancelled) {
   // A whole number of the longest vectors for every thread, so that no copy has a tail.
   constexpr int64_t granule = Backend::alignment / sizeof(float);
   const PeakKernels& kernels = peakKernels();
@@ -35,7 +35,7 @@ PeakTimes measureCopy(int64_t bytes, bool streaming, int64_t runs, const std::at
   // Written once: pages that were never written can all be the same page of zeros.
   parallelFor(threads, [&](int64_t i) { std::fill_n(source + i * share, share, 0.5f); });
   const auto copy = streaming ? kernels.stream : kernels.copy;
-  PeakTimes times;
+  LimitTimes times;
   times.work = 2.0 * static_cast<double>(share * threads) * sizeof(float);
   const auto run = [&] {
     parallelFor(threads, [&](int64_t i) { copy(target + i * share, source + i * share, share); });

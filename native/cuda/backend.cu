@@ -5,6 +5,7 @@
 #include "../core/backend.h"
 #include "cuda.h"
 #include "kernels.h"
+#include "limits.h"
 
 namespace voxgrad {
 namespace cuda {
@@ -88,6 +89,10 @@ class CudaBackend final : public Backend {
     std::vector<std::string> names;
     for (const auto& [name, kernel] : byName()) names.push_back(name);
     return names;
+  }
+  LimitTimes measure(Limit limit, int64_t amount, int64_t runs, const std::atomic<bool>& cancelled) override {
+    return limit == Limit::multiplyAdd ? measureMultiplyAdd(*this, amount, runs, cancelled)
+                                       : measureCopy(*this, amount, runs, cancelled);
   }
   std::map<std::string, int64_t> launches() const override {
     std::lock_guard<std::mutex> lock(launchesMutex);

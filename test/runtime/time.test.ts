@@ -7,10 +7,9 @@ import { relu } from "../../lib/ops/activation.ts";
 import { add, scale } from "../../lib/ops/arithmetic.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
 import { readState } from "../../lib/compile/states.ts";
-import { native } from "../../lib/runtime/native.ts";
 
 const device = openDevice();
-const addon = native();
+const addon = device.native;
 const expectedToFail = () => assert.unreachable();
 
 test("a plan is timed as often as was asked, and runs as ever afterwards", async () => {
