@@ -173,9 +173,9 @@ async function lookAround(
   return { machine, busyElsewhere: busy };
 }
 
-async function startPeers({ kinds, mode, context }: Setting, progress: Progress): Promise<Peers> {
-  const threads = native().threads();
-  return Peers.start(kinds, mode, threads, context.signal, (name) => progress.update(0, `starting ${name}`));
+async function startPeers({ kinds, mode, device, context }: Setting, progress: Progress): Promise<Peers> {
+  const host = { device: device.name, threads: native().threads() };
+  return Peers.start(kinds, mode, host, context.signal, (name) => progress.update(0, `starting ${name}`));
 }
 
 function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcome, "peers" | "leftOut"> {
