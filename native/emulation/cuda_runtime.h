@@ -93,6 +93,14 @@ T __ldg(const T* pointer) {
   return *pointer;
 }
 inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>(uint64_t{a} * b >> 32); }
+inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
+}
+inline void sincospif(float x, float* sine, float* cosine) {
+  constexpr double pi = 3.14159265358979323846;
+  *sine = static_cast<float>(std::sin(pi * x));
+  *cosine = static_cast<float>(std::cos(pi * x));
+}
 inline float __uint_as_float(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof value);
