@@ -1,5 +1,6 @@
 // The affine map of a normalisation, alone or with the ReLU and the addition that follow it, in one pass.
 #include "cuda.h"
+#include "floats.h"
 #include "kernels.h"
 #include "norm.h"
 

@@ -56,14 +56,4 @@ struct NormShape {
   }
 };
 
-// `each` floats that are moved at once.
-template <int each>
-struct Floats {
-  float of[each];
-};
-template <>
-struct alignas(16) Floats<4> {
-  float of[4];
-};
-
 }  // namespace voxgrad::cuda

@@ -1,6 +1,7 @@
 // The gradient of a normalisation in two passes, that of a ReLU behind it included: whether the ReLU is open
 // is computed again from the input, with the arithmetic of norm.cu.
 #include "cuda.h"
+#include "floats.h"
 #include "kernels.h"
 #include "norm.h"
 #include "sums.h"

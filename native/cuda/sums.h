@@ -9,10 +9,10 @@ constexpr int sumThreads = 256;
 // Chunks of a set at most, so that the second stage stays short.
 constexpr int64_t mostChunks = 2048;
 
-// Rows that a block adds up when it takes `together` of them at once.
-__host__ __device__ inline int64_t rowsOfChunk(int64_t rows, int64_t together) {
-  const int64_t side = together * 32, least = (rows + mostChunks - 1) / mostChunks;
-  return side > least ? side : least;
+// Rows that a block adds up: `usual` ones where that makes no more chunks than there may be.
+__host__ __device__ inline int64_t rowsOfChunk(int64_t rows, int64_t usual) {
+  const int64_t least = (rows + mostChunks - 1) / mostChunks;
+  return usual > least ? usual : least;
 }
 
 // `sets` times `rows` rows of `columns`: an activation has its voxels as rows and its channels as columns; a
@@ -23,7 +23,7 @@ struct SumShape {
   static constexpr int threads = sumThreads;
 
   // Rows of a set that one block adds up.
-  __host__ __device__ int64_t chunkRows() const { return rowsOfChunk(rows, rowsAtOnce()); }
+  __host__ __device__ int64_t chunkRows() const { return rowsOfChunk(rows, rowsAtOnce() * 32); }
   __host__ __device__ int64_t chunks() const { return (rows + chunkRows() - 1) / chunkRows(); }
   // Columns that one block covers, and how many of its threads share each of them.
   __host__ __device__ int64_t width() const { return columns < threads ? columns : threads; }
