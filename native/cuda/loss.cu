@@ -22,11 +22,10 @@ struct Entropy {
   ClassWeights weights;
   template <class R>
   __device__ Weighted operator()(const R& own, int64_t row) const {
-    typename R::Values logits, powers;
-    const auto [largest, total] = own.exponentials(x, row, 1, powers);
-    own.load(x, row, 0, logits);
+    typename R::Values powers;
     const int32_t label = voxels.classOf(row);
-    return {logf(total) + (label < 0 ? 0.0f : largest - own.pick(logits, label)), weights.weightOf(label)};
+    const auto softmax = own.exponentials(x, row, 1, label, powers);
+    return {logf(softmax.total) - own.sum(softmax.picked), weights.weightOf(label)};
   }
 };
 
@@ -172,8 +171,7 @@ void runCrossEntropyGradient(const Step& step) {
   const Voxels voxels = entropyVoxels(step, 3);
   const ClassWeights weights = weightsOf(step);
   const float* factor = factorOf(step, voxels, weights, 1, 1);
-  forEachRow("crossEntropyGradient", rowsOf(x), x.channels(),
-             EntropyGradient{x.f32(), voxels, weights, factor, step.output.f32()});
+  forEachRow("crossEntropyGradient", x, EntropyGradient{x.f32(), voxels, weights, factor, step.output.f32()});
 }
 
 Difference differenceOf(const Step& step, size_t maskIndex) {
@@ -197,7 +195,7 @@ void runMaskedMse(const Step& step) {
 void runMaskedMseGradient(const Step& step) {
   const Difference difference = differenceOf(step, 3);
   const float* factor = factorOf(step, difference.voxels, ClassWeights{}, 2, errorsOf(step, difference));
-  forEachRow("maskedMseGradient", rowsOf(step.inputs[0]), step.inputs[0].channels(),
+  forEachRow("maskedMseGradient", step.inputs[0],
              SquaredErrorGradient{difference, factor, step.output.f32()});
 }
 
@@ -214,7 +212,7 @@ struct OneHot {
 };
 
 void runOneHot(const Step& step) {
-  forEachRow("oneHot", rowsOf(step.output), step.output.channels(),
+  forEachRow("oneHot", step.output,
              OneHot{Voxels(step.inputs[0], step.output.channels()), step.output.f32()});
 }
 

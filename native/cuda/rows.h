@@ -18,9 +18,11 @@ struct Row {
   using Values = float[each];
 
   int channels, lane;
+  // The sample that the row belongs to.
+  int64_t sample;
 
-  __device__ static Row of(int channels) {
-    return {channels, lanes == 1 ? 0 : static_cast<int>(threadIdx.x) % lanes};
+  __device__ static Row of(int channels, int64_t sample) {
+    return {channels, lanes == 1 ? 0 : static_cast<int>(threadIdx.x) % lanes, sample};
   }
   __device__ int channel(int i) const { return i * lanes + lane; }
   __device__ bool has(int i) const { return exact || channel(i) < channels; }
@@ -49,11 +51,14 @@ struct Row {
   }
 
   // Over all channels of a row; every thread that shares it gets the result, and has to ask.
+  __device__ float sum(float own) const {
+    for (int bit = lanes / 2; bit > 0; bit /= 2) own += __shfl_xor_sync(fullWarp, own, bit);
+    return own;
+  }
   __device__ float sum(const Values& values) const {
-    float total = values[0];
-    for (int i = 1; i < each; i++) total += values[i];
-    for (int bit = lanes / 2; bit > 0; bit /= 2) total += __shfl_xor_sync(fullWarp, total, bit);
-    return total;
+    float own = values[0];
+    for (int i = 1; i < each; i++) own += values[i];
+    return sum(own);
   }
   __device__ float max(const Values& values) const {
     float most = values[0];
@@ -69,26 +74,26 @@ struct Row {
     for (int i = 0; i < each; i++) products[i] = a[i] * b[i];
     return sum(products);
   }
-  // The value of a channel; 0 for a channel that no row has.
-  __device__ float pick(const Values& values, int wanted) const {
-    Values picked;
-    for (int i = 0; i < each; i++) picked[i] = channel(i) == wanted ? values[i] : 0.0f;
-    return sum(picked);
-  }
-
   struct Totals {
-    float largest, total;
+    float largest, total, picked;
   };
-  // Row `row` of x as e^(factor (x - largest)), and their sum. A NaN of the row makes the sum NaN.
-  __device__ Totals exponentials(const float* x, int64_t row, float factor, Values& values) const {
+  // Row `row` of x as e^(factor (x - largest)), and their sum: NaN where the row has one. `picked` is x -
+  // largest of channel `wanted` in the thread that holds it, 0 in others.
+  __device__ Totals exponentials(const float* x, int64_t row, float factor, int wanted,
+                                 Values& values) const {
     load(x, row, -INFINITY, values);
     const float largest = max(values);
-    for (int i = 0; i < each; i++) values[i] = has(i) ? expf(factor * (values[i] - largest)) : 0.0f;
-    return {largest, sum(values)};
+    float picked = 0;
+    for (int i = 0; i < each; i++) {
+      const float below = values[i] - largest;
+      if (channel(i) == wanted) picked = below;
+      values[i] = has(i) ? expf(factor * below) : 0.0f;
+    }
+    return {largest, sum(values), picked};
   }
   // Row `row` of softmax(factor x).
   __device__ void softmax(const float* x, int64_t row, float factor, Values& values) const {
-    const float scale = 1.0f / exponentials(x, row, factor, values).total;
+    const float scale = 1.0f / exponentials(x, row, factor, -1, values).total;
     for (int i = 0; i < each; i++) values[i] *= scale;
   }
   // The gradient of a softmax p in its logits, from the one in p and in place of it.
@@ -117,22 +122,28 @@ inline int64_t rowsOf(const Tensor& tensor) { return tensor.count() / tensor.cha
 template <class R, class F>
 __global__ void __launch_bounds__(rowThreads) rowsKernel(int64_t rows, int channels, F f) {
   constexpr int together = rowThreads / R::lanes;
-  const R own = R::of(channels);
-  const int64_t step = int64_t{gridDim.x} * together;
+  const R own = R::of(channels, blockIdx.y);
+  const int64_t step = int64_t{gridDim.x} * together, first = own.sample * rows;
   for (int64_t row = int64_t{blockIdx.x} * together + threadIdx.x / R::lanes; row < rows; row += step)
-    f(own, row);
+    f(own, first + row);
 }
 
-// Calls f(row shape, row) for every row.
+// Calls f(row shape, row) for every row of `samples` times `rows`.
 template <class F>
-void forEachRow(const char* name, int64_t rows, int64_t channels, F f) {
+void forEachRow(const char* name, int64_t samples, int64_t rows, int64_t channels, F f) {
   byChannels(channels, [&](auto shape) {
     using R = decltype(shape);
-    const int64_t blocks = divideUp(rows, rowThreads / R::lanes);
-    launch(name, rowsKernel<R, F>,
-           Grid{static_cast<unsigned>(blocks < mostBlocks ? blocks : mostBlocks), rowThreads}, rows,
-           static_cast<int>(channels), f);
+    const int64_t wanted = divideUp(rows, rowThreads / R::lanes);
+    const dim3 blocks(static_cast<unsigned>(wanted < mostBlocks ? wanted : mostBlocks),
+                      static_cast<unsigned>(samples));
+    launch(name, rowsKernel<R, F>, Grid{blocks, rowThreads}, rows, static_cast<int>(channels), f);
   });
+}
+
+// The same where rows need not know their sample.
+template <class F>
+void forEachRow(const char* name, const Tensor& tensor, F f) {
+  forEachRow(name, 1, rowsOf(tensor), tensor.channels(), f);
 }
 
 // How rows are shared out where something is added up over them.
@@ -153,7 +164,7 @@ struct Weighted {
 template <class R, class F>
 __global__ void __launch_bounds__(sumThreads)
     rowSumsKernel(RowChunks all, int channels, F f, double* __restrict__ partial) {
-  const R own = R::of(channels);
+  const R own = R::of(channels, 0);
   const int64_t begin = blockIdx.x * all.chunkRows;
   const int64_t end = begin + all.chunkRows < all.rows ? begin + all.chunkRows : all.rows;
   double sums[2] = {};

@@ -39,10 +39,10 @@ struct LogSoftmax {
   template <class R>
   __device__ void operator()(const R& own, int64_t row) const {
     typename R::Values values, powers;
-    const auto [largest, total] = own.exponentials(x, row, 1, powers);
+    const auto softmax = own.exponentials(x, row, 1, -1, powers);
     own.load(x, row, 0, values);
-    const float shift = logf(total);
-    for (int i = 0; i < R::each; i++) values[i] = (values[i] - largest) - shift;
+    const float shift = logf(softmax.total);
+    for (int i = 0; i < R::each; i++) values[i] = (values[i] - softmax.largest) - shift;
     own.store(values, row, y);
   }
 };
@@ -64,27 +64,22 @@ struct LogSoftmaxGradient {
 
 float factorOf(const Step& step) { return static_cast<float>(1.0 / step.attributes.number("temperature")); }
 
-template <class F>
-void run(const char* name, const Step& step, F f) {
-  forEachRow(name, rowsOf(step.output), step.output.channels(), f);
-}
-
 void runSoftmax(const Step& step) {
-  run("softmax", step, Softmax{step.inputs[0].f32(), factorOf(step), step.output.f32()});
+  forEachRow("softmax", step.output, Softmax{step.inputs[0].f32(), factorOf(step), step.output.f32()});
 }
 
 void runSoftmaxGradient(const Step& step) {
-  run("softmaxGradient", step,
-      SoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), factorOf(step), step.output.f32()});
+  forEachRow("softmaxGradient", step.output,
+             SoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), factorOf(step), step.output.f32()});
 }
 
 void runLogSoftmax(const Step& step) {
-  run("logSoftmax", step, LogSoftmax{step.inputs[0].f32(), step.output.f32()});
+  forEachRow("logSoftmax", step.output, LogSoftmax{step.inputs[0].f32(), step.output.f32()});
 }
 
 void runLogSoftmaxGradient(const Step& step) {
-  run("logSoftmaxGradient", step,
-      LogSoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
+  forEachRow("logSoftmaxGradient", step.output,
+             LogSoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
 }
 
 }  // namespace
