@@ -30,9 +30,10 @@ inline bool allMultiples(std::initializer_list<int64_t> numbers, int64_t of) {
 
 inline int64_t addressOf(const void* data) { return static_cast<int64_t>(reinterpret_cast<intptr_t>(data)); }
 
-// Channels of [.., C] that a thread takes at once: 4, or 1 where C or the place of a tensor forbids it.
-inline int packWidth(int64_t channels, std::initializer_list<const Tensor*> tensors) {
-  if (channels % 4 != 0) return 1;
+// Elements that a thread takes at once of rows of so many: 4, or 1 where that number or the place of a tensor
+// forbids it.
+inline int packWidth(int64_t row, std::initializer_list<const Tensor*> tensors) {
+  if (row % 4 != 0) return 1;
   for (const Tensor* tensor : tensors)
     if (addressOf(tensor->data) % 16 != 0) return 1;
   return 4;

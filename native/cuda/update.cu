@@ -1,6 +1,7 @@
 // The optimizer's updates and the moving average of a teacher; each may overwrite its first input.
 #include "cuda.h"
 #include "kernels.h"
+#include "pack.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -57,42 +58,53 @@ void runStep(const Step& step) {
     forEach("sgdStep", step.output.count(), Descend{sgd, p, v, rate, y});
 }
 
+template <int V>
 struct Both {
   Sgd sgd;
   bool nesterov;
   const float *p, *g, *rate;
   float *v, *y;
   __device__ void operator()(int64_t i) const {
-    const float parameter = p[i], gradient = g[i];
-    const float velocity = sgd.velocity(v[i], gradient, parameter);
-    v[i] = velocity;
-    y[i] = nesterov ? sgd.descendNesterov(parameter, velocity, gradient, *rate)
-                    : sgd.descend(parameter, velocity, *rate);
+    Pack<float, V> parameter = loadPack<V>(p + i * V), velocity = loadPack<V>(v + i * V);
+    const Pack<float, V> gradient = loadPack<V>(g + i * V);
+    for (int k = 0; k < V; k++) {
+      velocity.v[k] = sgd.velocity(velocity.v[k], gradient.v[k], parameter.v[k]);
+      parameter.v[k] = nesterov ? sgd.descendNesterov(parameter.v[k], velocity.v[k], gradient.v[k], *rate)
+                                : sgd.descend(parameter.v[k], velocity.v[k], *rate);
+    }
+    storePack(v + i * V, velocity);
+    storePack(y + i * V, parameter);
   }
 };
 
 void runSgd(const Step& step) {
-  forEach("sgd", step.output.count(),
-          Both{sgdOf(step), step.attributes.flag("nesterov"), step.inputs[0].f32(), step.inputs[2].f32(),
-               step.inputs[3].f32(), step.inputs[1].f32(), step.output.f32()});
+  const Tensor &p = step.inputs[0], &v = step.inputs[1], &g = step.inputs[2], &y = step.output;
+  forEachPack<Both>("sgd", packWidth(y.count(), {&p, &v, &g, &y}), y.count(), sgdOf(step),
+                    step.attributes.flag("nesterov"), p.f32(), g.f32(), step.inputs[3].f32(), v.f32(),
+                    y.f32());
 }
 
 // `decay` may be null; then it is `known`.
+template <int V>
 struct Ema {
   const float *a, *x, *decay;
   double known;
   float* y;
   __device__ void operator()(int64_t i) const {
     const double kept = decay != nullptr ? *decay : known;
-    y[i] = static_cast<float>(kept) * a[i] + static_cast<float>(1 - kept) * x[i];
+    Pack<float, V> average = loadPack<V>(a + i * V);
+    const Pack<float, V> value = loadPack<V>(x + i * V);
+    for (int k = 0; k < V; k++)
+      average.v[k] = static_cast<float>(kept) * average.v[k] + static_cast<float>(1 - kept) * value.v[k];
+    storePack(y + i * V, average);
   }
 };
 
 void runEma(const Step& step) {
+  const Tensor &a = step.inputs[0], &x = step.inputs[1], &y = step.output;
   const bool fed = step.inputs.size() > 2;
-  forEach("ema", step.output.count(),
-          Ema{step.inputs[0].f32(), step.inputs[1].f32(), fed ? step.inputs[2].f32() : nullptr,
-              fed ? 0 : step.attributes.number("decay"), step.output.f32()});
+  forEachPack<Ema>("ema", packWidth(y.count(), {&a, &x, &y}), y.count(), a.f32(), x.f32(),
+                   fed ? step.inputs[2].f32() : nullptr, fed ? 0 : step.attributes.number("decay"), y.f32());
 }
 
 }  // namespace
