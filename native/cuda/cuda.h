@@ -67,6 +67,13 @@ void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, A
 #endif
 }
 
+// Before a loop of a constant number of rounds whose indices must be constants too.
+#ifdef __CUDACC__
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL
+#endif
+
 // LAUNCH(kernel, grid, arguments...); a kernel with template arguments stands in parentheses.
 #define LAUNCH(kernel, ...) ::voxgrad::cuda::launch(#kernel, kernel, __VA_ARGS__)
 
