@@ -89,7 +89,8 @@ for (const [index, node] of nodes.entries())
 
 test("every function that the sources launch was launched", () => {
   const folder = join(import.meta.dirname, "../../native/cuda");
-  const sources = readdirSync(folder).filter((file) => file.endsWith(".cu"));
+  // Those of convolutions depend on shapes: conv.test.ts goes through them by name.
+  const sources = readdirSync(folder).filter((file) => file.endsWith(".cu") && !file.startsWith("conv_"));
   const text = sources.map((file) => readFileSync(join(folder, file), "utf8")).join("\n");
   const named = [...text.matchAll(/\b(?:forEach|columnSums<\w+>)\(\s*"(\w+)"/g)].map(([, name]) => name);
   const launched = Object.keys(emulator.native.launches());

@@ -8,8 +8,8 @@ import { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { openDevice, whyNot } from "../../lib/runtime/device.ts";
-import { expectClose, random } from "./harness.ts";
-import { runBare } from "./run_bare.ts";
+import { expectClose, random } from "../ops/harness.ts";
+import { runBare } from "../ops/run_bare.ts";
 
 const missing = whyNot("emulator");
 if (missing !== undefined) test(`skipped: ${missing}`, () => console.log(`skipped: ${missing}`));
@@ -19,7 +19,7 @@ function emulated(name: string, run: () => Promise<void>): void {
   if (missing === undefined) test(name, run);
 }
 
-const fixture = join(import.meta.dirname, "fixtures", "conv_by_tile.ts");
+const fixture = join(import.meta.dirname, "conv_by_tile.ts");
 const root = join(import.meta.dirname, "..", "..");
 
 interface Results {
