@@ -4,19 +4,21 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { StepSpec, TensorSpec } from "../../lib/runtime/native.ts";
-import { type Device, openDevice } from "../../lib/runtime/device.ts";
+import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { everyOp } from "../runtime/fixtures/every_op.ts";
 
 const cpu = openDevice("cpu");
-const emulator = openDevice("emulator");
+const reason = whyNot("cuda");
+if (reason !== undefined) console.log(`skipped: ${reason}`);
+const devices = [openDevice("emulator"), ...(reason === undefined ? [openDevice("cuda")] : [])];
 
 /** Kernels that are laid out as their device likes: only what they make together can be compared. */
 const own = ["conv3dPackWeights", "conv3dPacked"];
 
 test("the CUDA backend has every kernel of the CPU", () => {
-  assert.equal(emulator.native.kernels(), cpu.native.kernels());
+  for (const device of devices) assert.equal(device.native.kernels(), cpu.native.kernels());
 });
 
 const bytes = { f32: 4, i32: 4, u8: 1 };
@@ -79,11 +81,15 @@ for (const [index, node] of nodes.entries())
       attributes: node.attributes,
     };
     const data = node.inputs.map((input, i) => contents(input, index * 7 + i, node.op));
-    const [expected, found] = [await runStep(cpu, step, data), await runStep(emulator, step, data)];
-    for (const [i, bytes] of expected.entries()) {
-      const floats = i > 0 || node.dtype === "f32";
-      const view = (buffer: ArrayBuffer) => (floats ? new Float32Array(buffer) : new Uint8Array(buffer));
-      expectClose(view(found[i]), view(bytes) as ArrayLike<number> as Float64Array, 1e-5, `tensor ${i}`);
+    const expected = await runStep(cpu, step, data);
+    for (const device of devices) {
+      const found = await runStep(device, step, data);
+      for (const [i, bytes] of expected.entries()) {
+        const floats = i > 0 || node.dtype === "f32";
+        const view = (buffer: ArrayBuffer): ArrayLike<number> =>
+          floats ? new Float32Array(buffer) : new Uint8Array(buffer);
+        expectClose(view(found[i]), view(bytes) as Float64Array, 1e-5, `${device.name}, tensor ${i}`);
+      }
     }
   });
 
@@ -93,7 +99,7 @@ test("every function that the sources launch was launched", () => {
   const sources = readdirSync(folder).filter((file) => file.endsWith(".cu") && !file.startsWith("conv_"));
   const text = sources.map((file) => readFileSync(join(folder, file), "utf8")).join("\n");
   const named = [...text.matchAll(/\b(?:forEach|columnSums<\w+>)\(\s*"(\w+)"/g)].map(([, name]) => name);
-  const launched = Object.keys(emulator.native.launches());
+  const launched = Object.keys(devices[0].native.launches());
   assert.ok(named.length > 30, `only ${named.length} found`);
   assert.equal(
     named.filter((name) => !launched.includes(name)),
