@@ -6,16 +6,10 @@
 namespace voxgrad::cuda {
 
 template <int each>
-struct Floats {
+struct alignas(each % 4 == 0   ? 16
+               : each % 2 == 0 ? 8
+                               : 4) Floats {
   float of[each];
-};
-template <>
-struct alignas(8) Floats<2> {
-  float of[2];
-};
-template <>
-struct alignas(16) Floats<4> {
-  float of[4];
 };
 
 }  // namespace voxgrad::cuda

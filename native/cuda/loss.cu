@@ -47,23 +47,26 @@ struct EntropyGradient {
   }
 };
 
-// Inputs of a squared error: its target is a tensor, or null and the labels are taken. Channels before
-// `first` have none.
+// What is squared: the target is a tensor, or null and the labels are taken. Without the background, the
+// first channel has no error.
 struct Difference {
   const float *p, *target;
   Voxels voxels;
-  int first;
+  bool background;
+  // Returns the class of the voxel.
   template <class R>
   __device__ int32_t load(const R& own, int64_t row, typename R::Values& differences) const {
     const int32_t label = voxels.classOf(row);
     own.load(p, row, 0, differences);
-    typename R::Values wanted;
-    if (target != nullptr)
+    if (target != nullptr) {
+      typename R::Values wanted;
       own.load(target, row, 0, wanted);
-    else
-      for (int i = 0; i < R::each; i++) wanted[i] = own.channel(i) == label ? 1.0f : 0.0f;
-    for (int i = 0; i < R::each; i++)
-      differences[i] = (own.channel(i) < first ? 0.0f : 1.0f) * (differences[i] - wanted[i]);
+      for (int i = 0; i < R::each; i++) differences[i] -= wanted[i];
+    } else {
+      for (int i = 0; i < R::each; i++) differences[i] -= own.channel(i) == label ? 1.0f : 0.0f;
+    }
+    // A product, so that a NaN shows.
+    if (!background && own.lane == 0) differences[0] *= 0.0f;
     return label;
   }
 };
@@ -177,12 +180,12 @@ void runCrossEntropyGradient(const Step& step) {
 Difference differenceOf(const Step& step, size_t maskIndex) {
   const Tensor& target = step.inputs[1];
   return {step.inputs[0].f32(), target.dtype == DType::f32 ? target.f32() : nullptr,
-          voxelsOf(step, maskIndex), step.attributes.flag("background") ? 0 : 1};
+          voxelsOf(step, maskIndex), step.attributes.flag("background")};
 }
 
 // Squared errors that a voxel counts as.
 double errorsOf(const Step& step, const Difference& difference) {
-  const int64_t channels = step.inputs[0].channels() - difference.first;
+  const int64_t channels = step.inputs[0].channels() - (difference.background ? 0 : 1);
   return difference.voxels.mask != nullptr ? 1.0 : static_cast<double>(channels);
 }
 

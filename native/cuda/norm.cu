@@ -21,27 +21,23 @@ template <int each, Then then>
 __global__ void __launch_bounds__(NormShape::threads)
     normalizeKernel(Sets sets, NormShape shape, Normalize a) {
   Affine* maps = sharedMemory<Affine>();
-  const int width = static_cast<int>(shape.width()), at = static_cast<int>(threadIdx.x) % width;
-  const int64_t set = blockIdx.z, column0 = int64_t{blockIdx.y} * width, together = shape.rowsAtOnce();
-  for (int i = static_cast<int>(threadIdx.x); i < width * each; i += NormShape::threads) {
-    const int64_t channel = column0 * each + i;
+  const NormPart part(shape);
+  const int64_t channel0 = int64_t{blockIdx.y} * shape.width * each;
+  for (int i = static_cast<int>(threadIdx.x); i < shape.width * each; i += NormShape::threads) {
+    const int64_t channel = channel0 + i;
     if (channel < sets.channels)
-      maps[i] =
-          affineOf(sets.momentsOf(a.moments, set, channel), a.gamma[channel], a.beta[channel], a.epsilon);
+      maps[i] = affineOf(sets.momentsOf(a.moments, part.set, channel), a.gamma[channel], a.beta[channel],
+                         a.epsilon);
   }
   __syncthreads();
-  const int64_t row0 = threadIdx.x / width;
-  if (row0 >= together || column0 + at >= shape.columns) return;
+  if (part.first >= part.end) return;
   Affine own[each];
-  for (int j = 0; j < each; j++) own[j] = maps[at * each + j];
-  const int64_t begin = blockIdx.x * together * NormShape::rowsOfThread;
-  const int64_t most = begin + together * NormShape::rowsOfThread;
-  const int64_t end = most < shape.rows ? most : shape.rows;
+  for (int j = 0; j < each; j++) own[j] = maps[part.columnOfBlock * each + j];
   const auto* x = reinterpret_cast<const Floats<each>*>(a.x);
   const auto* residual = reinterpret_cast<const Floats<each>*>(a.residual);
   auto* y = reinterpret_cast<Floats<each>*>(a.y);
-  for (int64_t row = begin + row0; row < end; row += together) {
-    const int64_t i = (set * shape.rows + row) * shape.columns + column0 + at;
+  for (int row = part.first; row < part.end; row += shape.together) {
+    const int64_t i = part.at + row * shape.columns;
     Floats<each> values = x[i], added;
     if (then == Then::reluAdd || then == Then::addRelu) added = residual[i];
     for (int j = 0; j < each; j++) {
@@ -59,7 +55,7 @@ template <int each, Then then>
 void launchNormalize(const char* name, const Sets& sets, const Normalize& a) {
   const NormShape shape(sets, each);
   launch(name, normalizeKernel<each, then>,
-         shape.grid(static_cast<size_t>(shape.width()) * each * sizeof(Affine)), sets, shape, a);
+         shape.grid(static_cast<size_t>(shape.width) * each * sizeof(Affine)), sets, shape, a);
 }
 
 template <Then then>

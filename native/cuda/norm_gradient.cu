@@ -18,23 +18,24 @@ struct GradientInputs {
 // The sums of g and of g (x - mean), g being the gradient behind the ReLU.
 template <bool relu>
 __global__ void __launch_bounds__(sumThreads)
-    gradientSumsKernel(Sets sets, SumShape shape, GradientInputs in, double* __restrict__ partial) {
-  const SumPart part(shape);
+    gradientSumsKernel(Sets sets, SumLayout layout, GradientInputs in, double* __restrict__ partial) {
+  const SumPart part(layout);
   Affine own{};
-  if (part.begin < part.end) {
+  if (part.first < part.end) {
     const float* moments = sets.momentsOf(in.moments, part.set, part.column);
     own.mean = moments[0];
     if (relu) own = affineOf(moments, in.gamma[part.column], in.beta[part.column], in.epsilon);
   }
   double sums[2] = {};
-  for (int64_t row = part.begin; row < part.end; row += part.step) {
-    const int64_t i = (part.set * shape.rows + row) * shape.columns + part.column;
+  const int64_t at = (part.set * layout.rows + part.begin) * layout.columns + part.column;
+  for (int row = part.first; row < part.end; row += part.step) {
+    const int64_t i = at + row * layout.columns;
     const float x = in.x[i], dy = in.dy[i];
     const float g = !relu || own.of(x) > 0 ? dy : 0.0f;
     sums[0] += g;
     sums[1] += g * (x - own.mean);
   }
-  part.store<2>(shape, sums, partial);
+  part.store<2>(layout, sums, partial);
 }
 
 struct StoreGradientSums {
@@ -58,7 +59,7 @@ size_t gradientSumsWorkspace(const Step& step) {
 // Inputs: x, moments, dy, and gamma and beta where a ReLU follows.
 void runGradientSums(const Step& step) {
   const Sets sets(step.inputs[0], step.inputs[1]);
-  const SumShape shape = shapeOf(sets);
+  const SumLayout layout(shapeOf(sets));
   const bool relu = step.attributes.flag("relu");
   const GradientInputs in{step.inputs[0].f32(),
                           step.inputs[1].f32(),
@@ -68,8 +69,8 @@ void runGradientSums(const Step& step) {
                           step.attributes.number("epsilon")};
   double* partial = static_cast<double*>(step.workspace);
   launch("normalizeGradientSums", relu ? gradientSumsKernel<true> : gradientSumsKernel<false>,
-         sumGrid<2>(shape), sets, shape, in, partial);
-  finishSums<2>(shape.sets, shape.chunks(), shape.columns, partial,
+         sumGrid<2>(layout), sets, layout, in, partial);
+  finishSums<2>(layout.sets, layout.chunks, layout.columns, partial,
                 StoreGradientSums{sets, in.moments, in.epsilon, step.output.f32()});
 }
 
@@ -104,11 +105,10 @@ struct FindSlopes {
   double epsilon;
   Slopes* slopes;
   __device__ void operator()(int64_t i) const {
-    const int64_t set = i / sets.channels, channel = i % sets.channels,
-                  perGroup = sets.channels / sets.groups;
-    const int64_t first = channel / perGroup * perGroup;
+    const int64_t set = i / sets.channels, channel = i % sets.channels;
+    const int64_t first = channel / sets.perGroup * sets.perGroup;
     double gradient = 0, product = 0;
-    for (int64_t c = first; c < first + perGroup; c++) {
+    for (int64_t c = first; c < first + sets.perGroup; c++) {
       const float* of = sums + (set * sets.channels + c) * 2;
       gradient += double(gamma[c]) * of[0];
       product += double(gamma[c]) * of[1];
@@ -126,20 +126,15 @@ template <int each, bool batch, bool relu>
 __global__ void __launch_bounds__(NormShape::threads)
     inputGradientKernel(NormShape shape, const Slopes* __restrict__ slopes, const float* xs, const float* dys,
                         float* dxs) {
-  const int width = static_cast<int>(shape.width());
-  const int64_t set = blockIdx.z, column = int64_t{blockIdx.y} * width + threadIdx.x % width;
-  const int64_t row0 = threadIdx.x / width, together = shape.rowsAtOnce();
-  if (row0 >= together || column >= shape.columns) return;
+  const NormPart part(shape);
+  if (part.first >= part.end) return;
   Slopes own[each];
-  for (int j = 0; j < each; j++) own[j] = slopes[(set * shape.columns + column) * each + j];
-  const int64_t begin = blockIdx.x * together * NormShape::rowsOfThread;
-  const int64_t most = begin + together * NormShape::rowsOfThread;
-  const int64_t end = most < shape.rows ? most : shape.rows;
+  for (int j = 0; j < each; j++) own[j] = slopes[(part.set * shape.columns + part.column) * each + j];
   const auto* x = reinterpret_cast<const Floats<each>*>(xs);
   const auto* dy = reinterpret_cast<const Floats<each>*>(dys);
   auto* dx = reinterpret_cast<Floats<each>*>(dxs);
-  for (int64_t row = begin + row0; row < end; row += together) {
-    const int64_t i = (set * shape.rows + row) * shape.columns + column;
+  for (int row = part.first; row < part.end; row += shape.together) {
+    const int64_t i = part.at + row * shape.columns;
     Floats<each> values = dy[i], from;
     if (batch || relu) from = x[i];
     for (int j = 0; j < each; j++) {

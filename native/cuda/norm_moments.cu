@@ -75,8 +75,7 @@ void runMoments(const Step& step) {
     return columnSums<2>("moments", shape, step.workspace, add, StoreMoments{count, sets.channels, moments});
   double* totals = static_cast<double*>(step.workspace) + sumBytes<2>(shape) / sizeof(double);
   columnSums<2>("moments", shape, step.workspace, add, StoreTotals{sets.channels, totals});
-  forEach("joinChannels", sets.sets * sets.groups,
-          JoinChannels{totals, sets.channels / sets.groups, count, moments});
+  forEach("joinChannels", sets.sets * sets.groups, JoinChannels{totals, sets.perGroup, count, moments});
 }
 
 struct Unbiased {

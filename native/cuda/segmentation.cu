@@ -1,5 +1,7 @@
 // The losses of a segmentation straight from the logits: sums over voxels in one pass, their gradient in
 // another, and the ratios that the sums are made for.
+#include <algorithm>
+
 #include "cuda.h"
 #include "kernels.h"
 #include "rows.h"
@@ -42,10 +44,11 @@ void runSums(const Step& step) {
   const RowChunks all(shape.rows, shape.channels);
   const int64_t count = segmentationSums(shape.channels);
   const dim3 blocks(static_cast<unsigned>(all.chunks), static_cast<unsigned>(shape.samples));
-  const Grid grid{blocks, sumThreads, static_cast<size_t>(warpsOfSum * count) * sizeof(double)};
   double* partial = static_cast<double*>(step.workspace);
-  byChannels(shape.channels, [&](auto row) {
-    launch("segmentationSums", segmentationSumsKernel<decltype(row)>, grid, all,
+  byChannels(shape.channels, [&](auto kind) {
+    using R = typename decltype(kind)::type;
+    const size_t shared = std::max(R::sharedBytes, static_cast<size_t>(warpsOfSum * count) * sizeof(double));
+    launch("segmentationSums", segmentationSumsKernel<R>, Grid{blocks, sumThreads, shared}, all,
            static_cast<int>(shape.channels), segmentationOf(step, 2), partial);
   });
   finishSums<1>(shape.samples, all.chunks, count, partial, StoreSums{count, step.output.f32()});

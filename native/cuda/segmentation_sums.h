@@ -42,7 +42,7 @@ struct SegmentationSums {
 
   __device__ void add(const R& own, const Segmentation& s, int64_t voxel) {
     typename R::Values p;
-    const int32_t label = s.classOf(voxel, own.channels);
+    const int32_t label = own.valid() ? s.classOf(voxel, own.channels) : -1;
     const auto softmax = own.exponentials(s.logits, voxel, 1, label, p);
     const float counts = label < 0 ? 0.0f : 1.0f, scale = counts / softmax.total;
     const float masked = s.maskOf(voxel) * counts;
@@ -88,12 +88,12 @@ template <class R>
 __global__ void __launch_bounds__(sumThreads)
     segmentationSumsKernel(RowChunks all, int channels, Segmentation s, double* __restrict__ partial) {
   double* shared = sharedMemory<double>();
-  const R own = R::of(channels, blockIdx.y);
-  const int64_t begin = blockIdx.x * all.chunkRows, before = own.sample * all.rows;
-  const int64_t end = begin + all.chunkRows < all.rows ? begin + all.chunkRows : all.rows;
+  R own(channels, blockIdx.y);
+  const int64_t before = own.sample * all.rows;
   SegmentationSums<R> sums;
-  for (int64_t row = begin + threadIdx.x / R::lanes; row < end; row += sumThreads / R::lanes)
-    sums.add(own, s, before + row);
+  own.forEach(before + all.begin(), before + all.end(), sumThreads / R::lanes,
+              [&](int64_t voxel) { sums.add(own, s, voxel); });
+  __syncthreads();
   const int count = static_cast<int>(segmentationSums(channels));
   sums.share(own, shared + threadIdx.x / warpSize * count);
   __syncthreads();

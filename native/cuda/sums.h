@@ -10,7 +10,7 @@ constexpr int sumThreads = 256;
 constexpr int64_t mostChunks = 2048;
 
 // Rows that a block adds up: `usual` ones where that makes no more chunks than there may be.
-__host__ __device__ inline int64_t rowsOfChunk(int64_t rows, int64_t usual) {
+inline int64_t rowsOfChunk(int64_t rows, int64_t usual) {
   const int64_t least = (rows + mostChunks - 1) / mostChunks;
   return usual > least ? usual : least;
 }
@@ -19,21 +19,29 @@ __host__ __device__ inline int64_t rowsOfChunk(int64_t rows, int64_t usual) {
 // sum over everything has one column.
 struct SumShape {
   int64_t sets, rows, columns;
+};
 
-  static constexpr int threads = sumThreads;
-
-  // Rows of a set that one block adds up.
-  __host__ __device__ int64_t chunkRows() const { return rowsOfChunk(rows, rowsAtOnce() * 32); }
-  __host__ __device__ int64_t chunks() const { return (rows + chunkRows() - 1) / chunkRows(); }
+// How blocks and threads share the work, found once for all of them.
+struct SumLayout {
+  int64_t sets, rows, columns, chunkRows, chunks;
   // Columns that one block covers, and how many of its threads share each of them.
-  __host__ __device__ int64_t width() const { return columns < threads ? columns : threads; }
-  __host__ __device__ int64_t rowsAtOnce() const { return threads / width(); }
+  int width, together;
+
+  explicit SumLayout(const SumShape& shape)
+      : sets(shape.sets),
+        rows(shape.rows),
+        columns(shape.columns),
+        width(static_cast<int>(columns < sumThreads ? columns : sumThreads)),
+        together(sumThreads / width) {
+    chunkRows = rowsOfChunk(rows, together * 32);
+    chunks = divideUp(rows, chunkRows);
+  }
 };
 
 // Bytes of workspace for K sums.
 template <int K>
 size_t sumBytes(const SumShape& shape) {
-  return static_cast<size_t>(shape.sets * shape.chunks() * K * shape.columns) * sizeof(double);
+  return static_cast<size_t>(shape.sets * SumLayout(shape).chunks * K * shape.columns) * sizeof(double);
 }
 
 // Adds the sums of the threads of a block that stand in `rows` rows of `width`, which all of its threads
@@ -53,62 +61,65 @@ __device__ void addRowsOfBlock(int rows, int width, double (&sums)[K]) {
   for (int k = 0; k < K; k++) sums[k] = shared[k * sumThreads];
 }
 
-// The part of a chunk that a thread adds up: every step-th row from `begin` to `end` of one column.
+// The part of a chunk that a thread adds up: of one column, every step-th row from `first` to `end`, counted
+// from row `begin` of the set.
 struct SumPart {
-  int64_t set, column, begin, end, step;
+  int64_t set, column, begin;
+  int first, end, step;
 
-  __device__ explicit SumPart(const SumShape& shape) {
-    const int width = static_cast<int>(shape.width()), row = static_cast<int>(threadIdx.x) / width;
+  __device__ explicit SumPart(const SumLayout& layout) {
+    const int row = static_cast<int>(threadIdx.x) / layout.width;
     set = blockIdx.z;
-    column = int64_t{blockIdx.y} * width + threadIdx.x % width;
-    step = shape.rowsAtOnce();
-    begin = blockIdx.x * shape.chunkRows();
-    end = begin + shape.chunkRows() < shape.rows ? begin + shape.chunkRows() : shape.rows;
-    begin = row < step && column < shape.columns ? begin + row : end;
+    column = int64_t{blockIdx.y} * layout.width + (static_cast<int>(threadIdx.x) - row * layout.width);
+    begin = blockIdx.x * layout.chunkRows;
+    const int64_t left = layout.rows - begin;
+    end = static_cast<int>(left < layout.chunkRows ? left : layout.chunkRows);
+    step = layout.together;
+    first = row < step && column < layout.columns ? row : end;
   }
 
   // Adds up what the threads of the block have found: partial[set][chunk][k][column].
   template <int K>
-  __device__ void store(const SumShape& shape, double (&sums)[K], double* partial) const {
-    addRowsOfBlock<K>(static_cast<int>(step), static_cast<int>(shape.width()), sums);
-    if (threadIdx.x >= shape.width() || column >= shape.columns) return;
+  __device__ void store(const SumLayout& layout, double (&sums)[K], double* partial) const {
+    addRowsOfBlock<K>(step, layout.width, sums);
+    if (static_cast<int>(threadIdx.x) >= layout.width || column >= layout.columns) return;
     for (int k = 0; k < K; k++)
-      partial[((set * shape.chunks() + blockIdx.x) * K + k) * shape.columns + column] = sums[k];
+      partial[((set * layout.chunks + blockIdx.x) * K + k) * layout.columns + column] = sums[k];
   }
 };
 
 template <int K, class Add>
 __global__ void __launch_bounds__(sumThreads)
-    sumChunksKernel(SumShape shape, Add add, double* __restrict__ partial) {
-  const SumPart part(shape);
+    sumChunksKernel(SumLayout layout, Add add, double* __restrict__ partial) {
+  const SumPart part(layout);
   double sums[K] = {};
-  for (int64_t row = part.begin; row < part.end; row += part.step) add(part.set, row, part.column, sums);
-  part.store<K>(shape, sums, partial);
+  for (int row = part.first; row < part.end; row += part.step)
+    add(part.set, part.begin + row, part.column, sums);
+  part.store<K>(layout, sums, partial);
 }
 
 // The grid of the first stage, for kernels that find their sums through SumPart.
 template <int K>
-Grid sumGrid(const SumShape& shape) {
+Grid sumGrid(const SumLayout& layout) {
   return {
-      dim3(static_cast<unsigned>(shape.chunks()),
-           static_cast<unsigned>(divideUp(shape.columns, shape.width())), static_cast<unsigned>(shape.sets)),
+      dim3(static_cast<unsigned>(layout.chunks),
+           static_cast<unsigned>(divideUp(layout.columns, layout.width)), static_cast<unsigned>(layout.sets)),
       sumThreads, K * sumThreads * sizeof(double)};
 }
 
-// Few columns to a block, so that many threads share the chunks.
-__host__ __device__ inline int64_t finishWidth(int64_t columns) { return columns < 32 ? columns : 32; }
-
+// Each block takes `width` columns of a set.
 template <int K, class Finish>
 __global__ void __launch_bounds__(sumThreads)
-    finishSumsKernel(int64_t chunks, int64_t columns, const double* __restrict__ partial, Finish finish) {
-  const int width = static_cast<int>(finishWidth(columns)), rows = sumThreads / width;
-  const int row = static_cast<int>(threadIdx.x) / width;
-  const int64_t blocks = (columns + width - 1) / width, set = blockIdx.x / blocks;
-  const int64_t column = blockIdx.x % blocks * width + threadIdx.x % width;
+    finishSumsKernel(int chunks, int64_t columns, int width, const double* __restrict__ partial,
+                     Finish finish) {
+  const int rows = sumThreads / width, row = static_cast<int>(threadIdx.x) / width;
+  const int64_t set = blockIdx.y;
+  const int64_t column = int64_t{blockIdx.x} * width + (static_cast<int>(threadIdx.x) - row * width);
+  partial += set * chunks * K * columns;
   double totals[K] = {};
   if (row < rows && column < columns)
-    for (int64_t chunk = row; chunk < chunks; chunk += rows)
-      for (int k = 0; k < K; k++) totals[k] += partial[((set * chunks + chunk) * K + k) * columns + column];
+    for (int chunk = row; chunk < chunks; chunk += rows)
+      for (int k = 0; k < K; k++) totals[k] += partial[(int64_t{chunk} * K + k) * columns + column];
   addRowsOfBlock<K>(rows, width, totals);
   if (row == 0 && column < columns) finish(set, column, totals);
 }
@@ -117,10 +128,11 @@ __global__ void __launch_bounds__(sumThreads)
 // partial[set][chunk][k][column].
 template <int K, class Finish>
 void finishSums(int64_t sets, int64_t chunks, int64_t columns, const double* partial, Finish finish) {
-  const int64_t blocks = sets * divideUp(columns, finishWidth(columns));
-  launch("finishSums", finishSumsKernel<K, Finish>,
-         Grid{static_cast<unsigned>(blocks), sumThreads, K * sumThreads * sizeof(double)}, chunks, columns,
-         partial, finish);
+  // Few columns to a block, so that many threads share the chunks.
+  const int width = static_cast<int>(columns < 32 ? columns : 32);
+  const dim3 blocks(static_cast<unsigned>(divideUp(columns, width)), static_cast<unsigned>(sets));
+  launch("finishSums", finishSumsKernel<K, Finish>, Grid{blocks, sumThreads, K * sumThreads * sizeof(double)},
+         static_cast<int>(chunks), columns, width, partial, finish);
 }
 
 // Calls add(set, row, column, double (&sums)[K]) for every element, then finish(set, column, const double
@@ -128,8 +140,9 @@ void finishSums(int64_t sets, int64_t chunks, int64_t columns, const double* par
 template <int K, class Add, class Finish>
 void columnSums(const char* name, const SumShape& shape, void* workspace, Add add, Finish finish) {
   double* partial = static_cast<double*>(workspace);
-  launch(name, sumChunksKernel<K, Add>, sumGrid<K>(shape), shape, add, partial);
-  finishSums<K>(shape.sets, shape.chunks(), shape.columns, partial, finish);
+  const SumLayout layout(shape);
+  launch(name, sumChunksKernel<K, Add>, sumGrid<K>(layout), layout, add, partial);
+  finishSums<K>(layout.sets, layout.chunks, layout.columns, partial, finish);
 }
 
 }  // namespace voxgrad::cuda
