@@ -55,7 +55,7 @@ struct Gather {
   int depth, columns;
 
   __host__ __device__ int64_t taps() const { return int64_t{axis[0].taps} * axis[1].taps * axis[2].taps; }
-  int64_t classes() const {
+  __host__ __device__ int64_t classes() const {
     return int64_t{axis[0].classes(transposed)} * axis[1].classes(transposed) * axis[2].classes(transposed);
   }
   // Output voxels of the largest class.

@@ -117,24 +117,24 @@ struct GemmLoader {
 
 template <class Tile, int VECTOR, bool STRICT>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
-    convGemmKernel(GatherCall call, int64_t rowBlocks, int columnBlocks) {
+    convGemmKernel(GatherCall call, int columnBlocks) {
   float* tiles = sharedMemory<float>();
   auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Tile::stageFloats);
   const Gather& gather = call.gather;
 
-  // Blocks that read the same rows of the source follow each other.
+  // Blocks that read the same part of the source follow each other, those of its classes too.
   int64_t index = blockIdx.x;
   const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
   index /= columnBlocks;
   const int group = static_cast<int>(index % gather.groups);
   index /= gather.groups;
-  const int64_t firstRow = index % rowBlocks * Tile::rows;
-  index /= rowBlocks;
+  const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
+    index %= classes;
     for (int i = 2; i >= 0; i--) {
-      const int classes = gather.axis[i].classes(gather.transposed);
-      block.lattice[i] = gather.axis[i].lattice(gather.transposed, static_cast<int>(index % classes));
-      index /= classes;
+      const int residues = gather.axis[i].classes(gather.transposed);
+      block.lattice[i] = gather.axis[i].lattice(gather.transposed, static_cast<int>(index % residues));
+      index /= residues;
     }
   }
   __syncthreads();
@@ -228,7 +228,7 @@ void runVariant(const char* name, const Variant& variant, const GatherCall& call
   const size_t bytes = Tile::stages * Tile::stageFloats * sizeof(float) + sizeof(BlockState<Tile>);
   launch(name, convGemmKernel<Tile, VECTOR, STRICT>,
          Grid{static_cast<unsigned>(variant.blocks(call.gather)), Tile::threads, bytes}, call,
-         variant.rowBlocks(call.gather), variant.columnBlocks(call.gather));
+         variant.columnBlocks(call.gather));
 }
 
 template <class Tile, int VECTOR>
