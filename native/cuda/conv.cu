@@ -4,6 +4,7 @@
 #include "../core/conv_step.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
+#include "conv_halo.h"
 #include "conv_pack.h"
 #include "conv_tile.h"
 #include "conv_weight_gradient.h"
@@ -50,7 +51,7 @@ void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed
 
 const char* gatherName(const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return isDirect(gather) ? directName : gemmName(gather);
+  return isDirect(gather) ? directName : suitsHalo(gather) ? haloName(gather) : gemmName(gather);
 }
 
 void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const float* weights) {
@@ -58,6 +59,8 @@ void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, 
                         step.output.f32()};
   if (isDirect(call.gather))
     runDirect(call);
+  else if (suitsHalo(call.gather) && aligned(call.source) && aligned(call.weights))
+    runHalo(call);
   else
     runGemm(call);
 }

@@ -227,8 +227,6 @@ int64_t slabOf(const Conv3dProblem& p) {
 
 int64_t slabsOf(const Conv3dProblem& p) { return divideUp(voxelsOf(p), slabOf(p)); }
 
-bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-
 }  // namespace
 
 const char* weightGradientName(const Conv3dProblem& problem) {

@@ -36,6 +36,9 @@ async function results(precision: string): Promise<Results> {
 }
 
 const tiles = [
+  "halo 128x64",
+  "halo 128x32",
+  "halo 128x16",
   "implicit GEMM 128x64",
   "implicit GEMM 128x32",
   "implicit GEMM 128x16",
