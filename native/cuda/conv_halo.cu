@@ -1,6 +1,5 @@
-#include <algorithm>
-
 #include "conv_halo.h"
+#include "conv_halo_plan.h"
 #include "conv_tile.h"
 
 namespace voxgrad::cuda {
@@ -9,65 +8,14 @@ namespace {
 // A block computes `rows` voxels, 16 of a line, times COLUMNS; each of its warps 32 x WARP_COLUMNS.
 template <int COLUMNS, int WARP_COLUMNS>
 struct HaloTile {
-  static constexpr int rows = 128, line = 16, columns = COLUMNS, warpRows = 32, warpColumns = WARP_COLUMNS;
+  static constexpr int rows = voxelsOfBlock, line = voxelsOfLine, columns = COLUMNS, warpRows = 32,
+                       warpColumns = WARP_COLUMNS;
   static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
   static constexpr int threads = rows / warpRows * warpsAcross * warpSize;
   // Tiles of the weights under way, and the numbers from one of their columns to the next.
   static constexpr int stages = 3, pitch = tileDepth + 4;
   static constexpr int stageFloats = COLUMNS * pitch;
 };
-
-constexpr int voxelsOfBlock = 128, chunk = 4;
-
-// How the output is cut into blocks and what one of them reads, by axis.
-struct HaloPlan {
-  int block[3], blocks[3];
-  int halo[3];
-  int origin[3];              // of the halo, for the output voxel 0
-  int firstTap[3], shift[3];  // tap j reads halo voxel firstTap + j * shift of the block's voxel 0
-  int pitch;                  // numbers from one voxel to the next: eight voxels lie in different banks
-
-  __host__ __device__ int voxels() const { return halo[0] * halo[1] * halo[2]; }
-};
-
-HaloPlan planOf(const Gather& gather) {
-  const bool flat = gather.axis[0].taps == 1;
-  HaloPlan plan{{flat ? 1 : 2, flat ? 8 : 4, 16}, {}, {}, {}, {}, {}, 0};
-  for (int i = 0; i < 3; i++) {
-    const Lattice lattice = gather.axis[i].lattice(gather.transposed, 0);
-    const int reach = lattice.shift * (lattice.taps - 1);
-    plan.blocks[i] = static_cast<int>(divideUp(lattice.count, plan.block[i]));
-    plan.halo[i] = plan.block[i] + (reach < 0 ? -reach : reach);
-    plan.firstTap[i] = reach < 0 ? -reach : 0;
-    plan.shift[i] = lattice.shift;
-    plan.origin[i] = lattice.sourceFirst - plan.firstTap[i];
-  }
-  plan.pitch = gather.depth / chunk % 2 != 0 ? gather.depth : gather.depth + chunk;
-  return plan;
-}
-
-// Brings the source of a block to shared memory, zeroes where it is outside.
-template <class Tile>
-__device__ void loadHalo(const GatherCall& call, const HaloPlan& plan, int group, int64_t batch,
-                         const int (&first)[3], float* halo) {
-  const GatherAxis(&axis)[3] = call.gather.axis;
-  const int chunks = call.gather.depth / chunk;
-  const int64_t channels = int64_t{call.gather.groups} * call.gather.depth;
-  for (int i = threadIdx.x; i < plan.voxels() * chunks; i += Tile::threads) {
-    const int at = i / chunks, channel = i % chunks * chunk;
-    const int position[3] = {first[0] + plan.origin[0] + at / plan.halo[2] / plan.halo[1],
-                             first[1] + plan.origin[1] + at / plan.halo[2] % plan.halo[1],
-                             first[2] + plan.origin[2] + at % plan.halo[2]};
-    bool valid = true;
-    int64_t voxel = batch;
-    for (int k = 0; k < 3; k++) {
-      valid = valid && static_cast<unsigned>(position[k]) < static_cast<unsigned>(axis[k].source);
-      voxel = voxel * axis[k].source + position[k];
-    }
-    const float* from = call.source + voxel * channels + int64_t{group} * call.gather.depth + channel;
-    copyAsync<chunk * 4>(halo + at * plan.pitch + channel, valid ? from : call.source, valid);
-  }
-}
 
 // For every four numbers along the depth, where they are in the halo of a block's voxel 0. Behind the depth,
 // where weights are zero, that is what the first tap reads.
@@ -104,7 +52,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
                         block.digit[2] * plan.block[2]};
 
-  loadHalo<Tile>(call, plan, group, block.lead, first, halo);
+  loadHalo<Tile::threads>(gather, plan, call.source, group, block.lead, first, halo);
   tabulate<Tile>(gather, plan, depth, steps, offsets);
 
   // Each thread fills a part of every tile of the weights: some columns at one place of the depth.
@@ -187,7 +135,7 @@ struct Variant {
 
 template <class Tile, bool STRICT>
 void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
-  const HaloPlan plan = planOf(call.gather);
+  const HaloPlan plan = haloPlanOf(call.gather);
   launch(name, convHaloKernel<Tile, STRICT>,
          Grid{static_cast<unsigned>(variant.blocks(call.gather, plan)), Tile::threads,
               variant.sharedBytes(call.gather, plan)},
@@ -213,22 +161,11 @@ const Variant& choose(const Gather& gather) {
 }  // namespace
 
 bool suitsHalo(const Gather& gather) {
-  int64_t voxels = gather.batch, reach = 1;
-  for (const GatherAxis& axis : gather.axis) {
-    if (axis.stride != 1) return false;
-    reach *= 16 + int64_t{axis.taps - 1} * axis.dilation;
-    if (reach > 1 << 20) return false;
-    voxels *= axis.output;
-  }
-  if (gather.depth % chunk != 0 || gather.depth > 64) return false;
-  const HaloPlan plan = planOf(gather);
+  if (gather.depth % chunk != 0 || gather.depth > 64 || !worthHalo(gather)) return false;
+  const HaloPlan plan = haloPlanOf(gather);
   const Variant& variant = choose(gather);
   const int64_t blocks = variant.blocks(gather, plan);
-  if (blocks >= int64_t{1} << 31 || variant.sharedBytes(gather, plan) > 100 << 10) return false;
-  // Without a halo, every tap reads all voxels again.
-  if (gather.taps() * voxelsOfBlock < 3 * int64_t{plan.voxels()}) return false;
-  const int64_t computed = blocks / variant.columnBlocks(gather) / gather.groups * voxelsOfBlock;
-  return voxels * 5 >= computed * 3;
+  return blocks < int64_t{1} << 31 && variant.sharedBytes(gather, plan) <= mostSharedBytes;
 }
 
 const char* haloName(const Gather& gather) { return choose(gather).names[strictPrecision()]; }

@@ -45,6 +45,8 @@ const tiles = [
   "implicit GEMM 64x32",
   "implicit GEMM 128x16 of single numbers",
   "implicit GEMM 64x32 of single numbers",
+  "halo over voxels 32x288",
+  "halo over voxels 16x448",
   "GEMM over voxels 64x64",
   "GEMM over voxels 32x64",
   "GEMM over voxels 16x64",
