@@ -1,9 +1,12 @@
 // Convolutions: the steps of a plan, decoded and handed to the kernels.
+#include <algorithm>
 #include <cstdlib>
 
 #include "../core/conv_step.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
+#include "conv_halo.h"
+#include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
 #include "conv_tile.h"
 #include "conv_weight_gradient.h"
@@ -50,7 +53,7 @@ void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed
 
 const char* gatherName(const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return isDirect(gather) ? directName : gemmName(gather);
+  return isDirect(gather) ? directName : suitsHalo(gather) ? haloName(gather) : gemmName(gather);
 }
 
 void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const float* weights) {
@@ -58,6 +61,8 @@ void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, 
                         step.output.f32()};
   if (isDirect(call.gather))
     runDirect(call);
+  else if (suitsHalo(call.gather) && aligned(call.source) && aligned(call.weights))
+    runHalo(call);
   else
     runGemm(call);
 }
@@ -137,18 +142,26 @@ size_t weightGradientBytes(const Step& step) {
   checkExtents(step, problem);
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
   checkBlocks(step, weightGradientBlocks(problem));
-  return weightGradientWorkspace(problem);
+  // Either may run, as operands are aligned.
+  const size_t halo = suitsHaloWeightGradient(problem) ? haloWeightGradientWorkspace(problem) : 0;
+  return std::max(halo, weightGradientWorkspace(problem));
 }
 
 void runWeightGradientStep(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
-  const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient : runWeightGradient;
+  const bool halo =
+      suitsHaloWeightGradient(problem) && aligned(step.inputs[0].data) && aligned(step.inputs[1].data);
+  const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient
+                   : halo                          ? runHaloWeightGradient
+                                                   : runWeightGradient;
   run(problem, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
 }
 
 const char* weightGradientAlgorithm(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
-  return isDirectWeightGradient(problem) ? directName : weightGradientName(problem);
+  return isDirectWeightGradient(problem)    ? directName
+         : suitsHaloWeightGradient(problem) ? haloWeightGradientName(problem)
+                                            : weightGradientName(problem);
 }
 
 Kernel named(Kernel kernel, const char* (*algorithm)(const Step&)) {

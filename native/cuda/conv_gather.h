@@ -55,7 +55,7 @@ struct Gather {
   int depth, columns;
 
   __host__ __device__ int64_t taps() const { return int64_t{axis[0].taps} * axis[1].taps * axis[2].taps; }
-  int64_t classes() const {
+  __host__ __device__ int64_t classes() const {
     return int64_t{axis[0].classes(transposed)} * axis[1].classes(transposed) * axis[2].classes(transposed);
   }
   // Output voxels of the largest class.
@@ -114,6 +114,28 @@ struct GatherCall {
   const float* weights;
   const float* bias;  // may be null
   float* output;
+
+  // Stores two neighbouring columns of a voxel, or the one that is there, with the bias.
+  __device__ __forceinline__ void store(int group, int64_t voxel, int column, float first,
+                                        float second) const {
+    if (column >= gather.columns) return;
+    const int64_t channel = int64_t{group} * gather.columns + column;
+    float* to = output + voxel * (int64_t{gather.groups} * gather.columns) + channel;
+    const bool both = column + 1 < gather.columns;
+    if (bias != nullptr) {
+      first += bias[channel];
+      if (both) second += bias[channel + 1];
+    }
+    if (both && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
+      *reinterpret_cast<float2*>(to) = {first, second};
+    } else {
+      to[0] = first;
+      if (both) to[1] = second;
+    }
+  }
 };
+
+// Whether four numbers at a time may be read from there.
+inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 }  // namespace voxgrad::cuda

@@ -117,24 +117,24 @@ struct GemmLoader {
 
 template <class Tile, int VECTOR, bool STRICT>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
-    convGemmKernel(GatherCall call, int64_t rowBlocks, int columnBlocks) {
+    convGemmKernel(GatherCall call, int columnBlocks) {
   float* tiles = sharedMemory<float>();
   auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Tile::stageFloats);
   const Gather& gather = call.gather;
 
-  // Blocks that read the same rows of the source follow each other.
+  // Blocks that read the same part of the source follow each other, those of its classes too.
   int64_t index = blockIdx.x;
   const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
   index /= columnBlocks;
   const int group = static_cast<int>(index % gather.groups);
   index /= gather.groups;
-  const int64_t firstRow = index % rowBlocks * Tile::rows;
-  index /= rowBlocks;
+  const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
+    index %= classes;
     for (int i = 2; i >= 0; i--) {
-      const int classes = gather.axis[i].classes(gather.transposed);
-      block.lattice[i] = gather.axis[i].lattice(gather.transposed, static_cast<int>(index % classes));
-      index /= classes;
+      const int residues = gather.axis[i].classes(gather.transposed);
+      block.lattice[i] = gather.axis[i].lattice(gather.transposed, static_cast<int>(index % residues));
+      index /= residues;
     }
   }
   __syncthreads();
@@ -168,36 +168,17 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
           tiles + computed * Tile::stageFloats + (warpRow + lane % 16) * Tile::pitch + lane / 16 * 4;
       const float* b = tiles + computed * Tile::stageFloats +
                        (Tile::rows + warpColumn + lane / 16 * 8 + lane % 8) * Tile::pitch + lane / 8 % 2 * 4;
-      const auto load = [](const float* from, float(&into)[4]) {
-        uint32_t word[4];
-        loadMatrices(word, from);
-        for (int i = 0; i < 4; i++) into[i] = __uint_as_float(word[i]);
-      };
-      product.add([&](int row, int k, float(&into)[4]) { load(a + row * Tile::pitch + k, into); },
-                  [&](int column, int k, float(&into)[4]) { load(b + column * Tile::pitch + k, into); });
+      product.add(
+          [&](int row, int k, float(&into)[4]) { loadFragment(a + row * Tile::pitch + k, into); },
+          [&](int column, int k, float(&into)[4]) { loadFragment(b + column * Tile::pitch + k, into); });
       computed = computed + 1 == Tile::stages ? 0 : computed + 1;
       loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
     }
   }
 
-  const int64_t channels = int64_t{gather.groups} * gather.columns;
   product.forEachPair([&](int row, int column, float first, float second) {
     const int64_t voxel = block.places[warpRow + row].output;
-    const int at = firstColumn + warpColumn + column;
-    if (voxel < 0 || at >= gather.columns) return;
-    const int64_t channel = int64_t{group} * gather.columns + at;
-    float* to = call.output + voxel * channels + channel;
-    const bool both = at + 1 < gather.columns;
-    if (call.bias != nullptr) {
-      first += call.bias[channel];
-      if (both) second += call.bias[channel + 1];
-    }
-    if (both && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
-      *reinterpret_cast<float2*>(to) = {first, second};
-    } else {
-      to[0] = first;
-      if (both) to[1] = second;
-    }
+    if (voxel >= 0) call.store(group, voxel, firstColumn + warpColumn + column, first, second);
   });
 }
 
@@ -228,7 +209,7 @@ void runVariant(const char* name, const Variant& variant, const GatherCall& call
   const size_t bytes = Tile::stages * Tile::stageFloats * sizeof(float) + sizeof(BlockState<Tile>);
   launch(name, convGemmKernel<Tile, VECTOR, STRICT>,
          Grid{static_cast<unsigned>(variant.blocks(call.gather)), Tile::threads, bytes}, call,
-         variant.rowBlocks(call.gather), variant.columnBlocks(call.gather));
+         variant.columnBlocks(call.gather));
 }
 
 template <class Tile, int VECTOR>
@@ -256,8 +237,6 @@ const Variant& choose(const Gather& gather, bool aligned) {
   const Variant& large = gather.columns <= 32 ? half : wide;
   return large.blocks(gather) < 128 ? small : large;
 }
-
-bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 }  // namespace
 

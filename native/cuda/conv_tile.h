@@ -13,6 +13,13 @@ bool strictPrecision();
 // Depth of the tiles that are in shared memory at a time.
 constexpr int tileDepth = 32;
 
+// What lies at `row`, of which lane i names row i % 8 of square i / 8: four squares of 8 rows of 4 numbers.
+__device__ __forceinline__ void loadFragment(const float* row, float (&into)[4]) {
+  uint32_t word[4];
+  loadMatrices(word, row);
+  UNROLL for (int i = 0; i < 4; i++) into[i] = __uint_as_float(word[i]);
+}
+
 // A fragment as a sum of TF32 numbers: `high` alone, or, strictly, with what its rounding left.
 template <bool STRICT, int N>
 struct SplitFragment {

@@ -227,8 +227,6 @@ int64_t slabOf(const Conv3dProblem& p) {
 
 int64_t slabsOf(const Conv3dProblem& p) { return divideUp(voxelsOf(p), slabOf(p)); }
 
-bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-
 }  // namespace
 
 const char* weightGradientName(const Conv3dProblem& problem) {
@@ -270,8 +268,11 @@ void runWeightGradient(const Conv3dProblem& problem, const float* x, const float
   const bool strict = strictPrecision();
   variant.run[strict](variant.names[strict], variant, call,
                       static_cast<unsigned>(slabs * variant.blocks(problem)));
-  if (slabs > 1)
-    forEach("addSlabs", weightsOf(problem), AddSlabs{call.partial, slabs, weightsOf(problem), dw});
+  if (slabs > 1) addSlabs(call.partial, slabs, weightsOf(problem), dw);
+}
+
+void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw) {
+  forEach("addSlabs", count, AddSlabs{partial, slabs, count, dw});
 }
 
 }  // namespace voxgrad::cuda

@@ -13,4 +13,7 @@ size_t weightGradientWorkspace(const Conv3dProblem& problem);
 void runWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
                        void* workspace);
 
+// dw = the sum of `slabs` partial gradients of `count` numbers, in order.
+void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw);
+
 }  // namespace voxgrad::cuda

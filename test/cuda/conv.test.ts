@@ -36,12 +36,17 @@ async function results(precision: string): Promise<Results> {
 }
 
 const tiles = [
+  "halo 128x64",
+  "halo 128x32",
+  "halo 128x16",
   "implicit GEMM 128x64",
   "implicit GEMM 128x32",
   "implicit GEMM 128x16",
   "implicit GEMM 64x32",
   "implicit GEMM 128x16 of single numbers",
   "implicit GEMM 64x32 of single numbers",
+  "halo over voxels 32x288",
+  "halo over voxels 16x448",
   "GEMM over voxels 64x64",
   "GEMM over voxels 32x64",
   "GEMM over voxels 16x64",
