@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""PyTorch on the CPU as a peer of `voxgrad bench`: one JSON request a line in, one JSON reply a line out.
+"""PyTorch as a peer of `voxgrad bench`: one JSON request a line in, one JSON reply a line out.
 
 bench/README.md describes the protocol. Only the public operators are timed, their changes of layout included.
+On the device that VOXGRAD_DEVICE names: cpu, or cuda, there with cuDNN's own search for its fastest kernels, in float32 unless
+VOXGRAD_PRECISION is tf32.
 """
 import argparse
 import json
@@ -17,6 +19,15 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 
+ON_GPU = os.environ.get("VOXGRAD_DEVICE") == "cuda"
+
+
+def finish():
+    """Waits for what was launched."""
+    if ON_GPU:
+        torch.cuda.synchronize()
+
+
 def peak_bytes():
     """Most memory that this program ever had resident."""
     try:
@@ -30,15 +41,18 @@ def timed(call, seconds):
     """Milliseconds of the calls that fit into `seconds`, at least 3, after one or two that do not count."""
     began = time.perf_counter()
     call()
+    finish()
     first = time.perf_counter() - began
     runs = max(3, min(500, round(seconds / max(first, 1e-6))))
     if first < 0.1:
         call()
+        finish()
     times = []
     end = time.perf_counter() + seconds
     while len(times) < 3 or (len(times) < runs and time.perf_counter() < end):
         began = time.perf_counter()
         result = call()
+        finish()
         times.append(1e3 * (time.perf_counter() - began))
         del result
     return times
@@ -241,6 +255,11 @@ def main():
     parser.add_argument("--threads", type=int, required=True)
     threads = parser.parse_args().threads
     torch.set_num_threads(threads)
+    if ON_GPU:
+        torch.set_default_device("cuda")
+        torch.backends.cudnn.benchmark = True
+        tf32 = os.environ.get("VOXGRAD_PRECISION") == "tf32"
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.manual_seed(0)
     # Libraries may print: the reply has a channel of its own.
     replies = os.fdopen(os.dup(1), "w")

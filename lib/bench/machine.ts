@@ -1,37 +1,38 @@
 import { cpus } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Device } from "../runtime/device.ts";
-import type { Pending } from "../runtime/native.ts";
+import { native, type Pending } from "../runtime/native.ts";
 
-/** What the machine can do at most on the threads that kernels use, measured in this process. */
+/** What the device can do at most, of a CPU on the threads that kernels use, measured in this process. */
 export interface Machine {
   readonly processor: string;
   readonly threads: number;
   readonly isa: string;
-  /** Float32 multiply-adds in registers, an operation each for multiply and add. */
+  /** Multiply-adds in registers, an operation each for multiply and add: float32 of a CPU, TF32 of a GPU. */
   readonly peakGflops: number;
   /** Bytes read and written by a copy too large for caches, ordinary or streaming stores, whichever is faster. */
   readonly copyGBs: number;
 }
 
-/** Less than a time slice, so that among many runs some meet no other process. */
-const ITERATIONS = 2e5;
+/** On a CPU less than a time slice, so that among many runs some meet no other process. */
+const LOOPS = { cpu: { iterations: 2e5, runs: 300 }, cuda: { iterations: 2e4, runs: 20 } };
 const COPY_BYTES = 2 ** 28;
 
 /** Measures for about a second. The best of the runs counts: whatever else the machine does only makes runs longer. */
 export async function measureMachine(device: Device, signal: AbortSignal): Promise<Machine> {
-  const { native } = device;
+  const addon = native();
   const rate = async (kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number) => {
-    const { work, milliseconds } = await unlessAborted(native.peak(kind, amount, runs), signal);
+    const { work, milliseconds } = await unlessAborted(device.native.peak(kind, amount, runs), signal);
     return work / Math.min(...milliseconds) / 1e6;
   };
   const bytes = Math.floor(Math.min(COPY_BYTES, device.availableMemory() / 8));
-  const peakGflops = await rate("multiplyAdd", ITERATIONS, 300);
+  const { iterations, runs } = LOOPS[device.name === "cpu" ? "cpu" : "cuda"];
+  const peakGflops = await rate("multiplyAdd", iterations, runs);
   const copies = [await rate("copy", bytes, 12), await rate("stream", bytes, 12)];
   return {
-    processor: cpus()[0]?.model.trim() ?? process.arch,
-    threads: native.threads(),
-    isa: native.isa(),
+    processor: device.name === "cpu" ? (cpus()[0]?.model.trim() ?? process.arch) : device.native.describe(),
+    threads: addon.threads(),
+    isa: device.name === "cpu" ? addon.isa() : device.name,
     peakGflops,
     copyGBs: Math.max(...copies),
   };

@@ -1,6 +1,7 @@
 /** Started by `measureMemory`: runs the step in its argument and prints `StepMemory` as JSON. */
 import { readFileSync } from "node:fs";
 import { openDevice } from "../runtime/device.ts";
+import { native } from "../runtime/native.ts";
 import type { StepMemory } from "./memory.ts";
 import { prepareStep, type StepShape } from "./step.ts";
 
@@ -19,8 +20,8 @@ function peakBytes(): number {
 
 async function main(): Promise<void> {
   const shape = JSON.parse(process.argv[2]) as StepShape;
-  const device = openDevice();
-  device.native.threads();
+  const device = openDevice("cpu");
+  native().threads();
   const idle = process.memoryUsage.rss();
   using step = await prepareStep(shape, device, new AbortController().signal);
   await step.run(STEPS);

@@ -32,11 +32,19 @@ interface Launch {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** Where everyone runs. */
+export interface Host {
+  /** `cpu` or `cuda`; peers find it in `VOXGRAD_DEVICE`. */
+  readonly device: string;
+  readonly threads: number;
+}
+
 /** A program to compare with. */
 export interface PeerKind {
   readonly name: string;
   readonly install: string;
   readonly modes: readonly string[];
+  readonly devices: readonly string[];
   /** Candidates in the order in which they are tried; of each label the first that starts is taken. */
   launches(workshop: Workshop, signal: AbortSignal): Promise<readonly Launch[]>;
 }
@@ -72,6 +80,7 @@ const torch: PeerKind = {
   name: "torch",
   install: "apt-get install python3-torch (Debian), or pip install torch",
   modes: ["conv", "loss", "step", "memory"],
+  devices: ["cpu", "cuda"],
   launches() {
     const args = [program("torch_peer.py")];
     const pythons = ["python3", "/usr/bin/python3"];
@@ -86,6 +95,7 @@ const onednn: PeerKind = {
   name: "onednn",
   install: "apt-get install libdnnl-dev g++ (Debian)",
   modes: ["conv"],
+  devices: ["cpu"],
   async launches(workshop, signal) {
     const command = join(workshop.folder, "onednn_peer");
     const compiler = process.env.CXX ?? "g++";
@@ -106,6 +116,7 @@ const onnxruntime: PeerKind = {
   name: "onnxruntime",
   install: "npm install onnxruntime-node onnx-proto",
   modes: ["conv"],
+  devices: ["cpu"],
   launches: () =>
     Promise.resolve([
       { label: "onnxruntime", command: process.execPath, args: [program("onnxruntime_peer.mjs")] },
@@ -121,6 +132,7 @@ function custom(name: string, command: string): PeerKind {
     name,
     install: "see whether the command starts",
     modes: ["conv", "loss", "step", "memory"],
+    devices: ["cpu", "cuda"],
     launches: () => Promise.resolve([{ label: name, command: first, args }]),
   };
 }
@@ -160,11 +172,11 @@ export class Peer implements Disposable {
   private errors = "";
   private ended: Error | undefined;
 
-  private constructor({ label, command, args, env }: Launch, threads: number, signal: AbortSignal) {
+  private constructor({ label, command, args, env }: Launch, { device, threads }: Host, signal: AbortSignal) {
     this.label = label;
     this.child = spawn(command, [...args, "--threads", String(threads)], {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, OMP_NUM_THREADS: String(threads), ...env },
+      env: { ...process.env, OMP_NUM_THREADS: String(threads), VOXGRAD_DEVICE: device, ...env },
       signal,
     });
     const { stdin, stdout, stderr } = this.child;
@@ -177,8 +189,8 @@ export class Peer implements Disposable {
   }
 
   /** Starts a process and waits for its greeting. */
-  static async start(launch: Launch, threads: number, signal: AbortSignal): Promise<Peer> {
-    const peer = new Peer(launch, threads, signal);
+  static async start(launch: Launch, host: Host, signal: AbortSignal): Promise<Peer> {
+    const peer = new Peer(launch, host, signal);
     try {
       const hello = greeting.parse(JSON.parse(await peer.line()));
       peer.version = `${hello.name} ${hello.version}`;
@@ -245,7 +257,7 @@ export class Peers implements Disposable {
   static async start(
     kinds: readonly PeerKind[],
     mode: string,
-    threads: number,
+    host: Host,
     signal: AbortSignal,
     onStart: (name: string) => void = () => undefined,
   ): Promise<Peers> {
@@ -255,9 +267,13 @@ export class Peers implements Disposable {
         peers.absent.push(`${kind.name} is left out: it has no part in ${mode}`);
         continue;
       }
+      if (!kind.devices.includes(host.device)) {
+        peers.absent.push(`${kind.name} is left out: it does not run on ${host.device}`);
+        continue;
+      }
       onStart(kind.name);
       try {
-        await peers.startKind(kind, threads, signal);
+        await peers.startKind(kind, host, signal);
       } catch (error) {
         signal.throwIfAborted();
         peers.absent.push(
@@ -273,12 +289,12 @@ export class Peers implements Disposable {
     this.workshop[Symbol.dispose]();
   }
 
-  private async startKind(kind: PeerKind, threads: number, signal: AbortSignal): Promise<void> {
+  private async startKind(kind: PeerKind, host: Host, signal: AbortSignal): Promise<void> {
     const reasons = new Map<string, string>();
     for (const launch of await kind.launches(this.workshop, signal)) {
       if (this.running.some(({ label }) => label === launch.label)) continue;
       try {
-        this.running.push(await Peer.start(launch, threads, signal));
+        this.running.push(await Peer.start(launch, host, signal));
         reasons.delete(launch.label);
       } catch (error) {
         signal.throwIfAborted();

@@ -1,4 +1,5 @@
 import { DataError, UsageError } from "../errors.ts";
+import { deviceNames } from "../runtime/device.ts";
 import type { Triple } from "../data/volume.ts";
 import { niftiFiles, type Stems } from "../data/dataset.ts";
 import type { OptionSpec } from "./arguments.ts";
@@ -6,9 +7,9 @@ import type { OptionSpec } from "./arguments.ts";
 /** Options that several commands have. */
 export const deviceOption = {
   type: "string",
-  choices: ["auto", "cpu"],
+  choices: deviceNames,
   default: "auto",
-  help: "where to compute",
+  help: "where to compute; emulator runs the CUDA kernels on the processor, for tests",
 } as const satisfies OptionSpec;
 
 export const jsonOption = {

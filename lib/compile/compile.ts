@@ -7,6 +7,7 @@ import type { TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
+import { lower } from "./lower.ts";
 import { type Interval, layOut } from "./memory.ts";
 import { normalizeOnLoad } from "./on_load.ts";
 import { orderForMemory } from "./order.ts";
@@ -61,7 +62,8 @@ export function planOnly<Names extends string>(
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
   const simple = simplify(packWeights(simplify(traced), device));
-  const fused = options.fuse === false ? simple : sumInStore(normalizeOnLoad(fuse(simple), device), device);
+  const joined = options.fuse === false ? simple : sumInStore(normalizeOnLoad(fuse(simple), device), device);
+  const fused = lower(joined, device);
   const ordered = orderForMemory(fused);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);

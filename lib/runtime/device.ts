@@ -1,51 +1,100 @@
 import { availableParallelism, cpus, freemem } from "node:os";
 import { DeviceError, nearest } from "../errors.ts";
-import { type Native, native } from "./native.ts";
+import { backendLibrary, type NativeDevice, native } from "./native.ts";
 
 /** Where plans run. */
 export interface Device {
   readonly name: string;
-  readonly native: Native;
+  readonly native: NativeDevice;
   /** One line for people: what it is and how it is used. */
   describe(): string;
   /** Bytes that a new plan may take now. */
   availableMemory(): number;
 }
 
-const names = ["auto", "cpu"] as const;
+/** What `--device` takes: the machine's processors, an NVIDIA GPU, the GPU's kernels run on the processors for tests. */
+export const deviceNames = ["auto", "cpu", "cuda", "emulator"] as const;
 
-let cpu: Device | undefined;
+const opened = new Map<string, Device>();
 
-/** Opens a device; `auto` takes the best there is. Throws `DeviceError` when it cannot be had. */
+/**
+ * Opens a device. `auto` takes what `VOXGRAD_DEVICE` names, or else an NVIDIA GPU where one can be used, or else the CPU.
+ * Throws `DeviceError` with the reason when a device cannot be had.
+ */
 export function openDevice(name = "auto"): Device {
-  if (name === "cuda")
-    throw new DeviceError("device cuda: this build of voxgrad has no CUDA backend; use --device cpu or auto");
-  if (!(names as readonly string[]).includes(name)) {
-    const hint = nearest(name, names);
+  if (!(deviceNames as readonly string[]).includes(name)) {
+    const hint = nearest(name, deviceNames);
     throw new DeviceError(
-      `no device is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${names.join(", ")}`,
+      `no device is called "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${deviceNames.join(", ")}`,
     );
   }
-  cpu ??= openCpu();
-  return cpu;
+  let device = opened.get(name);
+  if (device === undefined) {
+    device = open(name);
+    opened.set(name, device);
+  }
+  return device;
+}
+
+function open(name: string): Device {
+  if (name === "cpu") return openCpu();
+  if (name !== "auto") return openLibrary(name as "cuda" | "emulator");
+  const wanted = process.env.VOXGRAD_DEVICE;
+  if (wanted !== undefined && wanted !== "auto") return openDevice(wanted);
+  return whyNot("cuda") === undefined ? openDevice("cuda") : openDevice("cpu");
+}
+
+/** Why a device cannot be used; undefined when it can. */
+export function whyNot(name: "cuda" | "emulator"): string | undefined {
+  try {
+    openDevice(name);
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 function openCpu(): Device {
   const addon = native();
+  const device = addon.open();
   return {
     name: "cpu",
-    native: addon,
+    native: device,
     describe: () =>
-      `cpu: ${cpus()[0]?.model.trim() ?? process.arch}, ${addon.isa()}, ${addon.threads()} of ${availableParallelism()} threads`,
-    availableMemory,
+      `cpu: ${cpus()[0]?.model.trim() ?? process.arch}, ${device.describe()}, ${addon.threads()} of ${availableParallelism()} threads`,
+    availableMemory: hostMemory,
   };
 }
 
-/** Free memory of the machine, and of the container when one limits us; `VOXGRAD_MEMORY` (bytes) overrides it. */
-function availableMemory(): number {
-  const override = Number(process.env.VOXGRAD_MEMORY ?? Number.NaN);
-  if (override > 0) return override;
+function openLibrary(name: "cuda" | "emulator"): Device {
+  const build = `npm run build:${name}`;
+  const path = backendLibrary(name);
+  if (path === undefined)
+    throw new DeviceError(
+      `device ${name}: its library is not built; build it with ${build}, or use --device cpu`,
+    );
+  let device: NativeDevice;
+  try {
+    device = native().open(path);
+  } catch (error) {
+    throw new DeviceError(`device ${name}: ${(error as Error).message}`, { cause: error });
+  }
+  return {
+    name,
+    native: device,
+    describe: () => `${name}: ${device.describe()}`,
+    availableMemory: () => override() ?? (device.freeMemory() || hostMemory()),
+  };
+}
+
+/** `VOXGRAD_MEMORY` (bytes) stands for the memory that is free. */
+function override(): number | undefined {
+  const bytes = Number(process.env.VOXGRAD_MEMORY ?? Number.NaN);
+  return bytes > 0 ? bytes : undefined;
+}
+
+/** Free memory of the machine, and of the container when one limits us. */
+function hostMemory(): number {
   // Node 20.13 and later know about container limits and reclaimable caches.
   const measure = (process as { availableMemory?: () => number }).availableMemory;
-  return measure === undefined ? freemem() : measure.call(process);
+  return override() ?? (measure === undefined ? freemem() : measure.call(process));
 }

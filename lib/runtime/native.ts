@@ -4,11 +4,24 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DeviceError } from "../errors.ts";
 
-/** The addon's surface. Typed arrays are copied at the call; every Promise settles on the thread that made it. */
+/** The addon's surface. */
 export interface Native {
+  /** The device whose backend lies in the library at `path`, or the CPU; throws when it cannot be used. */
+  open(path?: string): NativeDevice;
+  /** Blocks of device memory alive in the process, and their bytes. */
+  memory(): { blocks: number; bytes: number };
+  /** Threads that CPU kernels run on. */
+  threads(): number;
+  /** Instruction set in use: `avx512`, `avx2` or `portable`. */
+  isa(): string;
+}
+
+/** A device. Typed arrays are copied at the call; every Promise settles on the thread that made it. */
+export interface NativeDevice {
+  readonly name: string;
   readonly Buffer: new (bytes: number) => NativeBuffer;
   readonly Plan: new (spec: PlanSpec) => NativePlan;
-  /** Names of the CPU kernels. */
+  /** Names of its kernels. */
   kernels(): string[];
   /** Bytes of workspace that a step needs; throws when its kernel refuses it. */
   workspace(step: StepSpec): number;
@@ -20,17 +33,17 @@ export interface Native {
   normalizes(step: StepSpec): boolean;
   /** Whether it could sum the moments of its output as it stores it; throws as `workspace` does. */
   sums(step: StepSpec): boolean;
-  /** Blocks of device memory alive in the process, and their bytes. */
-  memory(): { blocks: number; bytes: number };
-  /** Threads that kernels run on. */
-  threads(): number;
+  /** One line for people. */
+  describe(): string;
+  /** Bytes free on the device; 0 where that is the machine's own memory. */
+  freeMemory(): number;
   /**
-   * Times loops at the machine's limit on all threads. `multiplyAdd`: `amount` iterations in registers, work in
+   * Times loops at the machine's limit of the device. `multiplyAdd`: `amount` iterations in registers, work in
    * floating-point operations. `copy` and `stream` (past the caches): `amount` bytes copied, work in bytes read and written.
    */
   peak(kind: "multiplyAdd" | "copy" | "stream", amount: number, runs: number): Pending<PeakTimes>;
-  /** Instruction set in use: `avx512`, `avx2` or `portable`. */
-  isa(): string;
+  /** How often each function of the device was launched; empty where the device does not count that. */
+  launches(): Record<string, number>;
 }
 
 export interface NativeBuffer {
@@ -125,6 +138,17 @@ function load(): Native {
     `the native addon could not be loaded for ${platform}:\n${reasons.join("\n")}\n` +
       `Build it (needs a C++17 compiler, make and python3): npm --prefix "${root}" run build:native`,
   );
+}
+
+/** Where the library of another backend lies: `VOXGRAD_CUDA` or `VOXGRAD_EMULATOR`, or the build; undefined when it is not built. */
+export function backendLibrary(name: "cuda" | "emulator"): string | undefined {
+  const root = packageRoot();
+  const file = `voxgrad_${name}.so`;
+  return [
+    process.env[`VOXGRAD_${name.toUpperCase()}`],
+    join(root, "build", name, file),
+    join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
+  ].find((path) => path !== undefined && existsSync(path));
 }
 
 /** The folder that holds package.json: two levels up from here, in the sources and in the build alike. */

@@ -4,13 +4,12 @@
 
 #include <cstring>
 
-#include "../core/registry.h"
+#include "../core/memory.h"
 #include "../core/thread_pool.h"
 #include "../cpu/isa.h"
-#include "buffer.h"
 #include "decode.h"
+#include "device.h"
 #include "instance.h"
-#include "plan.h"
 
 namespace voxgrad::binding {
 
@@ -45,45 +44,6 @@ Napi::Object toObject(Napi::Env env, const Queue::Ticket& ticket) {
   return result;
 }
 
-static Napi::Value listKernels(const Napi::CallbackInfo& info) {
-  const std::vector<std::string> names = kernelNames();
-  Napi::Array list = Napi::Array::New(info.Env(), names.size());
-  for (uint32_t i = 0; i < names.size(); i++) list.Set(i, names[i]);
-  return list;
-}
-
-static Napi::Value workspace(const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "workspace: expected a step");
-  return guarded(info.Env(), [&] {
-    const size_t bytes = workspaceBytes(decodeStep(info[0].As<Napi::Object>()));
-    return Napi::Number::New(info.Env(), static_cast<double>(bytes));
-  });
-}
-
-static Napi::Value algorithm(const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "algorithm: expected a step");
-  return guarded(info.Env(), [&] {
-    return Napi::String::New(info.Env(), algorithmOf(decodeStep(info[0].As<Napi::Object>())));
-  });
-}
-
-// A function that answers `question` about a step.
-template <bool (*question)(const StepSpec&)>
-static Napi::Value answer(const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "expected a step");
-  return guarded(info.Env(), [&] {
-    return Napi::Boolean::New(info.Env(), question(decodeStep(info[0].As<Napi::Object>())));
-  });
-}
-
-static Napi::Value packedWeights(const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "packedWeights: expected a step");
-  return guarded(info.Env(), [&] {
-    const int64_t floats = packedFloats(decodeStep(info[0].As<Napi::Object>()));
-    return Napi::Number::New(info.Env(), static_cast<double>(floats));
-  });
-}
-
 static Napi::Value memory(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(info.Env());
   result.Set("blocks", static_cast<double>(Block::liveCount()));
@@ -110,18 +70,10 @@ static void stayLoaded() {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   stayLoaded();
   env.SetInstanceData(new Instance(env));
-  exports.Set("Buffer", Buffer::define(env));
-  exports.Set("Plan", PlanObject::define(env));
-  exports.Set("kernels", Napi::Function::New(env, listKernels));
-  exports.Set("workspace", Napi::Function::New(env, workspace));
-  exports.Set("packedWeights", Napi::Function::New(env, packedWeights));
-  exports.Set("algorithm", Napi::Function::New(env, algorithm));
-  exports.Set("normalizes", Napi::Function::New(env, answer<normalizes>));
-  exports.Set("sums", Napi::Function::New(env, answer<sums>));
+  exports.Set("open", Napi::Function::New(env, openDevice));
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("threads", Napi::Function::New(env, threads));
   exports.Set("isa", Napi::Function::New(env, isa));
-  exports.Set("peak", Napi::Function::New(env, peak));
   return exports;
 }
 

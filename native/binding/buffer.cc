@@ -1,7 +1,6 @@
 #include "buffer.h"
 
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "decode.h"
@@ -11,17 +10,19 @@ namespace voxgrad::binding {
 
 static constexpr napi_type_tag tag = {0x766f786772616421, 0x6275666665720001};
 
-Napi::Function Buffer::define(Napi::Env env) {
+Napi::Function Buffer::define(Napi::Env env, Backend& backend) {
   return DefineClass(env, "Buffer",
                      {InstanceMethod("read", &Buffer::read), InstanceMethod("write", &Buffer::write),
-                      InstanceMethod("dispose", &Buffer::dispose)});
+                      InstanceMethod("dispose", &Buffer::dispose)},
+                     &backend);
 }
 
 Buffer::Buffer(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Buffer>(info) {
   const double bytes = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
   if (!(bytes >= 0) || bytes > 1099511627776.0 || bytes != std::floor(bytes))
     throw toJs(info.Env(), "ERR_PLAN", "Buffer: expected a whole number of bytes up to 2^40");
-  block_ = guarded(info.Env(), [&] { return std::make_shared<Block>(static_cast<size_t>(bytes)); });
+  Backend& backend = *static_cast<Backend*>(info.Data());
+  block_ = guarded(info.Env(), [&] { return std::make_shared<Block>(backend, static_cast<size_t>(bytes)); });
   info.This().As<Napi::Object>().TypeTag(&tag);
 }
 
@@ -42,10 +43,11 @@ Napi::Value Buffer::read(const Napi::CallbackInfo& info) {
   auto block = alive(info, block_);
   auto copy = std::make_shared<std::vector<uint8_t>>();
   auto work = [block, copy](const std::atomic<bool>&) {
-    copy->assign(block->data(), block->data() + block->bytes());
+    copy->resize(block->bytes());
+    block->backend().copyOut(copy->data(), block->data(), copy->size());
   };
   auto finish = [copy](Napi::Env env) -> Napi::Value { return toArrayBuffer(env, *copy); };
-  return Instance::of(info.Env()).queue.submit(info.Env(), work, finish).promise;
+  return Instance::of(info.Env()).queue.submit(info.Env(), block->backend(), work, finish).promise;
 }
 
 Napi::Value Buffer::write(const Napi::CallbackInfo& info) {
@@ -56,11 +58,11 @@ Napi::Value Buffer::write(const Napi::CallbackInfo& info) {
                "Buffer.write: expected " + std::to_string(block->bytes()) + " bytes, found " +
                    std::to_string(copy->size()));
   auto work = [block, copy](const std::atomic<bool>&) {
-    std::memcpy(block->data(), copy->data(), copy->size());
+    block->backend().copyIn(block->data(), copy->data(), copy->size());
     block->countWrite();
   };
   auto finish = [](Napi::Env env) -> Napi::Value { return env.Undefined(); };
-  return Instance::of(info.Env()).queue.submit(info.Env(), work, finish).promise;
+  return Instance::of(info.Env()).queue.submit(info.Env(), block->backend(), work, finish).promise;
 }
 
 void Buffer::dispose(const Napi::CallbackInfo&) { block_ = nullptr; }

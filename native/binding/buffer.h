@@ -11,7 +11,7 @@ namespace voxgrad::binding {
 
 class Buffer : public Napi::ObjectWrap<Buffer> {
  public:
-  static Napi::Function define(Napi::Env env);
+  static Napi::Function define(Napi::Env env, Backend& backend);
   // Throws Error when the value is not a live Buffer of this addon.
   static std::shared_ptr<Block> blockOf(const Napi::Value& value);
 

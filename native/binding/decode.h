@@ -14,7 +14,7 @@ Napi::Error toJs(Napi::Env env, const std::string& code, const std::string& mess
 
 // What `call` returns; whatever native error it throws becomes a JavaScript error with a code.
 template <class F>
-auto guarded(Napi::Env env, F call) {
+decltype(auto) guarded(Napi::Env env, F call) {
   try {
     return call();
   } catch (const Error& error) {

@@ -24,7 +24,7 @@ Napi::Array toArray(Napi::Env env, const std::vector<double>& numbers);
 Napi::Object toObject(Napi::Env env, const Queue::Ticket& ticket);
 // A number of runs to time, 1 to 10^6; throws a JavaScript error for anything else.
 int64_t runsOf(Napi::Env env, const Napi::Value& value);
-// peak(kind, amount, runs) -> { promise of { work, milliseconds }, cancel() }
+// peak(kind, amount, runs), of a device -> { promise of { work, milliseconds }, cancel() }
 Napi::Value peak(const Napi::CallbackInfo& info);
 
 }  // namespace voxgrad::binding

@@ -1,6 +1,4 @@
 // What `voxgrad bench` asks of the addon besides plans.
-#include "../cpu/peak.h"
-
 #include <napi.h>
 
 #include <cmath>
@@ -22,15 +20,18 @@ int64_t runsOf(Napi::Env env, const Napi::Value& value) { return wholeUpTo(env, 
 
 Napi::Value peak(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
+  Backend& backend = *static_cast<Backend*>(info.Data());
   const std::string kind = info[0].IsString() ? info[0].As<Napi::String>().Utf8Value() : "";
   if (kind != "multiplyAdd" && kind != "copy" && kind != "stream")
     throw toJs(env, "ERR_PLAN", "peak: expected multiplyAdd, copy or stream, found '" + kind + "'");
+  const Limit limit = kind == "multiplyAdd" ? Limit::multiplyAdd
+                      : kind == "copy"      ? Limit::copy
+                                            : Limit::stream;
   const int64_t amount = wholeUpTo(env, info[1], 1e12, "peak: amount");
   const int64_t runs = runsOf(env, info[2]);
-  auto times = std::make_shared<cpu::PeakTimes>();
-  auto work = [kind, amount, runs, times](const std::atomic<bool>& cancelled) {
-    *times = kind == "multiplyAdd" ? cpu::measureMultiplyAdd(amount, runs, cancelled)
-                                   : cpu::measureCopy(amount, kind == "stream", runs, cancelled);
+  auto times = std::make_shared<LimitTimes>();
+  auto work = [&backend, limit, amount, runs, times](const std::atomic<bool>& cancelled) {
+    *times = backend.measure(limit, amount, runs, cancelled);
   };
   auto finish = [times](Napi::Env env) -> Napi::Value {
     Napi::Object result = Napi::Object::New(env);
@@ -38,7 +39,7 @@ Napi::Value peak(const Napi::CallbackInfo& info) {
     result.Set("milliseconds", toArray(env, times->milliseconds));
     return result;
   };
-  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, backend, work, finish));
 }
 
 }  // namespace voxgrad::binding

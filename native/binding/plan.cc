@@ -5,16 +5,21 @@
 
 namespace voxgrad::binding {
 
-Napi::Function PlanObject::define(Napi::Env env) {
+Napi::Function PlanObject::define(Napi::Env env, Backend& backend) {
   return DefineClass(
       env, "Plan",
       {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time),
-       InstanceMethod("profile", &PlanObject::profile), InstanceMethod("dispose", &PlanObject::dispose)});
+       InstanceMethod("profile", &PlanObject::profile), InstanceMethod("dispose", &PlanObject::dispose)},
+      &backend);
 }
 
 PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanObject>(info) {
   if (!info[0].IsObject()) throw toJs(info.Env(), "ERR_PLAN", "Plan: expected a plan object");
-  plan_ = guarded(info.Env(), [&] { return std::make_shared<Plan>(decodePlan(info[0].As<Napi::Object>())); });
+  plan_ = guarded(info.Env(), [&] {
+    PlanSpec spec = decodePlan(info[0].As<Napi::Object>());
+    spec.backend = static_cast<Backend*>(info.Data());
+    return std::make_shared<Plan>(std::move(spec));
+  });
 }
 
 std::shared_ptr<std::vector<std::vector<uint8_t>>> PlanObject::inputsOf(
@@ -41,7 +46,7 @@ Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < outputs->size(); i++) list.Set(i, toArrayBuffer(env, (*outputs)[i]));
     return list;
   };
-  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, *plan_->spec().backend, work, finish));
 }
 
 Napi::Value PlanObject::measure(const Napi::CallbackInfo& info, Measure how) {
@@ -53,7 +58,7 @@ Napi::Value PlanObject::measure(const Napi::CallbackInfo& info, Measure how) {
     *times = (*plan.*how)(*inputs, runs, cancelled);
   };
   auto finish = [times](Napi::Env env) -> Napi::Value { return toArray(env, *times); };
-  return toObject(env, Instance::of(env).queue.submit(env, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, *plan_->spec().backend, work, finish));
 }
 
 Napi::Value PlanObject::time(const Napi::CallbackInfo& info) { return measure(info, &Plan::time); }

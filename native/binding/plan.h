@@ -12,7 +12,7 @@ namespace voxgrad::binding {
 
 class PlanObject : public Napi::ObjectWrap<PlanObject> {
  public:
-  static Napi::Function define(Napi::Env env);
+  static Napi::Function define(Napi::Env env, Backend& backend);
   explicit PlanObject(const Napi::CallbackInfo& info);
 
  private:

@@ -22,7 +22,7 @@ Queue::Queue(Napi::Env env) {
   napi_add_env_cleanup_hook(env, cleanUp, this);
 }
 
-Queue::Ticket Queue::submit(Napi::Env env, Work work, Finish finish) {
+Queue::Ticket Queue::submit(Napi::Env env, const Backend& backend, Work work, Finish finish) {
   auto cancelled = std::make_shared<std::atomic<bool>>(false);
   auto* job =
       new Job{this, std::move(work), std::move(finish), Napi::Promise::Deferred::New(env), cancelled, "", ""};
@@ -32,7 +32,7 @@ Queue::Ticket Queue::submit(Napi::Env env, Work work, Finish finish) {
     std::lock_guard<std::mutex> lock(mutex_);
     pending_++;
   }
-  Device::shared().submit([this, job] {
+  Device::of(backend).submit([this, job] {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       running_ = job->cancelled;

@@ -9,6 +9,8 @@
 #include <memory>
 #include <mutex>
 
+#include "../core/backend.h"
+
 namespace voxgrad::binding {
 
 // One per environment (main thread or worker). Owned by the instance data; its cleanup hook cancels what is
@@ -17,7 +19,8 @@ class Queue {
  public:
   explicit Queue(Napi::Env env);
 
-  // What runs on the device thread; it may throw voxgrad::Error. `cancelled` is set by the caller or at exit.
+  // What runs on the device's thread; it may throw voxgrad::Error. `cancelled` is set by the caller or at
+  // exit.
   using Work = std::function<void(const std::atomic<bool>& cancelled)>;
   // Makes the value of the Promise on the JavaScript thread.
   using Finish = std::function<Napi::Value(Napi::Env)>;
@@ -26,7 +29,7 @@ class Queue {
     Napi::Promise promise;
     std::shared_ptr<std::atomic<bool>> cancelled;
   };
-  Ticket submit(Napi::Env env, Work work, Finish finish);
+  Ticket submit(Napi::Env env, const Backend& backend, Work work, Finish finish);
 
  private:
   struct Job;

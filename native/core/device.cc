@@ -1,13 +1,18 @@
 #include "device.h"
 
+#include <map>
 #include <thread>
 
 #include "thread_pool.h"
 
 namespace voxgrad {
 
-Device& Device::shared() {
-  static Device* device = new Device;
+Device& Device::of(const Backend& backend) {
+  static std::mutex mutex;
+  static auto* devices = new std::map<const Backend*, Device*>;
+  std::lock_guard<std::mutex> lock(mutex);
+  Device*& device = (*devices)[&backend];
+  if (device == nullptr) device = new Device;
   return *device;
 }
 

@@ -1,4 +1,4 @@
-// The CPU device: one thread that works through a queue, shared by all of the process.
+// A device of the process: one thread that works through a queue, for each backend.
 #pragma once
 
 #include <condition_variable>
@@ -6,12 +6,14 @@
 #include <functional>
 #include <mutex>
 
+#include "backend.h"
+
 namespace voxgrad {
 
 class Device {
  public:
   // Started at first use and never destroyed: nothing runs in static destructors.
-  static Device& shared();
+  static Device& of(const Backend& backend);
 
   // Runs `job` after everything submitted before it. Jobs must not throw.
   void submit(std::function<void()> job);

@@ -1,21 +1,22 @@
-// Owned, aligned blocks of host memory: states and arenas.
+// Owned blocks of device memory: states and arenas.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "backend.h"
+
 namespace voxgrad {
 
 class Block {
  public:
-  static constexpr size_t alignment = 256;
-
-  // Throws Error("ERR_OUT_OF_MEMORY") when the system refuses. Contents are zero.
-  explicit Block(size_t bytes);
+  // Throws Error("ERR_OUT_OF_MEMORY") when the device refuses. Contents are zero.
+  Block(Backend& backend, size_t bytes);
   ~Block();
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
+  Backend& backend() const { return backend_; }
   uint8_t* data() const { return data_; }
   size_t bytes() const { return bytes_; }
 
@@ -29,6 +30,7 @@ class Block {
   static int64_t liveBytes();
 
  private:
+  Backend& backend_;
   uint8_t* data_;
   size_t bytes_;
   uint64_t version_ = 0;

@@ -1,14 +1,18 @@
 #include "paranoia.h"
 
-#include <cstring>
-
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
 
 namespace voxgrad {
 
-void poison(const Block& block) { std::memset(block.data(), 0xff, block.bytes()); }
+void poison(const Block& block) { block.backend().fill(block.data(), 0xff, block.bytes()); }
+
+static std::vector<uint8_t> contentsOf(const Block& block) {
+  std::vector<uint8_t> bytes(block.bytes());
+  block.backend().copyOut(bytes.data(), block.data(), bytes.size());
+  return bytes;
+}
 
 static bool inside(const uint8_t* byte, const void* begin, size_t bytes) {
   const uint8_t* first = static_cast<const uint8_t*>(begin);
@@ -21,13 +25,13 @@ Guard::Guard(const Block& arena, const std::vector<std::shared_ptr<Block>>& stat
   if (paranoid) {
     bool inPlace = false;
     for (const Tensor& input : step.inputs) inPlace = inPlace || input.data == step.output.data;
-    if (!inPlace) std::memset(step.output.data, 0xff, step.output.bytes());
-    if (workspaceBytes > 0) std::memset(step.workspace, 0xff, workspaceBytes);
-    snapshots_.push_back({&arena, {arena.data(), arena.data() + arena.bytes()}});
-    for (const auto& state : states)
-      snapshots_.push_back({state.get(), {state->data(), state->data() + state->bytes()}});
+    if (!inPlace) arena.backend().fill(step.output.data, 0xff, step.output.bytes());
+    if (workspaceBytes > 0) arena.backend().fill(step.workspace, 0xff, workspaceBytes);
+    snapshots_.push_back({&arena, contentsOf(arena)});
+    for (const auto& state : states) snapshots_.push_back({state.get(), contentsOf(*state)});
   }
 #if defined(__SANITIZE_ADDRESS__)
+  if (!arena.backend().hostMemory()) return;
   ASAN_POISON_MEMORY_REGION(arena.data(), arena.bytes());
   for (const Tensor& input : step.inputs)
     if (inside(static_cast<uint8_t*>(input.data), arena.data(), arena.bytes()))
@@ -39,23 +43,23 @@ Guard::Guard(const Block& arena, const std::vector<std::shared_ptr<Block>>& stat
 
 Guard::~Guard() {
 #if defined(__SANITIZE_ADDRESS__)
-  ASAN_UNPOISON_MEMORY_REGION(arena_.data(), arena_.bytes());
+  if (arena_.backend().hostMemory()) ASAN_UNPOISON_MEMORY_REGION(arena_.data(), arena_.bytes());
 #endif
 }
 
 void Guard::check() const {
 #if defined(__SANITIZE_ADDRESS__)
-  ASAN_UNPOISON_MEMORY_REGION(arena_.data(), arena_.bytes());
+  if (arena_.backend().hostMemory()) ASAN_UNPOISON_MEMORY_REGION(arena_.data(), arena_.bytes());
 #endif
   for (const Snapshot& snapshot : snapshots_) {
-    const uint8_t* now = snapshot.block->data();
+    const std::vector<uint8_t> now = contentsOf(*snapshot.block);
     for (size_t i = 0; i < snapshot.bytes.size(); i++) {
       if (now[i] == snapshot.bytes[i]) continue;
-      if (inside(now + i, step_.output.data, step_.output.bytes())) continue;
-      if (inside(now + i, step_.workspace, workspaceBytes_)) continue;
+      const uint8_t* where = snapshot.block->data() + i;
+      if (inside(where, step_.output.data, step_.output.bytes())) continue;
+      if (inside(where, step_.workspace, workspaceBytes_)) continue;
       const int updated = step_.kernel->updates;
-      if (updated >= 0 && inside(now + i, step_.inputs[updated].data, step_.inputs[updated].bytes()))
-        continue;
+      if (updated >= 0 && inside(where, step_.inputs[updated].data, step_.inputs[updated].bytes())) continue;
       throw Error("ERR_STRAY_WRITE", label_ + " changed byte " + std::to_string(i) + " of " +
                                          (snapshot.block == &arena_ ? "the arena" : "a state") +
                                          ", outside its output");

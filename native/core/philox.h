@@ -5,10 +5,16 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define VOXGRAD_EVERYWHERE __host__ __device__
+#else
+#define VOXGRAD_EVERYWHERE
+#endif
+
 namespace voxgrad {
 
 // `counter` becomes the random words. Words are given lowest first.
-inline void philox4x32(uint32_t counter[4], const uint32_t key[2]) {
+VOXGRAD_EVERYWHERE inline void philox4x32(uint32_t counter[4], const uint32_t key[2]) {
   uint32_t k0 = key[0], k1 = key[1];
   for (int round = 0; round < 10; round++) {
     const uint64_t product0 = uint64_t{0xd2511f53u} * counter[0];
@@ -28,7 +34,7 @@ struct RandomStream {
   uint32_t key[2];
   uint32_t stream;
 
-  void draw(uint64_t block, uint32_t words[4]) const {
+  VOXGRAD_EVERYWHERE void draw(uint64_t block, uint32_t words[4]) const {
     words[0] = static_cast<uint32_t>(block);
     words[1] = static_cast<uint32_t>(block >> 32);
     words[2] = stream;

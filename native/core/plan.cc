@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "paranoia.h"
-#include "registry.h"
 #include "stopwatch.h"
 
 namespace voxgrad {
@@ -19,10 +18,11 @@ static void checkExtents(const Tensor& tensor, const std::string& where) {
   }
 }
 
-static Step bind(const StepSpec& spec) {
+static Step bind(const Backend& backend, const StepSpec& spec) {
   Step step;
-  step.kernel = findKernel(spec.kernel);
-  if (step.kernel == nullptr) throw Error("ERR_PLAN", "the CPU backend has no kernel called " + spec.kernel);
+  step.kernel = backend.find(spec.kernel);
+  if (step.kernel == nullptr)
+    throw Error("ERR_PLAN", std::string("device ") + backend.name() + " has no kernel called " + spec.kernel);
   for (const Place& input : spec.inputs) {
     checkExtents(input.tensor, spec.label);
     step.inputs.push_back(input.tensor);
@@ -33,37 +33,43 @@ static Step bind(const StepSpec& spec) {
   return step;
 }
 
-size_t workspaceBytes(const StepSpec& spec) {
-  const Step step = bind(spec);
-  return step.kernel->prepare(step);
+static size_t prepare(const Step& step) {
+  const Kernel& kernel = *step.kernel;
+  if (kernel.prepare != nullptr) return kernel.prepare(step);
+  const Kernel* contract = cpuBackend().find(kernel.name);
+  if (contract == nullptr) refuse(step, "no kernel says which steps are safe");
+  contract->prepare(step);
+  return kernel.workspace != nullptr ? kernel.workspace(step) : 0;
 }
+
+size_t workspaceBytes(const Backend& backend, const StepSpec& spec) { return prepare(bind(backend, spec)); }
 
 static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
   return place.block == Place::arenaBlock && place.offset < offset + bytes &&
          offset < place.offset + place.tensor.bytes();
 }
 
-int64_t packedFloats(const StepSpec& spec) {
-  const Step step = bind(spec);
+int64_t packedFloats(const Backend& backend, const StepSpec& spec) {
+  const Step step = bind(backend, spec);
   if (!step.kernel->packedFloats) refuse(step, "packs no weights");
   return step.kernel->packedFloats(step);
 }
 
-std::string algorithmOf(const StepSpec& spec) {
-  const Step step = bind(spec);
-  step.kernel->prepare(step);
+std::string algorithmOf(const Backend& backend, const StepSpec& spec) {
+  const Step step = bind(backend, spec);
+  prepare(step);
   return step.kernel->algorithm ? step.kernel->algorithm(step) : "";
 }
 
-bool normalizes(const StepSpec& spec) {
-  const Step step = bind(spec);
-  step.kernel->prepare(step);
+bool normalizes(const Backend& backend, const StepSpec& spec) {
+  const Step step = bind(backend, spec);
+  prepare(step);
   return step.kernel->normalizes && step.kernel->normalizes(step);
 }
 
-bool sums(const StepSpec& spec) {
-  const Step step = bind(spec);
-  step.kernel->prepare(step);
+bool sums(const Backend& backend, const StepSpec& spec) {
+  const Step step = bind(backend, spec);
+  prepare(step);
   return step.kernel->sums && step.kernel->sums(step);
 }
 
@@ -74,10 +80,12 @@ static void expectApart(const Place& workspace, const Place& other, const std::s
 }
 
 Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
-  arena_ = std::make_unique<Block>(spec_.arenaBytes);
+  for (const auto& state : spec_.states)
+    if (&state->backend() != spec_.backend) throw Error("ERR_PLAN", "a state lies on another device");
+  arena_ = std::make_unique<Block>(*spec_.backend, spec_.arenaBytes);
   for (const StepSpec& each : spec_.steps) {
-    Step step = bind(each);
-    const size_t needed = step.kernel->prepare(step);
+    Step step = bind(*spec_.backend, each);
+    const size_t needed = prepare(step);
     if (needed > each.workspaceBytes)
       throw Error("ERR_PLAN", each.label + ": needs " + std::to_string(needed) +
                                   " bytes of workspace, found " + std::to_string(each.workspaceBytes));
@@ -131,19 +139,25 @@ void Plan::stage(const std::vector<std::vector<uint8_t>>& inputs) {
     if (inputs[i].size() != inputs_[i].bytes())
       throw Error("ERR_PLAN", "plan input " + std::to_string(i) + ": expected " + format(inputs_[i]) +
                                   ", found " + std::to_string(inputs[i].size()) + " bytes");
-    std::memcpy(inputs_[i].data, inputs[i].data(), inputs[i].size());
+    spec_.backend->copyIn(inputs_[i].data, inputs[i].data(), inputs[i].size());
   }
 }
 
-static bool allFinite(const Tensor& tensor) {
+bool Plan::allFinite(const Tensor& tensor) {
   if (tensor.dtype != DType::f32) return true;
   const int64_t count = tensor.count();
+  const float* values = tensor.f32();
+  if (!spec_.backend->hostMemory()) {
+    checked_.resize(static_cast<size_t>(count));
+    spec_.backend->copyOut(checked_.data(), tensor.data, tensor.bytes());
+    values = checked_.data();
+  }
   for (int64_t i = 0; i < count; i++)
-    if (!std::isfinite(tensor.f32()[i])) return false;
+    if (!std::isfinite(values[i])) return false;
   return true;
 }
 
-bool Plan::outputsFinite() const {
+bool Plan::outputsFinite() {
   for (const Tensor& output : outputs_)
     if (!allFinite(output)) return false;
   return true;
@@ -200,10 +214,11 @@ void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std:
     }
     execute(spec_.firstUpdate, steps_.size(), nullptr, false);
   }
+  spec_.backend->finish();
   outputs.resize(outputs_.size());
   for (size_t i = 0; i < outputs_.size(); i++) {
-    const uint8_t* data = static_cast<const uint8_t*>(outputs_[i].data);
-    outputs[i].assign(data, data + outputs_[i].bytes());
+    outputs[i].resize(outputs_[i].bytes());
+    spec_.backend->copyOut(outputs[i].data(), outputs_[i].data, outputs_[i].bytes());
   }
 }
 
@@ -235,7 +250,12 @@ std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, 
                                const std::atomic<bool>& cancelled) {
   const auto before = beforeTimedRuns(inputs, cancelled);
   return timeRuns(
-      runs, cancelled, [this] { execute(spec_.prologue, steps_.size(), nullptr, false); }, before);
+      runs, cancelled,
+      [this] {
+        execute(spec_.prologue, steps_.size(), nullptr, false);
+        spec_.backend->finish();
+      },
+      before);
 }
 
 std::vector<double> Plan::profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
@@ -245,7 +265,10 @@ std::vector<double> Plan::profile(const std::vector<std::vector<uint8_t>>& input
   for (int64_t run = 0; run < runs; run++) {
     before();
     for (size_t i = spec_.prologue; i < steps_.size(); i++)
-      milliseconds.push_back(timeRuns(1, cancelled, [&] { execute(i, i + 1, nullptr, false); }).front());
+      milliseconds.push_back(timeRuns(1, cancelled, [&] {
+                               execute(i, i + 1, nullptr, false);
+                               spec_.backend->finish();
+                             }).front());
   }
   return milliseconds;
 }

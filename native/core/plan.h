@@ -31,6 +31,7 @@ struct StepSpec {
 };
 
 struct PlanSpec {
+  Backend* backend = nullptr;
   uint64_t arenaBytes = 0;
   std::vector<std::shared_ptr<Block>> states;
   std::vector<StepSpec> steps;
@@ -45,19 +46,19 @@ struct PlanSpec {
 };
 
 // Workspace of one step; throws Error when the kernel does not exist or refuses the step.
-size_t workspaceBytes(const StepSpec& spec);
+size_t workspaceBytes(const Backend& backend, const StepSpec& spec);
 
 // Length of what a step that packs weights yields, whatever its output says; throws as workspaceBytes does.
-int64_t packedFloats(const StepSpec& spec);
+int64_t packedFloats(const Backend& backend, const StepSpec& spec);
 
 // The algorithm the kernel of a step chose, empty where it knows but one; throws as workspaceBytes does.
-std::string algorithmOf(const StepSpec& spec);
+std::string algorithmOf(const Backend& backend, const StepSpec& spec);
 
 // Whether the kernel of a step could normalise its first input as it loads it; throws as workspaceBytes does.
-bool normalizes(const StepSpec& spec);
+bool normalizes(const Backend& backend, const StepSpec& spec);
 
 // Whether it could sum the moments of its output as it stores it; throws as workspaceBytes does.
-bool sums(const StepSpec& spec);
+bool sums(const Backend& backend, const StepSpec& spec);
 
 class Plan {
  public:
@@ -89,7 +90,8 @@ class Plan {
   void runPrologue(const std::atomic<bool>* cancelled);
   void stage(const std::vector<std::vector<uint8_t>>& inputs);
   void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
-  bool outputsFinite() const;
+  bool outputsFinite();
+  bool allFinite(const Tensor& tensor);
   bool inputsSurvive() const;
   // Makes the plan ready for timed runs and returns what must be done before each of them.
   std::function<void()> beforeTimedRuns(const std::vector<std::vector<uint8_t>>& inputs,
@@ -100,6 +102,7 @@ class Plan {
   std::vector<Step> steps_;
   std::vector<Tensor> inputs_;
   std::vector<Tensor> outputs_;
+  std::vector<float> checked_;
   // The states that the prologue reads, with the versions it saw last; none before it has run.
   std::vector<std::pair<const Block*, uint64_t>> prologueStates_;
   bool prologueRan_ = false;

@@ -76,6 +76,8 @@ struct Step {
 
 // `prepare` throws Error unless running the step is memory-safe, and returns the bytes of workspace that
 // `run` needs; tensor data is not there yet. Whether the step makes sense was decided before, in TypeScript.
+// A backend other than the CPU's may leave it out: then the CPU's kernel of that name has to accept the step,
+// and `workspace` says how many bytes the kernel needs, none where that is missing too.
 // `algorithm`, of kernels that know several, names the one they use for a step that `prepare` accepts;
 // `packedFloats`, of kernels that pack weights, is the length of the result, which `prepare` then expects.
 struct Kernel {
@@ -90,6 +92,7 @@ struct Kernel {
   bool (*normalizes)(const Step& step) = nullptr;
   // Whether a step could sum the moments of its output as it stores it; as above.
   bool (*sums)(const Step& step) = nullptr;
+  size_t (*workspace)(const Step& step) = nullptr;
 };
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.

@@ -1,7 +1,7 @@
 // The convolution steps of a plan, for those that add something to them. What is checked is in conv.cc.
 #pragma once
 
-#include "../core/tensor.h"
+#include "../core/conv_step.h"
 #include "conv3d.h"
 
 namespace voxgrad::cpu {
@@ -9,12 +9,10 @@ namespace voxgrad::cpu {
 // Inputs: source, packed weights, perhaps a bias.
 size_t preparePacked(const Step& step);
 std::unique_ptr<Convolution> packedConvolution(const Step& step);
-const float* biasOf(const Step& step);
 const char* packedAlgorithmOf(const Step& step);
 
 // Inputs: x and dy.
 size_t prepareWeightGradient(const Step& step);
-Conv3dProblem weightGradientProblem(const Step& step);
 const char* weightGradientAlgorithmOf(const Step& step);
 
 // Whether such a step could normalise its source as it loads it, and that is faster than a pass of its own.

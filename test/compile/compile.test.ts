@@ -9,6 +9,7 @@ import { add, mul, scale, sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d } from "../../lib/ops/conv.ts";
 import { ema } from "../../lib/ops/update.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
+import { native } from "../../lib/runtime/native.ts";
 
 const device = openDevice("cpu");
 const paranoid = true;
@@ -209,7 +210,7 @@ test("a plan that trains its weights packs them at every run", async () => {
 });
 
 test("nothing stays allocated", () => {
-  assert.equal(device.native.memory(), { blocks: 0, bytes: 0 });
+  assert.equal(native().memory(), { blocks: 0, bytes: 0 });
 });
 
 test.run();

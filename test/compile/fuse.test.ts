@@ -9,6 +9,7 @@ import { relu, reluGradient } from "../../lib/ops/activation.ts";
 import { add, mul, sum } from "../../lib/ops/arithmetic.ts";
 import { batchNorm, batchNormEval, groupNorm } from "../../lib/ops/norm.ts";
 import { normalizeGradient } from "../../lib/ops/norm_gradient.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 import { random } from "../ops/harness.ts";
 
 const shape = [2, 3, 4, 5, 6];
@@ -176,6 +177,17 @@ test("a scalar is no residual", () => {
     add(relu(batchNorm(x, gamma, beta).y), x.graph.input("scalar", [])),
   );
   assert.ok(found.includes("normalizeRelu") && found.includes("add"));
+});
+
+test("a device without a fused kernel computes what stands for it in base ops", async () => {
+  const cpu = openDevice("cpu");
+  const without = (name: string) => cpu.native.kernels().filter((each) => each !== name);
+  const [, build] = chains[0];
+  const lacking = { ...cpu, native: { ...cpu.native, kernels: () => without("normalizeRelu") } };
+  assert.ok(kernels(build, { device: cpu }).includes("normalizeRelu"));
+  const names = kernels(build, { device: lacking });
+  assert.ok(!names.includes("normalizeRelu") && names.includes("relu"), names.join(" "));
+  assert.equal((await run(build, { device: lacking })).y, (await run(build, { device: cpu })).y);
 });
 
 test.run();

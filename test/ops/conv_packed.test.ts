@@ -1,40 +1,12 @@
 /** Packing weights in a step of their own changes no bit of a convolution. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { describe } from "../../lib/compile/describe.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { packedConv } from "../../lib/ops/conv_packed.ts";
-import { native } from "../../lib/runtime/native.ts";
-
-/** Runs one convolution by the kernel that takes weights as they are. */
-async function runBare(node: Value, inputs: readonly Float32Array[]): Promise<Float32Array> {
-  const spec = describe({ node, copy: false });
-  let offset = 0;
-  const place = (bytes: number) => {
-    const here = offset;
-    offset += Math.ceil(bytes / 256) * 256;
-    return here;
-  };
-  for (const tensor of [...spec.inputs, spec.output]) tensor.offset = place(4 * elements(tensor.shape));
-  spec.workspaceBytes = native().workspace(spec);
-  spec.workspaceOffset = place(spec.workspaceBytes);
-  const plan = new (native().Plan)({
-    arenaBytes: offset,
-    states: [],
-    steps: [spec],
-    inputs: spec.inputs,
-    outputs: [spec.output],
-    prologue: 0,
-    firstUpdate: 1,
-    paranoid: true,
-  });
-  const [result] = await plan.start(inputs).promise;
-  plan.dispose();
-  return new Float32Array(result);
-}
+import { runBare } from "./run_bare.ts";
 
 const cases: [string, readonly number[], readonly number[], (x: Value, w: Value) => Value][] = [
   ["3x3x3, many channels", [1, 6, 6, 6, 32], [32, 3, 3, 3, 32], (x, w) => conv3d(x, w, { padding: 1 })],

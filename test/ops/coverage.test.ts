@@ -14,7 +14,7 @@ const names = opNames();
 
 test("every op has a CPU kernel and every kernel an op", () => {
   assert.ok(names.length > 40, `only ${names.length} ops`);
-  const kernels = native().kernels();
+  const kernels = native().open().kernels();
   assert.is(new Set(kernels).size, kernels.length, "a kernel is listed twice");
   // These serve the planner, not a differentiable op.
   const internal = ["constant", "conv3dPackedMoments", "copy", "normalizeReluConv3dPackedMoments", "sgd"];

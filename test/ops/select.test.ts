@@ -7,10 +7,17 @@ import { add, mul, sum } from "../../lib/ops/arithmetic.ts";
 import { less, select } from "../../lib/ops/select.ts";
 import { checkOp } from "./harness.ts";
 
-const shape = [2, 3, 5, 1, 17];
+const odd = [2, 3, 5, 1, 17];
 
 test("select takes one branch, and its gradient goes there alone", async () => {
-  for (const condition of [0, 1, 255])
+  // Kernels that move several elements at once need the second shape.
+  for (const [condition, shape] of [
+    [0, odd],
+    [1, odd],
+    [255, odd],
+    [0, [4, 6]],
+    [1, [4, 6]],
+  ] as const)
     await checkOp({
       inputs: { condition: { shape: [], dtype: "u8", data: [condition] }, a: { shape }, b: { shape } },
       build: ({ condition, a, b }) => select(condition, a, b),

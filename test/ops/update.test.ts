@@ -71,7 +71,7 @@ function pytorch(p: Float64Array, c: Float64Array, rates: number[], nesterov: bo
 
 for (const nesterov of [false, true])
   test(`ten steps are PyTorch's${nesterov ? " with Nesterov momentum" : ""}, states updated in place`, async () => {
-    const count = 40_001;
+    const count = 40_004;
     const device = openDevice();
     const [start, curvature] = [random(count, 1), random(count, 2)];
     const parameter = new State("p", [count], { initial: () => Float32Array.from(start) });
@@ -108,9 +108,14 @@ for (const nesterov of [false, true])
     expectClose(await readState(device, teacher), average, 2e-6, "teacher");
   });
 
-for (const nesterov of [false, true])
-  test(`velocity and parameter updated by one kernel have the bits of two${nesterov ? ", Nesterov" : ""}`, async () => {
-    const count = 40_001;
+// Kernels that move several elements at once do so for the second count.
+for (const [nesterov, count] of [
+  [false, 40_001],
+  [true, 40_001],
+  [false, 5000],
+  [true, 5000],
+] as const)
+  test(`velocity and parameter of ${count} updated by one kernel have the bits of two${nesterov ? ", Nesterov" : ""}`, async () => {
     const device = openDevice();
     const values = [1, 2, 3].map((seed) => Float32Array.from(random(count, seed)));
     const [start, moving, g] = values;

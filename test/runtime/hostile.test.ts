@@ -7,7 +7,8 @@ import * as assert from "uvu/assert";
 import { native, type PlanSpec, type StepSpec, type TensorSpec } from "../../lib/runtime/native.ts";
 
 const addon = native();
-const { Buffer: State, Plan } = addon;
+const device = addon.open();
+const { Buffer: State, Plan } = device;
 
 function refused(what: string, attempt: () => unknown, code: string | null = "ERR_PLAN"): void {
   try {
@@ -30,7 +31,7 @@ const conv: StepSpec = {
   output: tensor([1, 4, 4, 4, 2], 1024),
   attributes: { stride: [1, 1, 1], padding: [1, 1, 1], dilation: [1, 1, 1], groups: 1 },
   workspaceOffset: 2048,
-  workspaceBytes: addon.workspace({
+  workspaceBytes: device.workspace({
     kernel: "conv3d",
     label: "conv",
     inputs: [tensor([1, 4, 4, 4, 2]), tensor([2, 3, 3, 3, 2])],
@@ -87,7 +88,7 @@ test("extents must be positive whole numbers whose product stays below 2^40 byte
     refused(`plan input extent ${inspect(value)}`, () => planOf({ inputs: [tensor(shape)] }));
     refused(`plan output extent ${inspect(value)}`, () => planOf({ outputs: [tensor(shape)] }));
     refused(`workspace with extent ${inspect(value)}`, () =>
-      addon.workspace({ ...conv, output: tensor(shape) }),
+      device.workspace({ ...conv, output: tensor(shape) }),
     );
   }
   // Each product wraps around to a small number in 64 bits.
@@ -295,7 +296,7 @@ test("thousands of damaged steps over all kernels are refused or run without a s
     `ended by ${signal} in ${started.at(-1)}; to see the step: hostile_plans.ts 250 1 NAME`,
   );
   assert.is(status, 0, `${started.at(-1)}: ${stderr}`);
-  assert.is(started.length, addon.kernels().length);
+  assert.is(started.length, device.kernels().length);
   const [, refusals, runs] = (/refused (\d+) ran (\d+)/.exec(stdout) ?? []).map(Number);
   assert.ok(refusals > 2000 && runs > 2000, `refused ${refusals}, ran ${runs}: one sort is hardly tried`);
 });

@@ -9,7 +9,7 @@ import { openDevice } from "../../lib/runtime/device.ts";
 import { readState } from "../../lib/compile/states.ts";
 
 const device = openDevice();
-const { native } = device;
+const addon = device.native;
 const expectedToFail = () => assert.unreachable();
 
 test("a plan is timed as often as was asked, and runs as ever afterwards", async () => {
@@ -73,11 +73,11 @@ test("the loops at the limit say what they do", async () => {
     ["copy", 1 << 16, 2 << 16],
     ["stream", 1, 2],
   ] as const) {
-    const { work, milliseconds } = await native.peak(kind, amount, 3).promise;
+    const { work, milliseconds } = await addon.peak(kind, amount, 3).promise;
     assert.ok(work >= least && Number.isInteger(work), `${kind}: ${work}`);
     assert.is(milliseconds.length, 3);
   }
-  const { promise, cancel } = native.peak("multiplyAdd", 1e5, 1e6);
+  const { promise, cancel } = addon.peak("multiplyAdd", 1e5, 1e6);
   cancel();
   await promise.then(expectedToFail, (error: Error & { code: string }) =>
     assert.is(error.code, "ERR_ABORTED"),
@@ -93,7 +93,7 @@ test("nonsense is refused", async () => {
       .then(expectedToFail, (error: Error) =>
         assert.match(error.message, /runs: expected a whole number from 1/),
       );
-  const peak = native.peak.bind(native) as (...args: unknown[]) => unknown;
+  const peak = addon.peak.bind(addon) as (...args: unknown[]) => unknown;
   assert.throws(() => peak("copies", 1, 1), /expected multiplyAdd, copy or stream, found 'copies'/);
   assert.throws(() => peak(), /expected multiplyAdd/);
   for (const amount of [0, "1", 1e13, undefined])

@@ -8,6 +8,7 @@ import { disposeStates, readState, writeState } from "../../lib/compile/states.t
 import { DataError, NotFiniteError } from "../../lib/errors.ts";
 import { State } from "../../lib/graph/state.ts";
 import { readCheckpoint, restore, saveCheckpoint, snapshot } from "../../lib/train/checkpoint.ts";
+import { native } from "../../lib/runtime/native.ts";
 import { device, temporaryFolder } from "./fixtures.ts";
 
 const folder = temporaryFolder();
@@ -112,7 +113,7 @@ test("a disk that fills up while a checkpoint is written leaves the one before w
 test("nothing stays allocated", async () => {
   const plan = await compile(() => ({}));
   plan.dispose();
-  assert.equal(device.native.memory(), { blocks: 0, bytes: 0 });
+  assert.equal(native().memory(), { blocks: 0, bytes: 0 });
 });
 
 test.run();

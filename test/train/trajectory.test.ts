@@ -6,7 +6,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { decodeSafetensors } from "../../lib/interchange/safetensors.ts";
 import type { RunFolder } from "../../lib/train/run.ts";
-import { device, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
+import { native } from "../../lib/runtime/native.ts";
+import { tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 
 const config = tinyConfig();
 const data = await tinyCohort();
@@ -78,7 +79,7 @@ test("one, two and three threads give the same bits", () => {
 });
 
 test("training leaves no memory behind", () => {
-  assert.equal(device.native.memory(), { blocks: 0, bytes: 0 });
+  assert.equal(native().memory(), { blocks: 0, bytes: 0 });
 });
 
 test.run();

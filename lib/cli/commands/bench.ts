@@ -18,6 +18,7 @@ import { ROUNDS, takeTurns } from "../../bench/turns.ts";
 import { writeAtomically } from "../../data/atomic.ts";
 import { DeviceError, UsageError, VoxgradError } from "../../errors.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
+import { native } from "../../runtime/native.ts";
 import { type Context, defineCommand } from "../arguments.ts";
 import {
   failures,
@@ -29,7 +30,7 @@ import {
   rowTable,
   totals,
 } from "../bench_tables.ts";
-import { atLeast } from "../options.ts";
+import { atLeast, deviceOption } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
@@ -52,6 +53,7 @@ export const bench = defineCommand({
       placeholder: "NAMES",
       help: "compare with torch, onednn, onnxruntime; NAME=COMMAND is a program of yours",
     },
+    device: deviceOption,
     threads: {
       type: "integer",
       help: "threads for everyone; default: as VOXGRAD_THREADS or the machine says",
@@ -74,6 +76,7 @@ export const bench = defineCommand({
     "voxgrad bench conv --filter 'aspp.* forward'",
     "voxgrad bench step --threads 2 --peers torch",
     "voxgrad bench memory",
+    "voxgrad bench conv --shapes vnet --device cuda --peers torch",
   ],
   async run({ options, positionals: { mode } }, context) {
     const filter = parseFilter(options.filter);
@@ -81,7 +84,13 @@ export const bench = defineCommand({
     if (!(seconds > 0)) throw new UsageError(`--min-time must be above 0, found ${seconds}`);
     const kinds = options.peers === undefined ? [] : parsePeers(options.peers);
     const files = findLists(mode, options.shapes);
-    const device = openWith(options.threads);
+    const device = openWith(options.device, options.threads);
+    if (device.name === "emulator")
+      throw new UsageError(
+        "--device emulator: what the emulation of a GPU takes says nothing; use cpu or cuda",
+      );
+    if (mode === "memory" && device.name !== "cpu")
+      throw new UsageError("bench memory measures resident memory of processes: use --device cpu");
     const setting: Setting = { mode, files, filter, kinds, seconds, device, context };
     const outcome = await measure(setting);
     if (options.json !== undefined)
@@ -125,10 +134,10 @@ function parseFilter(text: string | undefined): RegExp {
 }
 
 /** The pool of threads is as large as it is told when it is first used. */
-function openWith(threads: number | undefined): Device {
+function openWith(name: string, threads: number | undefined): Device {
   if (threads !== undefined) process.env.VOXGRAD_THREADS = String(atLeast("--threads", threads, 1));
-  const device = openDevice();
-  const found = device.native.threads();
+  const device = openDevice(name);
+  const found = native().threads();
   if (threads !== undefined && found !== threads)
     throw new DeviceError(`--threads ${threads}: the threads of this process already run, ${found} of them`);
   return device;
@@ -165,8 +174,8 @@ async function lookAround(
 }
 
 async function startPeers({ kinds, mode, device, context }: Setting, progress: Progress): Promise<Peers> {
-  const threads = device.native.threads();
-  return Peers.start(kinds, mode, threads, context.signal, (name) => progress.update(0, `starting ${name}`));
+  const host = { device: device.name, threads: native().threads() };
+  return Peers.start(kinds, mode, host, context.signal, (name) => progress.update(0, `starting ${name}`));
 }
 
 function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcome, "peers" | "leftOut"> {

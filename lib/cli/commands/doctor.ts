@@ -3,7 +3,7 @@ import { compile } from "../../compile/compile.ts";
 import { State } from "../../graph/state.ts";
 import { conv3d } from "../../ops/conv.ts";
 import { Random } from "../../random.ts";
-import { type Device, openDevice } from "../../runtime/device.ts";
+import { type Device, openDevice, whyNot } from "../../runtime/device.ts";
 import { type Context, defineCommand } from "../arguments.ts";
 import { paint } from "../style.ts";
 import { formatBytes } from "../table.ts";
@@ -20,7 +20,9 @@ export const doctor = defineCommand({
   examples: ["voxgrad doctor"],
   async run(_, context) {
     const { stdout, version } = context;
-    const checks = [checkNode(), checkDevice()];
+    const checks = [checkNode(), checkDevice("cpu")];
+    const reason = whyNot("cuda");
+    if (reason === undefined) checks.push(checkDevice("cuda"));
     print(context, "voxgrad", `${version} on ${platform()} ${release()} ${arch()}`);
     print(
       context,
@@ -28,11 +30,12 @@ export const doctor = defineCommand({
       `${availableParallelism()} available${overriddenBy("VOXGRAD_THREADS")}${overriddenBy("VOXGRAD_ISA")}`,
     );
     print(context, "memory", `${formatBytes(totalmem())} in all${overriddenBy("VOXGRAD_MEMORY")}`);
-    const { device } = checks[1];
-    if (device !== undefined) {
-      print(context, "free", formatBytes(device.availableMemory()));
+    for (const { device } of checks.slice(1)) {
+      if (device === undefined) continue;
+      print(context, "free", `${formatBytes(device.availableMemory())} on ${device.name}`);
       checks.push(await selfTest(device));
     }
+    if (reason !== undefined) print(context, "cuda", `not used: ${reason.replace(/^device cuda: /, "")}`);
     for (const { name, good, text } of checks) {
       const verdict = good ? paint(stdout, "green", "ok    ") : paint(stdout, "red", "BROKEN");
       print(context, name, `${verdict} ${text}`);
@@ -62,23 +65,24 @@ function checkNode(): Check {
   return { name: "node", good, text: `${process.version}${good ? "" : "; voxgrad needs Node 20 or later"}` };
 }
 
-function checkDevice(): Check {
+function checkDevice(which: "cpu" | "cuda"): Check {
+  const name = which === "cpu" ? "addon" : which;
   try {
-    const device = openDevice("auto");
+    const device = openDevice(which);
     return {
-      name: "addon",
+      name,
       good: true,
       text: `${device.describe()}, ${device.native.kernels().length} kernels`,
       device,
     };
   } catch (error) {
-    return { name: "addon", good: false, text: (error as Error).message };
+    return { name, good: false, text: (error as Error).message };
   }
 }
 
 /** One convolution held against a plain loop, then a larger one timed for about a second. */
 async function selfTest(device: Device): Promise<Check> {
-  const name = "self-test";
+  const name = device.name === "cpu" ? "self-test" : "cuda test";
   try {
     const { worst, largest } = await compareWithLoop(device);
     if (!(worst <= 1e-4 * largest))

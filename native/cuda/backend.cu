@@ -1,0 +1,139 @@
+// The device as the addon sees it.
+#include <map>
+#include <mutex>
+
+#include "../core/backend.h"
+#include "cuda.h"
+#include "kernels.h"
+#include "limits.h"
+
+namespace voxgrad {
+namespace cuda {
+namespace {
+
+std::mutex launchesMutex;
+std::map<std::string, int64_t>& launchCounts() {
+  static auto* counts = new std::map<std::string, int64_t>;
+  return *counts;
+}
+
+const std::map<std::string, const Kernel*>& byName() {
+  static const auto* kernels = [] {
+    auto* map = new std::map<std::string, const Kernel*>;
+    for (const KernelTable* family :
+         {&activationKernels, &argmaxKernels, &arithmeticKernels, &augmentKernels, &convKernels, &diceKernels,
+          &dropoutKernels, &lossKernels, &momentsKernels, &normKernels, &normGradientKernels, &poolKernels,
+          &reduceKernels, &resizeKernels, &segmentationKernels, &selectKernels, &shapeKernels,
+          &softmaxKernels, &updateKernels})
+      for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
+    return map;
+  }();
+  return *kernels;
+}
+
+class CudaBackend final : public Backend {
+ public:
+#ifdef __CUDACC__
+  const char* name() const override { return "cuda"; }
+  bool hostMemory() const override { return false; }
+  std::string describe() const override {
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, 0), "device properties");
+    int driver = 0;
+    check(cudaDriverGetVersion(&driver), "driver version");
+    return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
+           std::to_string(properties.minor) + ", " + std::to_string(properties.totalGlobalMem >> 20) +
+           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
+  }
+  size_t freeMemory() const override {
+    size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "free memory");
+    return free;
+  }
+#else
+  const char* name() const override { return "emulator"; }
+  bool hostMemory() const override { return true; }
+  std::string describe() const override { return "CUDA kernels run by the processor, for tests"; }
+  size_t freeMemory() const override { return 0; }
+#endif
+
+  void* allocate(size_t bytes) override {
+    void* data = nullptr;
+    if (cudaMalloc(&data, bytes > 0 ? bytes : 1) != cudaSuccess) {
+      cudaGetLastError();
+      throw Error("ERR_OUT_OF_MEMORY", "the device refused " + std::to_string(bytes) + " bytes of memory");
+    }
+    fill(data, 0, bytes);
+    finish();
+    return data;
+  }
+  void release(void* data) override { cudaFree(data); }
+  void copyIn(void* device, const void* host, size_t bytes) override {
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
+    finish();
+  }
+  void copyOut(void* host, const void* device, size_t bytes) override {
+    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copy from the device");
+    finish();
+  }
+  void fill(void* device, uint8_t byte, size_t bytes) override {
+    check(cudaMemsetAsync(device, byte, bytes, stream()), "fill");
+  }
+  void finish() override { check(cudaStreamSynchronize(stream()), "kernels"); }
+
+  const Kernel* find(const std::string& name) const override {
+    const auto found = byName().find(name);
+    return found == byName().end() ? nullptr : found->second;
+  }
+  std::vector<std::string> kernelNames() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, kernel] : byName()) names.push_back(name);
+    return names;
+  }
+  LimitTimes measure(Limit limit, int64_t amount, int64_t runs, const std::atomic<bool>& cancelled) override {
+    return limit == Limit::multiplyAdd ? measureMultiplyAdd(*this, amount, runs, cancelled)
+                                       : measureCopy(*this, amount, runs, cancelled);
+  }
+  std::map<std::string, int64_t> launches() const override {
+    std::lock_guard<std::mutex> lock(launchesMutex);
+    return launchCounts();
+  }
+};
+
+}  // namespace
+
+cudaStream_t stream() { return nullptr; }
+
+void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw Error("ERR_DEVICE", std::string(what) + ": " + cudaGetErrorString(error));
+}
+
+void countLaunch(const char* kernel) {
+  std::lock_guard<std::mutex> lock(launchesMutex);
+  launchCounts()[kernel]++;
+}
+
+}  // namespace cuda
+}  // namespace voxgrad
+
+extern "C" __attribute__((visibility("default"))) voxgrad::Backend* voxgrad_backend(const char* build,
+                                                                                    std::string* why) {
+  if (build != voxgrad::backendBuild()) {
+    *why = "it was built for another version of the addon";
+    return nullptr;
+  }
+#ifdef __CUDACC__
+  int driver = 0, devices = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    *why = "there is no NVIDIA driver";
+    return nullptr;
+  }
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess || devices == 0) {
+    *why = error != cudaSuccess ? cudaGetErrorString(error) : "there is no NVIDIA GPU";
+    return nullptr;
+  }
+#endif
+  static auto* backend = new voxgrad::cuda::CudaBackend;
+  return backend;
+}

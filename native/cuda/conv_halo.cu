@@ -1,0 +1,179 @@
+#include "conv_halo.h"
+#include "conv_halo_plan.h"
+#include "conv_tile.h"
+
+namespace voxgrad::cuda {
+namespace {
+
+// A block computes `rows` voxels, 16 of a line, times COLUMNS; each of its warps 32 x WARP_COLUMNS.
+template <int COLUMNS, int WARP_COLUMNS>
+struct HaloTile {
+  static constexpr int rows = voxelsOfBlock, line = voxelsOfLine, columns = COLUMNS, warpRows = 32,
+                       warpColumns = WARP_COLUMNS;
+  static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
+  static constexpr int threads = rows / warpRows * warpsAcross * warpSize;
+  // Tiles of the weights under way, and the numbers from one of their columns to the next.
+  static constexpr int stages = 3, pitch = tileDepth + 4;
+  static constexpr int stageFloats = COLUMNS * pitch;
+};
+
+// For every four numbers along the depth, where they are in the halo of a block's voxel 0. Behind the depth,
+// where weights are zero, that is what the first tap reads.
+template <class Tile>
+__device__ void tabulate(const Gather& gather, const HaloPlan& plan, int depth, int steps, int* offsets) {
+  for (int i = threadIdx.x; i < steps * (tileDepth / chunk); i += Tile::threads) {
+    const int at = i * chunk < depth ? i * chunk : 0;
+    int tap = at / gather.depth;
+    int offset = 0, stride = plan.pitch;
+    for (int k = 2; k >= 0; k--) {
+      offset += (plan.firstTap[k] + tap % gather.axis[k].taps * plan.shift[k]) * stride;
+      tap /= gather.axis[k].taps;
+      stride *= plan.halo[k];
+    }
+    offsets[i] = offset + at % gather.depth;
+  }
+}
+
+template <class Tile, bool STRICT>
+__global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
+    convHaloKernel(GatherCall call, HaloPlan plan, int columnBlocks) {
+  const Gather& gather = call.gather;
+  const int depth = static_cast<int>(gather.taps()) * gather.depth;
+  const int steps = (depth + tileDepth - 1) / tileDepth;
+  float* tiles = sharedMemory<float>();
+  float* halo = tiles + Tile::stages * Tile::stageFloats;
+  int* offsets = reinterpret_cast<int*>(halo + plan.voxels() * plan.pitch);
+
+  int64_t index = blockIdx.x;
+  const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
+  index /= columnBlocks;
+  const int group = static_cast<int>(index % gather.groups);
+  const Digits block = Digits::of(index / gather.groups, plan.blocks);
+  const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
+                        block.digit[2] * plan.block[2]};
+
+  loadHalo<Tile::threads>(gather, plan, call.source, group, block.lead, first, halo);
+  tabulate<Tile>(gather, plan, depth, steps, offsets);
+
+  // Each thread fills a part of every tile of the weights: some columns at one place of the depth.
+  constexpr int across = tileDepth / chunk, atOnce = Tile::threads / across;
+  int at = threadIdx.x % across * chunk;
+  const auto load = [&](float* tile) {
+    for (int column = threadIdx.x / across; column < Tile::columns; column += atOnce) {
+      const bool valid = at < depth && firstColumn + column < gather.columns;
+      const float* from =
+          call.weights + (int64_t{group} * gather.columns + firstColumn + column) * depth + at;
+      copyAsync<chunk * 4>(tile + column * Tile::pitch + threadIdx.x % across * chunk,
+                           valid ? from : call.weights, valid);
+    }
+    at += tileDepth;
+  };
+  for (int step = 0; step < Tile::stages - 1; step++) {
+    if (step < steps) load(tiles + step * Tile::stageFloats);
+    commitCopies();
+  }
+
+  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
+  const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
+  const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
+  WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
+  const float* rows[Tile::warpRows / 16];
+  UNROLL for (int i = 0; i < Tile::warpRows / 16; i++) {
+    const int line = warpRow / Tile::line + i;
+    rows[i] = halo + ((line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2] +
+                      lane % Tile::line) *
+                         plan.pitch;
+  }
+  int computed = 0, loaded = Tile::stages - 1;
+  for (int step = 0; step < steps; step++) {
+    waitCopies<Tile::stages - 2>();
+    __syncthreads();
+    if (step + Tile::stages - 1 < steps) load(tiles + loaded * Tile::stageFloats);
+    commitCopies();
+    const float* weights = tiles + computed * Tile::stageFloats +
+                           (warpColumn + lane / 16 * 8 + lane % 8) * Tile::pitch + lane / 8 % 2 * 4;
+    const int* offset = offsets + step * across + lane / 16;
+    product.add(
+        [&](int row, int k, float(&into)[4]) { loadFragment(rows[row / 16] + offset[k / chunk], into); },
+        [&](int column, int k, float(&into)[4]) { loadFragment(weights + column * Tile::pitch + k, into); });
+    computed = computed + 1 == Tile::stages ? 0 : computed + 1;
+    loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
+  }
+
+  product.forEachPair([&](int row, int column, float left, float right) {
+    const int line = (warpRow + row) / Tile::line;
+    const int position[3] = {first[0] + line / plan.block[1], first[1] + line % plan.block[1],
+                             first[2] + row % Tile::line};
+    int64_t voxel = block.lead;
+    for (int k = 0; k < 3; k++) {
+      if (position[k] >= gather.axis[k].output) return;
+      voxel = voxel * gather.axis[k].output + position[k];
+    }
+    call.store(group, voxel, firstColumn + warpColumn + column, left, right);
+  });
+}
+
+struct Variant {
+  int columns, tileFloats;
+  const char* names[2];  // by whether precision is strict
+  void (*run[2])(const char* name, const Variant& variant, const GatherCall& call);
+
+  int64_t columnBlocks(const Gather& gather) const { return divideUp(gather.columns, columns); }
+  // Saturates where it would overflow.
+  int64_t blocks(const Gather& gather, const HaloPlan& plan) const {
+    int64_t count = gather.batch;
+    for (const int64_t more : {int64_t{plan.blocks[0]}, int64_t{plan.blocks[1]}, int64_t{plan.blocks[2]},
+                               int64_t{gather.groups}, columnBlocks(gather)})
+      if (__builtin_mul_overflow(count, more, &count)) return INT64_MAX;
+    return count;
+  }
+  size_t sharedBytes(const Gather& gather, const HaloPlan& plan) const {
+    const int64_t offsets = divideUp(gather.taps() * gather.depth, tileDepth) * (tileDepth / chunk);
+    return static_cast<size_t>(tileFloats + int64_t{plan.voxels()} * plan.pitch + offsets) * sizeof(float);
+  }
+};
+
+template <class Tile, bool STRICT>
+void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
+  const HaloPlan plan = haloPlanOf(call.gather);
+  launch(name, convHaloKernel<Tile, STRICT>,
+         Grid{static_cast<unsigned>(variant.blocks(call.gather, plan)), Tile::threads,
+              variant.sharedBytes(call.gather, plan)},
+         call, plan, static_cast<int>(variant.columnBlocks(call.gather)));
+}
+
+template <class Tile>
+constexpr Variant variantOf(const char* tf32, const char* strict) {
+  return {Tile::columns,
+          Tile::stages * Tile::stageFloats,
+          {tf32, strict},
+          {runVariant<Tile, false>, runVariant<Tile, true>}};
+}
+
+const Variant narrow = variantOf<HaloTile<16, 16>>("halo 128x16, tf32", "halo 128x16, tf32x3");
+const Variant middle = variantOf<HaloTile<32, 32>>("halo 128x32, tf32", "halo 128x32, tf32x3");
+const Variant wide = variantOf<HaloTile<64, 32>>("halo 128x64, tf32", "halo 128x64, tf32x3");
+
+const Variant& choose(const Gather& gather) {
+  return gather.columns <= 16 ? narrow : gather.columns <= 32 ? middle : wide;
+}
+
+}  // namespace
+
+bool suitsHalo(const Gather& gather) {
+  if (gather.depth % chunk != 0 || gather.depth > 64 || !worthHalo(gather)) return false;
+  const HaloPlan plan = haloPlanOf(gather);
+  const Variant& variant = choose(gather);
+  const int64_t blocks = variant.blocks(gather, plan);
+  return blocks < int64_t{1} << 31 && variant.sharedBytes(gather, plan) <= mostSharedBytes;
+}
+
+const char* haloName(const Gather& gather) { return choose(gather).names[strictPrecision()]; }
+
+void runHalo(const GatherCall& call) {
+  const Variant& variant = choose(call.gather);
+  const bool strict = strictPrecision();
+  variant.run[strict](variant.names[strict], variant, call);
+}
+
+}  // namespace voxgrad::cuda

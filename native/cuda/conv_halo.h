@@ -1,0 +1,17 @@
+// Convolution and input gradient, without strides and of few channels, by blocks of voxels: what a block
+// reads of the source, its halo included, is brought to shared memory once for all taps. Sums have the order
+// of the implicit matrix product, and so the same bits.
+#pragma once
+
+#include "conv_gather.h"
+
+namespace voxgrad::cuda {
+
+// Whether the halo saves enough reads for that, and fits.
+bool suitsHalo(const Gather& gather);
+// The name of what `runHalo` launches.
+const char* haloName(const Gather& gather);
+// Needs source and weights to be aligned to 16 bytes.
+void runHalo(const GatherCall& call);
+
+}  // namespace voxgrad::cuda

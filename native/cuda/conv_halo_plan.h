@@ -1,0 +1,80 @@
+// Blocks of output voxels with what they read of the source, their halo included, in shared memory.
+#pragma once
+
+#include "conv_gather.h"
+#include "ptx.h"
+
+namespace voxgrad::cuda {
+
+constexpr int voxelsOfBlock = 128, voxelsOfLine = 16;
+// Numbers that are copied at a time.
+constexpr int chunk = 4;
+// What lets two blocks share a multiprocessor.
+constexpr size_t mostSharedBytes = 100 << 10;
+
+// How the output is cut into blocks and what one of them reads, by axis.
+struct HaloPlan {
+  int block[3], blocks[3];
+  int halo[3];
+  int origin[3];              // of the halo, for the output voxel 0
+  int firstTap[3], shift[3];  // tap j reads halo voxel firstTap + j * shift of the block's voxel 0
+  int pitch;                  // numbers from one voxel to the next: eight voxels lie in different banks
+
+  __host__ __device__ int voxels() const { return halo[0] * halo[1] * halo[2]; }
+};
+
+inline HaloPlan haloPlanOf(const Gather& gather) {
+  const bool flat = gather.axis[0].taps == 1;
+  HaloPlan plan{{flat ? 1 : 2, flat ? 8 : 4, voxelsOfLine}, {}, {}, {}, {}, {}, 0};
+  for (int i = 0; i < 3; i++) {
+    const Lattice lattice = gather.axis[i].lattice(gather.transposed, 0);
+    const int reach = lattice.shift * (lattice.taps - 1);
+    plan.blocks[i] = static_cast<int>(divideUp(lattice.count, plan.block[i]));
+    plan.halo[i] = plan.block[i] + (reach < 0 ? -reach : reach);
+    plan.firstTap[i] = reach < 0 ? -reach : 0;
+    plan.shift[i] = lattice.shift;
+    plan.origin[i] = lattice.sourceFirst - plan.firstTap[i];
+  }
+  plan.pitch = gather.depth / chunk % 2 != 0 ? gather.depth : gather.depth + chunk;
+  return plan;
+}
+
+// Brings the source of a block to shared memory, zeroes where it is outside.
+template <int THREADS>
+__device__ __forceinline__ void loadHalo(const Gather& gather, const HaloPlan& plan, const float* source,
+                                         int group, int64_t batch, const int (&first)[3], float* halo) {
+  const GatherAxis(&axis)[3] = gather.axis;
+  const int chunks = gather.depth / chunk;
+  const int64_t channels = int64_t{gather.groups} * gather.depth;
+  for (int i = threadIdx.x; i < plan.voxels() * chunks; i += THREADS) {
+    const int at = i / chunks, channel = i % chunks * chunk;
+    const int position[3] = {first[0] + plan.origin[0] + at / plan.halo[2] / plan.halo[1],
+                             first[1] + plan.origin[1] + at / plan.halo[2] % plan.halo[1],
+                             first[2] + plan.origin[2] + at % plan.halo[2]};
+    bool valid = true;
+    int64_t voxel = batch;
+    for (int k = 0; k < 3; k++) {
+      valid = valid && static_cast<unsigned>(position[k]) < static_cast<unsigned>(axis[k].source);
+      voxel = voxel * axis[k].source + position[k];
+    }
+    const float* from = source + voxel * channels + int64_t{group} * gather.depth + channel;
+    copyAsync<chunk * 4>(halo + at * plan.pitch + channel, valid ? from : source, valid);
+  }
+}
+
+// Whether blocks with a halo read far less than one tap at a time would, and are not mostly empty.
+inline bool worthHalo(const Gather& gather) {
+  int64_t voxels = gather.batch, reach = 1;
+  for (const GatherAxis& axis : gather.axis) {
+    if (axis.stride != 1) return false;
+    reach *= voxelsOfLine + int64_t{axis.taps - 1} * axis.dilation;
+    if (reach > 1 << 20) return false;
+    voxels *= axis.output;
+  }
+  const HaloPlan plan = haloPlanOf(gather);
+  if (gather.taps() * voxelsOfBlock < 3 * int64_t{plan.voxels()}) return false;
+  const int64_t covered = gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2] * voxelsOfBlock;
+  return voxels * 5 >= covered * 3;
+}
+
+}  // namespace voxgrad::cuda

@@ -1,0 +1,18 @@
+// The weight gradient without strides and of few channels, by blocks of voxels: what a block reads of x, its
+// halo included, is brought to shared memory once for all taps.
+#pragma once
+
+#include "conv_gather.h"
+
+namespace voxgrad::cuda {
+
+// Whether the halo saves enough reads for that, and fits.
+bool suitsHaloWeightGradient(const Conv3dProblem& problem);
+// The name of what `runHaloWeightGradient` launches.
+const char* haloWeightGradientName(const Conv3dProblem& problem);
+size_t haloWeightGradientWorkspace(const Conv3dProblem& problem);
+// Needs x and dy to be aligned to 16 bytes.
+void runHaloWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
+                           void* workspace);
+
+}  // namespace voxgrad::cuda

@@ -1,0 +1,46 @@
+// The tables of the CUDA kernel families; backend.cu joins them.
+#pragma once
+
+#include <initializer_list>
+
+#include "../core/tensor.h"
+
+namespace voxgrad::cuda {
+
+using KernelTable = std::initializer_list<Kernel>;
+
+// A kernel of an op whose CPU kernel says which steps are safe.
+inline Kernel kernel(const char* name, void (*run)(const Step&), size_t (*workspace)(const Step&) = nullptr) {
+  Kernel entry{name, nullptr, run};
+  entry.workspace = workspace;
+  return entry;
+}
+
+// The same for one that also writes its input number `updates`.
+inline Kernel updatingKernel(const char* name, void (*run)(const Step&), int updates) {
+  Kernel entry = kernel(name, run);
+  entry.updates = updates;
+  return entry;
+}
+
+extern const KernelTable activationKernels;
+extern const KernelTable argmaxKernels;
+extern const KernelTable arithmeticKernels;
+extern const KernelTable augmentKernels;
+extern const KernelTable convKernels;
+extern const KernelTable diceKernels;
+extern const KernelTable dropoutKernels;
+extern const KernelTable lossKernels;
+extern const KernelTable momentsKernels;
+extern const KernelTable normKernels;
+extern const KernelTable normGradientKernels;
+extern const KernelTable poolKernels;
+extern const KernelTable reduceKernels;
+extern const KernelTable resizeKernels;
+extern const KernelTable segmentationKernels;
+extern const KernelTable selectKernels;
+extern const KernelTable shapeKernels;
+extern const KernelTable softmaxKernels;
+extern const KernelTable updateKernels;
+
+}  // namespace voxgrad::cuda

@@ -1,0 +1,101 @@
+// Mean and variance of the channels or groups of an activation.
+#include "cuda.h"
+#include "kernels.h"
+#include "norm.h"
+#include "sums.h"
+
+namespace voxgrad::cuda {
+namespace {
+
+// In double precision, where the difference of the two sums below loses nothing that a float holds.
+struct AddSquares {
+  const float* x;
+  int64_t rows, channels;
+  __device__ void operator()(int64_t set, int64_t row, int64_t channel, double (&sums)[2]) const {
+    const double value = x[(set * rows + row) * channels + channel];
+    sums[0] += value;
+    sums[1] += value * value;
+  }
+};
+
+__device__ void storeMoments(double sum, double square, double count, float* moments) {
+  const double mean = sum / count, variance = square / count - mean * mean;
+  moments[0] = static_cast<float>(mean);
+  // A comparison that is false for NaN: what is not finite in x shows in the moments.
+  moments[1] = variance < 0 ? 0.0f : static_cast<float>(variance);
+}
+
+struct StoreMoments {
+  double count;
+  int64_t channels;
+  float* moments;
+  __device__ void operator()(int64_t set, int64_t channel, const double (&totals)[2]) const {
+    storeMoments(totals[0], totals[1], count, moments + (set * channels + channel) * 2);
+  }
+};
+
+struct StoreTotals {
+  int64_t channels;
+  double* totals;
+  __device__ void operator()(int64_t set, int64_t channel, const double (&own)[2]) const {
+    for (int k = 0; k < 2; k++) totals[(set * channels + channel) * 2 + k] = own[k];
+  }
+};
+
+struct JoinChannels {
+  const double* totals;
+  int64_t perGroup;
+  double count;
+  float* moments;
+  __device__ void operator()(int64_t group) const {
+    double sum = 0, square = 0;
+    for (int64_t i = group * perGroup; i < (group + 1) * perGroup; i++) {
+      sum += totals[2 * i];
+      square += totals[2 * i + 1];
+    }
+    storeMoments(sum, square, count, moments + 2 * group);
+  }
+};
+
+SumShape shapeOf(const Sets& sets) { return {sets.sets, sets.rows, sets.channels}; }
+
+size_t momentsWorkspace(const Step& step) {
+  const Sets sets(step.inputs[0], step.output);
+  const size_t totals = static_cast<size_t>(sets.sets * sets.channels * 2) * sizeof(double);
+  return sumBytes<2>(shapeOf(sets)) + totals;
+}
+
+void runMoments(const Step& step) {
+  const Sets sets(step.inputs[0], step.output);
+  const SumShape shape = shapeOf(sets);
+  const AddSquares add{step.inputs[0].f32(), sets.rows, sets.channels};
+  const double count = static_cast<double>(sets.groupCount);
+  float* moments = step.output.f32();
+  if (sets.groups == sets.channels)
+    return columnSums<2>("moments", shape, step.workspace, add, StoreMoments{count, sets.channels, moments});
+  double* totals = static_cast<double*>(step.workspace) + sumBytes<2>(shape) / sizeof(double);
+  columnSums<2>("moments", shape, step.workspace, add, StoreTotals{sets.channels, totals});
+  forEach("joinChannels", sets.sets * sets.groups, JoinChannels{totals, sets.perGroup, count, moments});
+}
+
+struct Unbiased {
+  const float* x;
+  float factor;
+  float* y;
+  __device__ void operator()(int64_t i) const { y[i] = i % 2 == 0 ? x[i] : x[i] * factor; }
+};
+
+void runUnbiased(const Step& step) {
+  const double count = step.attributes.number("count");
+  forEach("unbiasedMoments", step.output.count(),
+          Unbiased{step.inputs[0].f32(), static_cast<float>(count / (count - 1)), step.output.f32()});
+}
+
+}  // namespace
+
+const KernelTable momentsKernels = {
+    kernel("moments", runMoments, momentsWorkspace),
+    kernel("unbiasedMoments", runUnbiased),
+};
+
+}  // namespace voxgrad::cuda

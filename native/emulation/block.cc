@@ -1,0 +1,197 @@
+#include "block.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <numeric>
+
+#include "../core/tensor.h"
+#include "../core/thread_pool.h"
+#include "switch.h"
+
+namespace emulation {
+
+constexpr size_t stackBytes = 64 << 10;
+
+thread_local Block* block = nullptr;
+thread_local Fiber* fiber = nullptr;
+
+Block::~Block() {
+  if (stacks_ != nullptr) munmap(stacks_, stackCount_ * stackBytes);
+  std::free(shared);
+}
+
+static uint64_t scheduleSeed() {
+  const char* text = std::getenv("VOXGRAD_SCHEDULE");
+  return text == nullptr ? 0 : std::strtoull(text, nullptr, 10);
+}
+
+void Block::order() {
+  order_.resize(fibers_.size());
+  std::iota(order_.begin(), order_.end(), 0);
+  const uint64_t seed = scheduleSeed();
+  if (seed == 1) std::reverse(order_.begin(), order_.end());
+  uint64_t random = seed * 0x9e3779b97f4a7c15u + index.x;
+  for (size_t i = order_.size(); seed > 1 && i-- > 1;) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order_[i], order_[(random >> 33) % (i + 1)]);
+  }
+}
+
+void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes) {
+  this->index = index;
+  this->grid = grid;
+  this->threads = threads;
+  const size_t count = size_t{threads.x} * threads.y * threads.z;
+  if (stackCount_ < count) {
+    if (stacks_ != nullptr) munmap(stacks_, stackCount_ * stackBytes);
+    stacks_ = static_cast<char*>(mmap(nullptr, count * stackBytes, PROT_READ | PROT_WRITE,
+                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (stacks_ == MAP_FAILED) throw std::bad_alloc();
+    stackCount_ = count;
+  }
+  // Of exactly this size, so that AddressSanitizer sees what lies behind it; NaN, so that a read before a
+  // write shows.
+  if (sharedBytes_ != sharedBytes || shared == nullptr) {
+    std::free(shared);
+    void* fresh = nullptr;
+    if (posix_memalign(&fresh, 128, sharedBytes > 0 ? sharedBytes : 1) != 0) throw std::bad_alloc();
+    shared = static_cast<unsigned char*>(fresh);
+    sharedBytes_ = sharedBytes;
+  }
+  std::memset(shared, 0xff, sharedBytes);
+
+  fibers_.resize(count);
+  warps_.assign((count + lanes - 1) / lanes, Warp{});
+  living_ = static_cast<int>(count);
+  barrier_ = Gate{};
+  why_[0] = 0;
+  for (size_t i = 0; i < count; i++) {
+    Fiber& each = fibers_[i];
+    const unsigned at = static_cast<unsigned>(i);
+    each.index = static_cast<int>(i);
+    each.thread = {at % threads.x, at / threads.x % threads.y, at / (threads.x * threads.y)};
+    each.ended = false;
+    each.waitsAt = nullptr;
+    each.copies.clear();
+    each.groups.clear();
+    // Spread over the sets of the caches.
+    each.stack = prepareStack(stacks_ + (i + 1) * stackBytes - 256 - (i % 16) * 64, enter);
+    warps_[i / lanes].living |= 1u << (i % lanes);
+  }
+  order();
+}
+
+void Block::run(Extent index, Extent grid, Extent threads, size_t sharedBytes, Body body,
+                const void* context) {
+  reset(index, grid, threads, sharedBytes);
+  body_ = body;
+  context_ = context;
+  position_ = 0;
+  block = this;
+  fiber = &fibers_[order_[0]];
+  switchStack(&home_, fiber->stack);
+  fiber = nullptr;
+  block = nullptr;
+  if (why_[0] != 0) throw voxgrad::Error("ERR_DEVICE", why_);
+}
+
+void Block::enter() {
+  Block& mine = *block;
+  mine.body_(mine.context_);
+  Fiber& self = *fiber;
+  self.ended = true;
+  mine.living_--;
+  Warp& warp = mine.warps_[self.index / lanes];
+  warp.living &= ~(1u << self.lane());
+  if (mine.living_ > 0 && mine.barrier_.arrived == mine.living_) mine.open(mine.barrier_);
+  mine.next();
+  std::abort();
+}
+
+// Leaves the running fiber for the next that can go on.
+void Block::next() {
+  Fiber* from = fiber;
+  const int count = static_cast<int>(fibers_.size());
+  for (int i = 0; i < count; i++) {
+    if (++position_ == count) position_ = 0;
+    Fiber& to = fibers_[order_[position_]];
+    if (to.ended || (to.waitsAt != nullptr && to.waitsAt->generation == to.generation)) continue;
+    to.waitsAt = nullptr;
+    if (&to == from) return;
+    fiber = &to;
+    switchStack(&from->stack, to.stack);
+    return;
+  }
+  if (living_ == 0) {
+    void* nowhere;
+    switchStack(&nowhere, home_);
+  }
+  fail("some threads wait at a barrier or warp operation that the others never reach");
+}
+
+void Block::fail(const char* why) {
+  std::snprintf(why_, sizeof why_, "%s (block %u,%u,%u, thread %u,%u,%u)", why, index.x, index.y, index.z,
+                fiber->thread.x, fiber->thread.y, fiber->thread.z);
+  void* nowhere;
+  switchStack(&nowhere, home_);
+  std::abort();
+}
+
+void Block::wait(Gate& gate) {
+  fiber->waitsAt = &gate;
+  fiber->generation = gate.generation;
+  next();
+}
+
+void Block::open(Gate& gate) {
+  gate.arrived = 0;
+  gate.generation++;
+}
+
+void Block::barrier(int line) {
+  if (barrier_.arrived == 0)
+    barrier_.line = line;
+  else if (barrier_.line != line)
+    fail("threads of one block are at different __syncthreads");
+  if (++barrier_.arrived == living_)
+    open(barrier_);
+  else
+    wait(barrier_);
+}
+
+void Block::completeCopies(size_t keep) {
+  Fiber& self = *fiber;
+  while (self.groups.size() > keep) {
+    const size_t count = self.groups.front();
+    self.groups.erase(self.groups.begin());
+    for (size_t i = 0; i < count; i++) {
+      const Copy& copy = self.copies[i];
+      if (copy.from != nullptr)
+        std::memcpy(copy.to, copy.from, copy.bytes);
+      else
+        std::memset(copy.to, 0, copy.bytes);
+    }
+    self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+}
+
+void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, const void* context) {
+  const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
+  // Few, long tasks: each keeps one block's stacks.
+  const int64_t tasks = std::min<int64_t>(blocks, 16);
+  voxgrad::parallelFor(tasks, [&](int64_t task) {
+    static thread_local Block* own = new Block;
+    for (int64_t i = task; i < blocks; i += tasks) {
+      const unsigned at = static_cast<unsigned>(i);
+      own->run({at % grid.x, at / grid.x % grid.y, at / (grid.x * grid.y)}, grid, threads, sharedBytes, body,
+               context);
+    }
+  });
+}
+
+}  // namespace emulation

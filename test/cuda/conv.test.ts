@@ -1,0 +1,102 @@
+/** Every tile of the CUDA convolutions by name, on the emulator. */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { Graph } from "../../lib/graph/graph.ts";
+import { elements } from "../../lib/graph/value.ts";
+import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
+import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { expectClose, random } from "../ops/harness.ts";
+import { runBare } from "../ops/run_bare.ts";
+
+const missing = whyNot("emulator");
+if (missing !== undefined) test(`skipped: ${missing}`, () => console.log(`skipped: ${missing}`));
+
+/** A test that runs where the emulator is built. */
+function emulated(name: string, run: () => Promise<void>): void {
+  if (missing === undefined) test(name, run);
+}
+
+const fixture = join(import.meta.dirname, "conv_by_tile.ts");
+const root = join(import.meta.dirname, "..", "..");
+
+interface Results {
+  rows: { what: string; algorithms: string[]; errors: Record<string, number> }[];
+  launches: Record<string, number>;
+}
+
+async function results(precision: string): Promise<Results> {
+  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", fixture], {
+    cwd: root,
+    env: { ...process.env, VOXGRAD_PRECISION: precision },
+  });
+  return JSON.parse(stdout) as Results;
+}
+
+const tiles = [
+  "halo 128x64",
+  "halo 128x32",
+  "halo 128x16",
+  "implicit GEMM 128x64",
+  "implicit GEMM 128x32",
+  "implicit GEMM 128x16",
+  "implicit GEMM 64x32",
+  "implicit GEMM 128x16 of single numbers",
+  "implicit GEMM 64x32 of single numbers",
+  "halo over voxels 32x288",
+  "halo over voxels 16x448",
+  "GEMM over voxels 64x64",
+  "GEMM over voxels 32x64",
+  "GEMM over voxels 16x64",
+  "GEMM over voxels 64x64 of single numbers",
+  "GEMM over voxels 16x64 of single numbers",
+];
+
+for (const [precision, suffix, least, most] of [
+  ["", "tf32x3", 0, 2e-6],
+  ["tf32", "tf32", 2e-5, 2e-3],
+] as const)
+  emulated(`every tile agrees with the CPU as closely as ${suffix} can`, async () => {
+    const { rows, launches } = await results(precision);
+    const expected = [...tiles.map((tile) => `${tile}, ${suffix}`), "direct convolution, f32"].sort();
+    assert.equal([...new Set(rows.flatMap(({ algorithms }) => algorithms))].sort(), expected);
+    for (const name of [...expected, "packTransposedKernel", "addSlabs"])
+      assert.ok(launches[name] > 0, `${name} was never launched`);
+    let largest = 0;
+    for (const { what, errors } of rows)
+      for (const [name, error] of Object.entries(errors)) {
+        assert.ok(error < most, `${name} of ${what} is off by ${error}`);
+        largest = Math.max(largest, error);
+      }
+    assert.ok(largest >= least, `errors up to ${largest} do not look like ${suffix}`);
+  });
+
+emulated("an unknown precision is refused by name", async () => {
+  const message = await results("f16").then(() => "ran", String);
+  assert.match(message, /VOXGRAD_PRECISION: expected f32 or tf32, found 'f16'/);
+});
+
+emulated("weights as they are, at addresses that are aligned to a number only", async () => {
+  const device = openDevice("emulator").native;
+  const graph = new Graph();
+  const inputs = [graph.input("x", [1, 4, 3, 5, 8]), graph.input("w", [8, 3, 2, 3, 4])] as const;
+  const [x, w] = inputs.map(({ shape }, i) => Float32Array.from(random(elements(shape), i)));
+  for (const node of [
+    conv3d(inputs[0], graph.input("square", [12, 3, 2, 3, 8]), { padding: 1 }),
+    convTranspose3d(inputs[0], inputs[1], { stride: 2, padding: 1 }),
+  ]) {
+    const weights = node.op === "conv3d" ? Float32Array.from(random(12 * 18 * 8, 3)) : w;
+    const expected = await runBare(node, [x, weights]);
+    for (const shift of [0, 4])
+      expectClose(
+        await runBare(node, [x, weights], device, shift),
+        Float64Array.from(expected),
+        2e-6,
+        `${node.op} ${shift} bytes further`,
+      );
+  }
+});
+
+test.run();

@@ -1,0 +1,119 @@
+/** Every kernel that the CPU has, the CUDA backend has too; each gives the same, and each function of the device is tried. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import type { StepSpec, TensorSpec } from "../../lib/runtime/native.ts";
+import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { elements, type Value } from "../../lib/graph/value.ts";
+import { expectClose, random } from "../ops/harness.ts";
+import { everyOp } from "../runtime/fixtures/every_op.ts";
+
+const cpu = openDevice("cpu");
+const reason = whyNot("cuda");
+if (reason !== undefined) console.log(`skipped: ${reason}`);
+const devices = [openDevice("emulator"), ...(reason === undefined ? [openDevice("cuda")] : [])];
+
+/** Kernels that are laid out as their device likes: only what they make together can be compared. */
+const own = ["conv3dPackWeights", "conv3dPacked"];
+
+/** Put in by the compiler where a device says that its convolutions can: those of CUDA cannot yet. */
+const joined = [
+  "conv3dPackedMoments",
+  "normalizeReluConv3dPacked",
+  "normalizeReluConv3dPackedMoments",
+  "normalizeReluConv3dWeightGradient",
+];
+
+test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them", () => {
+  const expected = cpu.native.kernels().filter((name) => !joined.includes(name));
+  for (const device of devices) assert.equal(device.native.kernels(), expected);
+});
+
+const bytes = { f32: 4, i32: 4, u8: 1 };
+
+/** Runs one step on arrays of its inputs. */
+async function runStep(device: Device, step: StepSpec, data: NodeJS.TypedArray[]): Promise<ArrayBuffer[]> {
+  let end = 0;
+  const place = (tensor: TensorSpec): TensorSpec => {
+    const placed = { ...tensor, offset: end };
+    end += Math.ceil((elements(tensor.shape) * bytes[tensor.dtype] + 256) / 256) * 256;
+    return placed;
+  };
+  const spec: StepSpec = { ...step, inputs: step.inputs.map(place), output: place(step.output) };
+  spec.workspaceBytes = device.native.workspace(spec);
+  spec.workspaceOffset = end;
+  const { inputs, output } = spec;
+  // What a kernel writes besides its output is looked at as well.
+  const outputs = [output, ...inputs.filter(({ dtype }) => dtype === "f32")];
+  const plan = new device.native.Plan({
+    arenaBytes: end + spec.workspaceBytes,
+    states: [],
+    steps: [spec],
+    inputs,
+    outputs,
+    prologue: 0,
+    firstUpdate: 1,
+    paranoid: true,
+  });
+  const results = await plan.start(data).promise;
+  plan.dispose();
+  return results;
+}
+
+function contents({ op, dtype, shape }: Value, seed: number, reader: string): NodeJS.TypedArray {
+  const values = random(elements(shape), seed);
+  if (dtype === "u8") return Uint8Array.from(values, (value) => Math.floor((value + 1) * 1.99));
+  if (dtype === "i32") return Int32Array.from(values, (value) => Math.floor((value + 1) * 1.99));
+  // Moments hold variances, sums of Dice counts: positive numbers serve for all of them.
+  const positive = op === "moments" || shape.length === 3 || /OfSums|ratio/i.test(reader);
+  return Float32Array.from(values, (value) => (positive ? value + 1.5 : value));
+}
+
+const key = ({ op, inputs, attributes }: Value) =>
+  JSON.stringify([op, attributes, inputs.map(({ dtype, shape }) => [dtype, shape])]);
+const nodes = [
+  ...new Map(
+    everyOp()
+      .nodes.filter(({ op }) => op !== "input" && ![...own, ...joined].includes(op))
+      .map((node) => [key(node), node]),
+  ).values(),
+];
+for (const [index, node] of nodes.entries())
+  test(`${node.op}, node ${index} of all, as on the CPU`, async () => {
+    const bare = ({ dtype, shape }: Value): TensorSpec => ({ dtype, shape, offset: 0 });
+    const step: StepSpec = {
+      kernel: node.op,
+      label: node.op,
+      inputs: node.inputs.map(bare),
+      output: bare(node),
+      attributes: node.attributes,
+    };
+    const data = node.inputs.map((input, i) => contents(input, index * 7 + i, node.op));
+    const expected = await runStep(cpu, step, data);
+    for (const device of devices) {
+      const found = await runStep(device, step, data);
+      for (const [i, bytes] of expected.entries()) {
+        const floats = i > 0 || node.dtype === "f32";
+        const view = (buffer: ArrayBuffer): ArrayLike<number> =>
+          floats ? new Float32Array(buffer) : new Uint8Array(buffer);
+        expectClose(view(found[i]), view(bytes) as Float64Array, 1e-5, `${device.name}, tensor ${i}`);
+      }
+    }
+  });
+
+test("every function that the sources launch was launched", () => {
+  const folder = join(import.meta.dirname, "../../native/cuda");
+  // Those of convolutions depend on shapes: conv.test.ts goes through them by name.
+  const sources = readdirSync(folder).filter((file) => file.endsWith(".cu") && !file.startsWith("conv_"));
+  const text = sources.map((file) => readFileSync(join(folder, file), "utf8")).join("\n");
+  const named = [...text.matchAll(/\b(?:forEach|columnSums<\w+>)\(\s*"(\w+)"/g)].map(([, name]) => name);
+  const launched = Object.keys(devices[0].native.launches());
+  assert.ok(named.length > 30, `only ${named.length} found`);
+  assert.equal(
+    named.filter((name) => !launched.includes(name)),
+    [],
+  );
+});
+
+test.run();

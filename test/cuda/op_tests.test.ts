@@ -1,0 +1,71 @@
+/**
+ * The tests of the ops with the CUDA kernels: on the emulated device, in several orders of its threads, and on a GPU where
+ * there is one.
+ */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { whyNot } from "../../lib/runtime/device.ts";
+
+const ops = join(import.meta.dirname, "../ops");
+const families = [
+  "activation",
+  "argmax",
+  "arithmetic",
+  "augment",
+  "conv",
+  "dropout",
+  "loss",
+  "norm",
+  "norm_fused",
+  "pool",
+  "reduce",
+  "resize",
+  "segmentation",
+  "select",
+  "shape",
+  "softmax",
+  "update",
+];
+/** Those whose kernels have threads that wait for each other. */
+const cooperating = ["arithmetic", "conv", "loss", "norm", "segmentation"];
+
+const variants: [device: "cuda" | "emulator", schedule: string, families: string[]][] = [
+  ["emulator", "0", families],
+  ["emulator", "1", cooperating],
+  ["emulator", "7", cooperating],
+  ["cuda", "0", families],
+];
+
+for (const [device, schedule, chosen] of variants) {
+  const reason = whyNot(device);
+  if (device === "cuda" && reason !== undefined) {
+    console.log(`skipped: ${reason}`);
+    continue;
+  }
+  for (const family of chosen)
+    test(`${family} on ${device}, its threads in order ${schedule}`, async () => {
+      assert.is(reason, undefined);
+      const env = { ...process.env, VOXGRAD_DEVICE: device, VOXGRAD_SCHEDULE: schedule };
+      const file = join(ops, `${family}.test.ts`);
+      try {
+        const run = promisify(execFile)(process.execPath, ["--import", "tsx", file], { env });
+        assert.match((await run).stdout, /Passed: +[1-9]/);
+      } catch (error) {
+        const {
+          stdout = "",
+          stderr = "",
+          message,
+        } = error as {
+          stdout?: string;
+          stderr?: string;
+          message: string;
+        };
+        assert.unreachable(`${message}\n${stdout}${stderr}`);
+      }
+    });
+}
+
+test.run();

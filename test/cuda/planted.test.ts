@@ -1,0 +1,68 @@
+/** Mistakes planted in small kernels: the emulated device shows every one of them, under some order of its threads. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+
+const root = join(import.meta.dirname, "../..");
+const folder = mkdtempSync(join(tmpdir(), "voxgrad-planted-"));
+const compiler = process.env.CXX ?? "g++";
+const sources = [
+  ...readdirSync(join(root, "native/emulation"))
+    .filter((file) => file.endsWith(".cc"))
+    .map((file) => join(root, "native/emulation", file)),
+  join(root, "native/core/tensor.cc"),
+  join(root, "native/core/thread_pool.cc"),
+];
+
+function build(name: string, ...flags: string[]): string {
+  const program = join(folder, name);
+  const planted = join(import.meta.dirname, "planted.cu");
+  const own = ["-std=c++17", "-g1", "-fno-strict-aliasing", "-pthread", "-o", program];
+  execFileSync(compiler, [...own, ...flags, ...sources, "-xc++", planted], { stdio: "pipe" });
+  return program;
+}
+
+function verdicts(program: string, mistake: string): string[] {
+  return ["0", "1", "7"].map((schedule) => {
+    const env = {
+      ...process.env,
+      VOXGRAD_SCHEDULE: schedule,
+      VOXGRAD_THREADS: "1",
+      ASAN_OPTIONS: "detect_stack_use_after_return=0:detect_leaks=0",
+    };
+    const { stdout, stderr, status } = spawnSync(program, [mistake], { encoding: "utf8", env });
+    return status === 0 ? stdout.trim() : stderr;
+  });
+}
+
+const program = build("planted", "-O1");
+
+for (const fine of ["none", "none-async"])
+  test(`without a mistake (${fine}) every order is right`, () => {
+    assert.equal(verdicts(program, fine), ["right", "right", "right"]);
+  });
+
+for (const mistake of ["no-barrier", "no-wait", "unwritten"])
+  test(`${mistake}: a wrong result`, () => {
+    const found = verdicts(program, mistake);
+    assert.ok(found.includes("wrong"), found.join(", "));
+  });
+
+test("threads at different barriers, and a shuffle from a lane that is elsewhere, are named", () => {
+  for (const found of verdicts(program, "divided-barrier"))
+    assert.match(found, /different __syncthreads \(block 0,0,0, thread/);
+  for (const found of verdicts(program, "lone-shuffle"))
+    assert.match(found, /shuffle from a lane that does not take part/);
+});
+
+test("with AddressSanitizer, a read behind the shared memory is reported, and nothing else", () => {
+  const sanitized = build("sanitized", "-O1", "-fsanitize=address,undefined");
+  assert.equal(verdicts(sanitized, "none"), ["right", "right", "right"]);
+  for (const found of verdicts(sanitized, "behind-shared")) assert.match(found, /heap-buffer-overflow/);
+});
+
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+test.run();
