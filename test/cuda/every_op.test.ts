@@ -97,7 +97,7 @@ for (const [index, node] of nodes.entries())
         const floats = i > 0 || node.dtype === "f32";
         const view = (buffer: ArrayBuffer): ArrayLike<number> =>
           floats ? new Float32Array(buffer) : new Uint8Array(buffer);
-        expectClose(view(found[i]), view(bytes) as Float64Array, 1e-5, `${device.name}, tensor ${i}`);
+        expectClose(view(found[i]), view(bytes), 1e-5, `${device.name}, tensor ${i}`);
       }
     }
   });
