@@ -56,6 +56,7 @@ void Gather::chooseEdges() {
 }
 
 void Gather::pack(const float* w, float* packed) const {
+  packed[0] = 0;
   forEachPhase([&](const Phase& phase) { packPhase(phase, w, packed + phase.packed); });
 }
 

@@ -3,6 +3,8 @@
 // phase every voxel reads the same pattern, so no zero is ever multiplied.
 #pragma once
 
+#include <algorithm>
+
 #include "conv3d_geometry.h"
 #include "convolution.h"
 #include "isa.h"
@@ -17,7 +19,8 @@ class Gather final : public Convolution {
   // costs anything then.
   static bool paysPerTap(int64_t reduced, int64_t produced, int64_t taps);
 
-  size_t packedFloats() const override { return static_cast<size_t>(packedFloats_); }
+  // One at least, though no tap may reach the source.
+  size_t packedFloats() const override { return std::max<size_t>(1, static_cast<size_t>(packedFloats_)); }
   void pack(const float* w, float* packed) const override;
   size_t workspace() const override;
   void run(const float* source, const float* packed, const float* bias, float* output,

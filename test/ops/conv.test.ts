@@ -269,6 +269,14 @@ test("dilation 6 as in spatial pyramids: most taps read padding", async () => {
   }
 });
 
+test("no tap reaches the source: zeros, and gradients of zero", async () => {
+  await checkConv({
+    x: [1, 2, 3, 4, 4],
+    w: [4, 2, 2, 2, 4],
+    geometry: { ...plain, stride: [7, 5, 3], padding: all(5), dilation: [3, 6, 2] },
+  });
+});
+
 test("many channels: products of one tap at a time, over rows of any length and in chunks of channels", async () => {
   const pad = (padding: Triple) => ({ ...plain, padding });
   for (const each of [
