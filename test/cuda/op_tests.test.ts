@@ -68,4 +68,12 @@ for (const [device, schedule, chosen] of variants) {
     });
 }
 
+test("hundreds of damaged steps over all kernels are refused or run without a stray write", async () => {
+  const env = { ...process.env, VOXGRAD_DEVICE: "emulator" };
+  const script = join(import.meta.dirname, "../runtime/fixtures/hostile_plans.ts");
+  const run = promisify(execFile)(process.execPath, ["--import", "tsx", script, "60", "2"], { env });
+  const [, refusals, runs] = (/refused (\d+) ran (\d+)/.exec((await run).stdout) ?? []).map(Number);
+  assert.ok(refusals > 500 && runs > 500, `refused ${refusals}, ran ${runs}: one sort is hardly tried`);
+});
+
 test.run();

@@ -5,9 +5,10 @@ import { inspect } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { native, type PlanSpec, type StepSpec, type TensorSpec } from "../../lib/runtime/native.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 
 const addon = native();
-const device = addon.open();
+const device = openDevice().native;
 const { Buffer: State, Plan } = device;
 
 function refused(what: string, attempt: () => unknown, code: string | null = "ERR_PLAN"): void {
