@@ -1,5 +1,7 @@
 import type { Triple } from "../data/volume.ts";
 import { ShapeError } from "../errors.ts";
+import { checkLengths } from "./lengths.ts";
+import { meanOfDefined } from "./mean.ts";
 
 /** Voxels of one class, as whole numbers (exact to 2^53): found, wrongly found, missed, rightly left out. */
 export interface Counts {
@@ -17,9 +19,19 @@ export interface Overlap {
   specificity: number;
   accuracy: number;
   precision: number;
+  /** Relative absolute volume difference in percent of the reference: CHAOS. */
+  ravd: number;
 }
 
-const overlapNames = ["dice", "jaccard", "sensitivity", "specificity", "accuracy", "precision"] as const;
+const overlapNames = [
+  "dice",
+  "jaccard",
+  "sensitivity",
+  "specificity",
+  "accuracy",
+  "precision",
+  "ravd",
+] as const;
 
 /** A box of voxels, first inclusive and last exclusive, in (x, y, z). */
 export interface Box {
@@ -31,8 +43,8 @@ export interface Box {
  * The overlap measures of one class.
  *
  * Where the class is in neither map, Dice and Jaccard are 1: the prediction is right; where it is in one of
- * them only, they are 0. Sensitivity without a reference voxel, precision without a predicted one,
- * specificity without a voxel outside the reference: NaN, which `summarize` leaves out of means: no number
+ * them only, they are 0. Sensitivity and volume difference without a reference voxel, precision without a
+ * predicted one, specificity without a voxel outside the reference: NaN, which `summarize` leaves out of means: no number
  * would say anything about the prediction.
  *
  * Specificity is TN / (TN + FP). The SD-Net paper prints TN / (TP + FP) (eq. 11), which exceeds 1 for any
@@ -47,16 +59,8 @@ export function overlap({ tp, fp, fn, tn }: Counts): Overlap {
     specificity: tn / (tn + fp),
     accuracy: (tp + tn) / (union + tn),
     precision: tp / (tp + fp),
+    ravd: tp + fn === 0 ? Number.NaN : (100 * Math.abs(fp - fn)) / (tp + fn),
   };
-}
-
-function checkLengths(ref: Uint8Array, pred: Uint8Array, size: Triple): void {
-  const voxels = size[0] * size[1] * size[2];
-  if (ref.length !== voxels || pred.length !== voxels) {
-    throw new ShapeError(
-      `overlap over ${size.join(" x ")} = ${voxels} voxels: found ${ref.length} in the reference and ${pred.length} in the prediction`,
-    );
-  }
 }
 
 /**
@@ -70,7 +74,7 @@ export function confusion(
   classes: number,
   box: Box = { from: [0, 0, 0], to: size },
 ): Counts[] {
-  checkLengths(ref, pred, size);
+  checkLengths("overlap", ref, pred, size);
   const joint = new Float64Array(256 * 256);
   for (let z = box.from[2]; z < box.to[2]; z++) {
     for (let y = box.from[1]; y < box.to[1]; y++) {
@@ -189,10 +193,7 @@ export interface OverlapSummary {
 }
 
 function meanOf(values: readonly (Overlap | undefined)[]): Overlap {
-  const mean = (name: keyof Overlap) => {
-    const defined = values.flatMap((value) => (value && !Number.isNaN(value[name]) ? [value[name]] : []));
-    return defined.reduce((sum, value) => sum + value, 0) / defined.length;
-  };
+  const mean = (name: keyof Overlap) => meanOfDefined(values.flatMap((value) => value?.[name] ?? []));
   return Object.fromEntries(overlapNames.map((name) => [name, mean(name)])) as unknown as Overlap;
 }
 

@@ -9,13 +9,19 @@ const root = scratch();
 const size: Triple = [10, 8, 6];
 
 /** Writes a map whose voxels x < `width` of the rows y < 4 and slices z < 2 hold `label`. */
-async function write(path: string, width: number, label = 1, extent = size): Promise<string> {
+async function write(
+  path: string,
+  width: number,
+  label = 1,
+  extent = size,
+  spacing: Triple = [1, 1, 1],
+): Promise<string> {
   const data = new Uint8Array(voxelCount(extent));
   for (let z = 0; z < 2; z++)
     for (let y = 0; y < 4; y++)
       data.fill(label, (z * extent[1] + y) * extent[0], (z * extent[1] + y) * extent[0] + width);
   mkdirSync(join(path, ".."), { recursive: true });
-  await writeLabels(path, { size: extent, data, geometry: screenGeometry(extent, [1, 1, 1]) });
+  await writeLabels(path, { size: extent, data, geometry: screenGeometry(extent, spacing) });
   return path;
 }
 
@@ -24,10 +30,35 @@ const pred = await write(join(root, "pred", "a.nii"), 3);
 await write(join(root, "ref", "b.nii"), 2);
 await write(join(root, "pred", "b.nii"), 4);
 
+interface Surface {
+  nsd: number;
+  elements: Record<string, number>;
+  voxels: Record<string, number>;
+}
+
 interface Json {
   classes: number;
-  cases: { case: string; classes: { whole: Record<string, number>; roi: Record<string, number> }[] }[];
+  cases: {
+    case: string;
+    classes: {
+      whole: Record<string, number>;
+      roi: Record<string, number>;
+      surface?: Surface;
+      flare22?: { organ: string; dsc: number; nsd: number };
+    }[];
+  }[];
   pooled: Record<"whole" | "roi", Record<"perCase" | "global", Record<string, number>>>;
+  surface?: {
+    tolerance: number;
+    unit: string;
+    border: number;
+    classes: Surface[];
+    mean: Surface & { defined: number };
+  };
+  flare22?: {
+    organs: { organ: string; tolerance: number; dsc: number }[];
+    mean: { dsc: number; nsd: number };
+  };
 }
 
 test("two files: counts and measures, on the volume and on the region of interest", async () => {
@@ -67,6 +98,60 @@ test("several classes have rows of their own", async () => {
   assert.match(out, /whole volume, 1 case, 3 classes/);
   assert.match(out, /\nref +1 +1\.0000/);
   assert.match(out, /\nwhole, global +mean +1\.0000/);
+});
+
+test("surfaces: both conventions, in the unit and with the tolerance asked for", async () => {
+  const spaced = (width: number, folder: string) =>
+    write(join(root, "spaced", folder, "c.nii"), width, 1, size, [2, 1, 1]);
+  const argv = ["evaluate", "--ref", await spaced(6, "ref"), "--pred", await spaced(4, "pred"), "--json"];
+  const surfaceOf = async (...options: string[]) =>
+    (JSON.parse((await voxgrad([...argv, ...options])).out) as Json).surface;
+  // The far end is two voxels of 2 mm away.
+  const mm = await surfaceOf("--surface");
+  assert.equal([mm?.tolerance, mm?.unit, mm?.border], [1, "mm", 0]);
+  assert.equal([mm?.mean.elements.hd, mm?.mean.voxels.hd, mm?.mean.defined], [4, 4, 1]);
+  assert.ok(mm !== undefined && mm.mean.nsd > 0.5 && mm.mean.nsd < 1);
+  const wide = await surfaceOf("--tolerance", "4");
+  assert.is(wide?.mean.nsd, 1);
+  const voxels = await surfaceOf("--voxel-units");
+  assert.equal([voxels?.unit, voxels?.mean.voxels.hd], ["voxels", 2]);
+  const chaos = await surfaceOf("--border", "1");
+  assert.is(chaos?.border, 1);
+  assert.ok(Number(chaos?.mean.voxels.assd) > Number(mm.mean.voxels.assd), "fewer surface voxels are right");
+  assert.is(await surfaceOf(), undefined);
+  assert.is((await voxgrad([...argv, "--border", "2"])).status, 2);
+  assert.is((await voxgrad([...argv, "--tolerance", "-1"])).status, 2);
+});
+
+test("surfaces of several cases: tables with means, and a word on what these leave out", async () => {
+  const folders = ["ref", "pred"].map((name) => join(root, "missed", name));
+  for (const folder of folders) await write(join(folder, "a.nii"), 4);
+  await write(join(folders[0], "b.nii"), 4);
+  await write(join(folders[1], "b.nii"), 0);
+  const { status, out } = await voxgrad(["evaluate", "--ref", folders[0], "--pred", folders[1], "--surface"]);
+  assert.is(status, 0);
+  assert.match(out, /surface elements, mm; NSD within 1 mm\ncase +NSD 1 +HD95 +HD /);
+  assert.match(out, /\nb +0\.0000 +nan +nan /);
+  assert.match(out, /\nmean +0\.5000 +0\.0000 +0\.0000 /);
+  assert.match(out, /surface voxels, mm; border value 0\ncase +HD95 +HD95 directed /);
+  assert.match(out, /1 of 2 structures are not in both maps: their distances are left out of means/);
+});
+
+test("FLARE22: thirteen organs by name, whatever labels occur", async () => {
+  const argv = ["evaluate", "--ref", ref, "--pred", pred, "--flare22"];
+  const { out } = await voxgrad(argv);
+  assert.match(out, /^FLARE22, 1 case\ncase +organ +DSC +NSD\n/);
+  assert.match(out, /\na +liver +0\.8571 +1\.0000\n/);
+  assert.match(out, /\na +left kidney +1\.0000 +1\.0000\n/);
+  assert.match(out, /\nmean +mean +0\.9890 +1\.0000\n/);
+  const { cases, flare22, surface } = JSON.parse((await voxgrad([...argv, "--json"])).out) as Json;
+  assert.equal(cases[0].classes[0].flare22, { organ: "liver", dsc: 0.8571, nsd: 1 });
+  assert.is(flare22?.organs.length, 13);
+  assert.equal(flare22?.organs[11], { class: 12, organ: "duodenum", tolerance: 7, dsc: 1, nsd: 1 });
+  assert.is(surface, undefined);
+  const refused = await voxgrad([...argv, "--classes", "3"]);
+  assert.is(refused.status, 2);
+  assert.match(refused.err, /--flare22 has classes of its own/);
 });
 
 test("masks of 0 and 255 are 0 and 1, other labels outside the classes are not", async () => {

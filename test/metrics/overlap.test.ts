@@ -16,6 +16,7 @@ test("measures of a case counted by hand", () => {
     specificity: 9 / 11,
     accuracy: 15 / 20,
     precision: 6 / 8,
+    ravd: 100 / 9,
   };
   assert.equal(o, expected);
 });
@@ -25,7 +26,7 @@ test("empty classes have defined values", () => {
   assert.is(both.dice, 1);
   assert.is(both.jaccard, 1);
   assert.is(both.specificity, 1);
-  assert.ok(Number.isNaN(both.sensitivity) && Number.isNaN(both.precision));
+  assert.ok(Number.isNaN(both.sensitivity) && Number.isNaN(both.precision) && Number.isNaN(both.ravd));
   const missed = overlap({ tp: 0, fp: 0, fn: 4, tn: 6 });
   assert.is(missed.dice, 0);
   assert.is(missed.sensitivity, 0);
@@ -33,7 +34,7 @@ test("empty classes have defined values", () => {
   const invented = overlap({ tp: 0, fp: 4, fn: 0, tn: 6 });
   assert.is(invented.jaccard, 0);
   assert.is(invented.precision, 0);
-  assert.ok(Number.isNaN(invented.sensitivity));
+  assert.ok(Number.isNaN(invented.sensitivity) && Number.isNaN(invented.ravd));
 });
 
 const maps = fc
@@ -131,6 +132,7 @@ if (existsSync(chaos)) {
     const names = ["dice", "jaccard", "sensitivity", "accuracy", "precision"] as const;
     for (const name of names) assert.ok(Math.abs(found[name] - golden[name]) < 1e-6, name);
     assert.ok(Math.abs(found.specificity - golden["specificity_TN/(TN+FP)"]) < 1e-6);
+    assert.ok(Math.abs(found.ravd - golden.RAVD_percent) < 1e-6);
     const { tp, fp, fn, tn } = liver.roi!;
     const prevalence = (tp + fn) / (tp + fp + fn + tn);
     assert.ok(Math.abs(prevalence - 0.296) < 0.001, `liver in its tight box: ${prevalence}`);
