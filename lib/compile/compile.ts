@@ -102,7 +102,9 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
-  const writers = steps.flatMap((step) => (step.velocity === undefined ? [step] : [step.velocity, step]));
+  const writers = steps.flatMap(
+    (step) => step.updates?.flatMap(({ velocity, parameter }) => [velocity, parameter]) ?? [step],
+  );
   const updated = new Map(
     writers.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])),
   );
@@ -141,8 +143,10 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   };
 }
 
-function flopsOf({ node, copy, moments, velocity }: ScheduledStep): number {
+function flopsOf({ node, copy, moments, updates }: ScheduledStep): number {
+  if (updates !== undefined)
+    return updates.reduce((all, { velocity, parameter }) => all + flopsOf(velocity) + flopsOf(parameter), 0);
   const of = (value: Value) => opOf(value)?.flops(value.inputs, value, value.attributes) ?? 0;
   const own = copy || isLeaf(node) ? 0 : of(node);
-  return own + (moments === undefined ? 0 : of(moments)) + (velocity === undefined ? 0 : flopsOf(velocity));
+  return own + (moments === undefined ? 0 : of(moments));
 }

@@ -10,7 +10,7 @@ export function labelOf(node: Value): string {
 
 /** A step as the device knows it, before its tensors have places. */
 export function describe(step: ScheduledStep): StepSpec {
-  const { node, state, copy, moments, velocity } = step;
+  const { node, state, copy, moments, updates } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -23,8 +23,11 @@ export function describe(step: ScheduledStep): StepSpec {
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
   const op = moments === undefined ? node.op : `${node.op}Moments`;
   return {
-    kernel: velocity === undefined ? op : "sgd",
-    label: velocity === undefined ? label : `${label} and ${velocity.state?.name}`,
+    kernel: updates === undefined ? op : "sgd",
+    label:
+      updates === undefined
+        ? label
+        : `sgd of ${updates.map(({ parameter }) => parameter.state?.name).join(", ")}`,
     inputs: operandsOf(step).map(bare),
     output: bare(node),
     attributes: node.attributes,

@@ -55,7 +55,8 @@ function profileOf(graph: Graph): Profile {
   for (const [index, step] of steps.entries()) {
     if (!step.copy) made.set(step.node, index);
     if (step.moments !== undefined) made.set(step.moments, index);
-    if (step.velocity !== undefined) made.set(step.velocity.node, index);
+    for (const { velocity, parameter } of step.updates ?? [])
+      for (const { node } of [velocity, parameter]) made.set(node, index);
     for (const input of operandsOf(step)) reads.get(input)?.push(index);
   }
   for (const value of graph.outputs.values()) reads.get(value)?.push(steps.length);

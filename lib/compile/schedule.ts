@@ -4,6 +4,12 @@ import type { Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { usersOf } from "./copy_graph.ts";
 
+/** The two updates of one parameter. */
+export interface Update {
+  readonly velocity: ScheduledStep;
+  readonly parameter: ScheduledStep;
+}
+
 /** One kernel call in order: what it computes, and the state it writes when it is an update. */
 export interface ScheduledStep {
   readonly node: Value;
@@ -12,8 +18,8 @@ export interface ScheduledStep {
   readonly copy: boolean;
   /** Moments of `node`, a convolution's result, that its kernel makes as well. */
   readonly moments?: Value;
-  /** The update of the velocity that `node`, a parameter's, follows from: one kernel makes both. */
-  readonly velocity?: ScheduledStep;
+  /** The updates that one kernel makes of many parameters and their velocities; `node` is the first parameter's. */
+  readonly updates?: readonly Update[];
 }
 
 export interface Schedule {
@@ -29,11 +35,15 @@ export function isLeaf(node: Value): boolean {
   return node.op === "input" || node.op === "state";
 }
 
-/** What a step reads, and the second tensor that it writes, in the order in which its kernel takes it. */
-export function operandsOf({ node, copy, moments, velocity }: ScheduledStep): readonly Value[] {
+/** What a step reads, and what it writes besides its result, in the order in which its kernel takes it. */
+export function operandsOf({ node, copy, moments, updates }: ScheduledStep): readonly Value[] {
   if (moments !== undefined) return [moments, ...node.inputs];
-  if (velocity !== undefined)
-    return [node.inputs[0], velocity.node.inputs[0], velocity.node.inputs[1], node.inputs[2]];
+  if (updates !== undefined)
+    return [
+      ...updates.flatMap(({ parameter, velocity }) => [parameter.node.inputs[0], velocity.node.inputs[0]]),
+      ...updates.map(gradientOf),
+      node.inputs[2],
+    ];
   return copy ? [node] : node.inputs;
 }
 
@@ -65,7 +75,7 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps: [
-      ...joinVelocities(
+      ...joinUpdates(
         order.map((node) => ({ node, state: inPlace.get(node), copy: false, moments: summed.get(node) })),
       ),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
@@ -105,16 +115,41 @@ function momentsOfConvolutions(graph: Graph, users: ReadonlyMap<Value, readonly 
   return found;
 }
 
-/** Joins each `sgdStep` with the `sgdVelocity` right before it where both write their states in place. */
-function joinVelocities(steps: readonly ScheduledStep[]): ScheduledStep[] {
+const gradientOf = ({ velocity }: Update): Value => velocity.node.inputs[1];
+
+/**
+ * Joins each `sgdStep` with the `sgdVelocity` right before it where both write their states in place, and all such pairs
+ * of the same rate and settings: one kernel passes over all parameters.
+ */
+function joinUpdates(steps: readonly ScheduledStep[]): ScheduledStep[] {
   const joined: ScheduledStep[] = [];
   for (const step of steps) {
     const before = joined.at(-1);
-    if (before !== undefined && areOneUpdate(before, step))
-      joined[joined.length - 1] = { ...step, velocity: before };
-    else joined.push(step);
+    if (before === undefined || !areOneUpdate(before, step)) {
+      joined.push(step);
+      continue;
+    }
+    joined.pop();
+    const update: Update = { velocity: before, parameter: step };
+    const index = joined.findIndex((other, at) => canJoin(other, update, joined.slice(at + 1)));
+    const group = index < 0 ? undefined : joined[index];
+    if (group === undefined) joined.push({ ...step, updates: [update] });
+    else joined[index] = { ...group, updates: [...(group.updates as Update[]), update] };
   }
   return joined;
+}
+
+/** Whether `update` can be made as early as by `group`, behind which come the steps `between`. */
+function canJoin(group: ScheduledStep, update: Update, between: readonly ScheduledStep[]): boolean {
+  const { velocity, parameter } = update;
+  if (group.updates === undefined || group.node.inputs[2] !== parameter.node.inputs[2]) return false;
+  const [own, other] = [group.node.attributes, parameter.node.attributes];
+  if ((["momentum", "weightDecay", "nesterov"] as const).some((name) => own[name] !== other[name]))
+    return false;
+  const written = [parameter.node.inputs[0], velocity.node.inputs[0]];
+  return between.every(
+    (step) => step.node !== gradientOf(update) && !operandsOf(step).some((value) => written.includes(value)),
+  );
 }
 
 function areOneUpdate(first: ScheduledStep, second: ScheduledStep): boolean {

@@ -58,8 +58,10 @@ void Guard::check() const {
       const uint8_t* where = snapshot.block->data() + i;
       if (inside(where, step_.output.data, step_.output.bytes())) continue;
       if (inside(where, step_.workspace, workspaceBytes_)) continue;
-      const int updated = step_.kernel->updates;
-      if (updated >= 0 && inside(where, step_.inputs[updated].data, step_.inputs[updated].bytes())) continue;
+      bool updated = false;
+      for (size_t input = 0; input < updatedInputs(step_); input++)
+        updated = updated || inside(where, step_.inputs[input].data, step_.inputs[input].bytes());
+      if (updated) continue;
       throw Error("ERR_STRAY_WRITE", label_ + " changed byte " + std::to_string(i) + " of " +
                                          (snapshot.block == &arena_ ? "the arena" : "a state") +
                                          ", outside its output");

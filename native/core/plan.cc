@@ -184,8 +184,7 @@ void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled,
       guard.check();
     }
     countWrite(spec_.steps[i].output);
-    const int updated = step.kernel->updates;
-    if (updated >= 0) countWrite(spec_.steps[i].inputs[updated]);
+    for (size_t input = 0; input < updatedInputs(step); input++) countWrite(spec_.steps[i].inputs[input]);
     if (findNotFinite && !allFinite(step.output)) throw Error("ERR_NOT_FINITE", spec_.steps[i].label);
   }
 }
@@ -229,10 +228,9 @@ bool Plan::inputsSurvive() const {
     };
     for (size_t i = 0; i < steps_.size(); i++) {
       const StepSpec& step = spec_.steps[i];
-      const int updated = steps_[i].kernel->updates;
-      if (writtenBy(step.output) || overlap(input, step.workspaceOffset, step.workspaceBytes) ||
-          (updated >= 0 && writtenBy(step.inputs[updated])))
-        return false;
+      if (writtenBy(step.output) || overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
+      for (size_t updated = 0; updated < updatedInputs(steps_[i]); updated++)
+        if (writtenBy(step.inputs[updated])) return false;
     }
   }
   return true;

@@ -86,14 +86,18 @@ struct Kernel {
   void (*run)(const Step& step);
   const char* (*algorithm)(const Step& step) = nullptr;
   int64_t (*packedFloats)(const Step& step) = nullptr;
-  // Besides the output: the input that `run` updates, element by element, or -1.
-  int updates = -1;
+  // How many of the first inputs `run` writes besides the output, element by element; null where it is none.
+  size_t (*updates)(const Step& step) = nullptr;
   // Whether a step could normalise its first input as it loads it; null where no step of the kernel can.
   bool (*normalizes)(const Step& step) = nullptr;
   // Whether a step could sum the moments of its output as it stores it; as above.
   bool (*sums)(const Step& step) = nullptr;
   size_t (*workspace)(const Step& step) = nullptr;
 };
+
+inline size_t updatedInputs(const Step& step) {
+  return step.kernel->updates != nullptr ? step.kernel->updates(step) : 0;
+}
 
 // Checks for `prepare`; each throws Error("ERR_PLAN") naming the kernel and the tensor found.
 void expectInputs(const Step& step, size_t least, size_t most);

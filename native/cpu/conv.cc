@@ -93,10 +93,11 @@ const KernelTable convKernels = {
      algorithmOf<forwardProblem, ConvPass::forward>},
     {"conv3dInputGradient", prepareConvolution<true>, runConvolution<true>,
      algorithmOf<inputGradientProblem, ConvPass::inputGradient>},
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, -1, packedNormalizes, packedSums},
+    {"conv3dPacked", preparePacked, runPacked, packedAlgorithmOf, nullptr, nullptr, packedNormalizes,
+     packedSums},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloatsOf},
-    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, weightGradientAlgorithmOf, nullptr, -1,
-     weightGradientNormalizes},
+    {"conv3dWeightGradient", prepareWeightGradient, runWeightGradient, weightGradientAlgorithmOf, nullptr,
+     nullptr, weightGradientNormalizes},
 };
 
 }  // namespace voxgrad::cpu

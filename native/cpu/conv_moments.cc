@@ -49,9 +49,12 @@ static const char* algorithmOf(const Step& step) {
   return packedAlgorithmOf(bareOf(step, normalized));
 }
 
+static size_t onlyMoments(const Step&) { return 1; }
+
 const KernelTable summedConvKernels = {
-    {"conv3dPackedMoments", prepareSummed<false>, runSummed<false>, algorithmOf<false>, nullptr, 0},
-    {"normalizeReluConv3dPackedMoments", prepareSummed<true>, runSummed<true>, algorithmOf<true>, nullptr, 0},
+    {"conv3dPackedMoments", prepareSummed<false>, runSummed<false>, algorithmOf<false>, nullptr, onlyMoments},
+    {"normalizeReluConv3dPackedMoments", prepareSummed<true>, runSummed<true>, algorithmOf<true>, nullptr,
+     onlyMoments},
 };
 
 }  // namespace voxgrad::cpu

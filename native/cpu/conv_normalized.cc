@@ -95,7 +95,7 @@ static void runNormalizedWeightGradient(const Step& step) {
 
 const KernelTable normalizedConvKernels = {
     {"normalizeReluConv3dPacked", prepareNormalizedPacked, runNormalizedPacked,
-     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }, nullptr, -1, nullptr,
+     [](const Step& step) { return packedAlgorithmOf(withoutNorm(step)); }, nullptr, nullptr, nullptr,
      [](const Step& step) { return packedSums(withoutNorm(step)); }},
     {"normalizeReluConv3dWeightGradient", prepareNormalizedWeightGradient, runNormalizedWeightGradient,
      [](const Step& step) { return weightGradientAlgorithmOf(withoutNorm(step)); }},

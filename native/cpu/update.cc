@@ -1,4 +1,7 @@
 // The optimizer's updates and the moving average of a teacher; each may overwrite its first input.
+#include <algorithm>
+#include <vector>
+
 #include "clones.h"
 #include "elementwise.h"
 #include "kernels.h"
@@ -84,10 +87,23 @@ static void runStep(const Step& step) {
   });
 }
 
-// Both in one pass: inputs p, v, g and the rate. v is updated where it lies, p goes to the output.
+// Velocities and parameters in one pass over many of them: inputs are p and v of each, the gradients, and the
+// rate. All are updated where they lie, but for the first parameter, which goes to the output.
+static size_t parametersOf(const Step& step) { return step.inputs.size() / 3; }
+
+static size_t updatedBySgd(const Step& step) { return 2 * parametersOf(step); }
+
 static size_t prepareSgd(const Step& step) {
-  expectInputs(step, 4, 4);
-  checkUpdate(step, 3);
+  const size_t count = parametersOf(step);
+  if (count == 0 || step.inputs.size() != 3 * count + 1) refuse(step, "wrong number of inputs");
+  for (const Tensor& input : step.inputs) expectDType(step, input, DType::f32);
+  for (size_t i = 0; i < count; i++) {
+    expectSameShape(step, step.inputs[2 * i], step.inputs[2 * i + 1]);
+    expectSameShape(step, step.inputs[2 * i], step.inputs[2 * count + i]);
+  }
+  expectCount(step, step.inputs[3 * count], 1);
+  expectDType(step, step.output, DType::f32);
+  expectSameShape(step, step.inputs[0], step.output);
   attribute(step, "momentum");
   attribute(step, "weightDecay");
   step.attributes.flag("nesterov");
@@ -95,18 +111,27 @@ static size_t prepareSgd(const Step& step) {
 }
 
 static void runSgd(const Step& step) {
+  const size_t parameters = parametersOf(step);
   const float momentum = attribute(step, "momentum"), decay = attribute(step, "weightDecay");
   const bool nesterov = step.attributes.flag("nesterov");
-  const float *p = step.inputs[0].f32(), *g = step.inputs[2].f32(), rate = step.inputs[3].f32()[0];
-  float *v = step.inputs[1].f32(), *y = step.output.f32();
+  const float rate = step.inputs[3 * parameters].f32()[0];
+  // The first chunk of each parameter.
+  std::vector<int64_t> chunks{0};
+  for (size_t i = 0; i < parameters; i++)
+    chunks.push_back(chunks.back() + (step.inputs[2 * i].count() + chunkElements - 1) / chunkElements);
   // A chunk stays in the cache between the two loops, which are those of the ops that this step stands for.
-  parallelRange(step.output.count(), [=](int64_t begin, int64_t end) {
-    const int64_t count = end - begin;
-    velocity(v + begin, g + begin, p + begin, v + begin, count, momentum, decay);
+  parallelFor(chunks.back(), [&](int64_t chunk) {
+    const size_t i = std::upper_bound(chunks.begin(), chunks.end(), chunk) - chunks.begin() - 1;
+    const Tensor& parameter = step.inputs[2 * i];
+    const int64_t begin = (chunk - chunks[i]) * chunkElements;
+    const int64_t count = std::min(parameter.count() - begin, chunkElements);
+    const float *p = parameter.f32() + begin, *g = step.inputs[2 * parameters + i].f32() + begin;
+    float *v = step.inputs[2 * i + 1].f32() + begin, *y = (i == 0 ? step.output : parameter).f32() + begin;
+    velocity(v, g, p, v, count, momentum, decay);
     if (nesterov)
-      descendNesterov(p + begin, v + begin, g + begin, y + begin, count, rate, momentum, decay);
+      descendNesterov(p, v, g, y, count, rate, momentum, decay);
     else
-      descend(p + begin, v + begin, y + begin, count, rate);
+      descend(p, v, y, count, rate);
   });
 }
 
@@ -130,7 +155,7 @@ static void runEma(const Step& step) {
 const KernelTable updateKernels = {
     {"sgdVelocity", prepareVelocity, runVelocity},
     {"sgdStep", prepareStep, runStep},
-    {"sgd", prepareSgd, runSgd, nullptr, nullptr, 1},
+    {"sgd", prepareSgd, runSgd, nullptr, nullptr, updatedBySgd},
     {"ema", prepareEma, runEma},
 };
 

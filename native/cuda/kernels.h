@@ -16,8 +16,8 @@ inline Kernel kernel(const char* name, void (*run)(const Step&), size_t (*worksp
   return entry;
 }
 
-// The same for one that also writes its input number `updates`.
-inline Kernel updatingKernel(const char* name, void (*run)(const Step&), int updates) {
+// The same for one that also writes the first updates(step) of its inputs.
+inline Kernel updatingKernel(const char* name, void (*run)(const Step&), size_t (*updates)(const Step&)) {
   Kernel entry = kernel(name, run);
   entry.updates = updates;
   return entry;

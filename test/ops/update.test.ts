@@ -154,6 +154,87 @@ for (const [nesterov, count] of [
     disposeStates(device, [parameter, velocity]);
   });
 
+test("all parameters of one rate are updated by one kernel, those of another apart, and an average of the new ones after", async () => {
+  const device = openDevice();
+  const counts = [5, 40_000, 1, 17_001];
+  const run = async (together: boolean) => {
+    const states = counts.flatMap((count, i) =>
+      [i, i + 7].map(
+        (seed) => new State(`s${seed}`, [count], { initial: () => Float32Array.from(random(count, seed)) }),
+      ),
+    );
+    const mean = new State("mean", [5], { initial: 0 });
+    const plan = await compile(
+      (graph) => {
+        const rates = [graph.input("rate", []), graph.input("other", [])];
+        for (const [i, count] of counts.entries()) {
+          const [parameter, velocity] = [states[2 * i], states[2 * i + 1]];
+          const gradient = graph.input(`g${i}`, [count]);
+          const v = sgdVelocity(velocity, gradient, parameter, sgd);
+          const next = sgdStep(parameter, v, gradient, rates[together || i < 3 ? 0 : 1], sgd);
+          graph.assign(velocity, v);
+          graph.assign(parameter, next);
+          if (i === 0) graph.assign(mean, ema(mean, next, { decay: 0.5 }));
+        }
+        return {};
+      },
+      { device, paranoid: true },
+    );
+    const kernels = plan.layout.steps.map(({ spec }) => spec.kernel);
+    const gradients = Object.fromEntries(
+      counts.map((count, i) => [`g${i}`, Float32Array.from(random(count, 20 + i))]),
+    );
+    await plan.run({ ...gradients, rate: 0.1, other: 0.1 });
+    plan.dispose();
+    const found = await Promise.all([...states, mean].map((state) => readState(device, state)));
+    disposeStates(device, [...states, mean]);
+    return { kernels, found };
+  };
+  const [one, two] = [await run(true), await run(false)];
+  assert.equal(one.kernels, ["sgd", "ema"]);
+  assert.equal(two.kernels, ["sgd", "ema", "sgd"]);
+  assert.equal(one.found, two.found);
+  const [p, v, g] = [0, 7, 20].map((seed) => random(5, seed));
+  const moved = Float64Array.from(
+    p,
+    (value, i) => value - 0.1 * (sgd.momentum * v[i] + g[i] + sgd.weightDecay * value),
+  );
+  expectClose(one.found[0], moved, 1e-6, "first parameter");
+  expectClose(
+    one.found.at(-1) as Float32Array,
+    moved.map((value) => value / 2),
+    1e-6,
+    "mean of the new one",
+  );
+});
+
+test("a parameter that another update still reads is not updated before it", async () => {
+  const [first, second, copied] = ["first", "second", "copied"].map(
+    (name) => new State(name, [3], { initial: 1 }),
+  );
+  const [firstV, secondV] = ["fv", "sv"].map((name) => new State(name, [3]));
+  const device = openDevice();
+  const plan = await compile(
+    (graph) => {
+      const [g, rate] = [graph.input("g", [3]), graph.input("rate", [])];
+      const update = (parameter: State, velocity: State) => {
+        const v = sgdVelocity(velocity, g, parameter, sgd);
+        graph.assign(velocity, v);
+        graph.assign(parameter, sgdStep(parameter, v, g, rate, sgd));
+      };
+      update(first, firstV);
+      graph.assign(copied, ema(copied, graph.read(second), { decay: 0 }));
+      update(second, secondV);
+      return {};
+    },
+    { device },
+  );
+  await plan.run({ g: Float32Array.of(1, 2, 3), rate: 0.5 });
+  assert.equal(await readState(device, copied), Float32Array.of(1, 1, 1));
+  plan.dispose();
+  disposeStates(device, [first, second, copied, firstV, secondV]);
+});
+
 test("updates that are not of one kind, or whose velocity is wanted, keep their own kernels", () => {
   const kernels = (velocityOptions: typeof sgd, wanted: boolean) =>
     planOnly((graph) => {
