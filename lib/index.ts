@@ -36,7 +36,14 @@ export { Predictor } from "./infer/predictor.ts";
 export { predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";
 export * from "./metrics/overlap.ts";
-export { Network, type NetworkOptions, resvnet, vnet } from "./models/index.ts";
+export {
+  type DeepLabOptions,
+  deeplabv3plus,
+  Network,
+  type NetworkOptions,
+  resvnet,
+  vnet,
+} from "./models/index.ts";
 export * from "./nn/index.ts";
 export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";

@@ -1,6 +1,6 @@
 import type { Plan, StepTimes } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
-import { models } from "../models/index.ts";
+import { commonDivisor, modelNamed, models } from "../models/index.ts";
 import { Random } from "../random.ts";
 import type { Device } from "../runtime/device.ts";
 import { makeConfig } from "../train/config.ts";
@@ -38,8 +38,10 @@ export function readStepShapes(file: string): StepShape[] {
     const recipe = entry.word("recipe", Object.keys(recipes), "supervised");
     const { unlabeled: takesUnlabeled, networks: count } = recipeNamed(recipe);
     const patch = entry.extents("patch", 3);
-    if (patch.some((extent) => extent % 16 !== 0)) entry.refuse("patch: extents must be multiples of 16");
     const networks = entry.words("networks", Object.keys(models), "vnet");
+    const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
+    if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
+      entry.refuse(`patch: extents must be multiples of ${divisor.join("x")}`);
     if (count !== undefined && networks.length !== count)
       entry.refuse(`networks: recipe ${recipe} takes ${count}, found ${networks.length}`);
     return {

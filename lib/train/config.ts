@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { nearest, UsageError } from "../errors.ts";
-import { models } from "../models/index.ts";
+import { commonDivisor, modelNamed, models } from "../models/index.ts";
 
 const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
 const share = z.number().min(0).max(1);
@@ -17,8 +17,12 @@ export const configSchema = z.strictObject({
   baseChannels: z.int().min(1).max(128),
   /** Share of channels dropped before the head (and at V-Net's bottom). */
   dropout: share,
+  /** DeepLabv3+ only: see `DeepLabOptions`. */
+  outputStride: z.union([z.literal(8), z.literal(16)]),
+  aspp: z.enum(["added", "concatenated"]),
+  decoderConvs: z.union([z.literal(1), z.literal(2)]),
 
-  /** Voxels along x, y, z as the files list them; multiples of 16. */
+  /** Voxels along x, y, z as the files list them; multiples of what the networks divide by. */
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
   window: z.tuple([z.number(), z.number()]).nullable(),
@@ -80,6 +84,9 @@ const common: Config = {
   inputChannels: 1,
   baseChannels: 16,
   dropout: 0.5,
+  outputStride: 16,
+  aspp: "added",
+  decoderConvs: 2,
   patch: [112, 112, 80],
   window: null,
   normalize: "zscore",
@@ -151,9 +158,11 @@ export function makeConfig(preset: string, settings: Readonly<Record<string, unk
     });
     throw new UsageError(`setting "${path.join(".")}": ${message}; found ${JSON.stringify(found)}`);
   }
-  if (result.data.patch.some((extent) => extent % 16 !== 0))
+  const { networks, patch } = result.data;
+  const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
+  if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
     throw new UsageError(
-      `setting "patch": extents must be multiples of 16, found ${result.data.patch.join("x")}`,
+      `setting "patch": extents must be multiples of ${divisor.join("x")}, found ${patch.join("x")}`,
     );
   return result.data;
 }

@@ -24,9 +24,7 @@ export interface Learners {
 /** Builds the networks of a configuration; two of one kind get paths of their own and different weights. */
 export function makeLearners(config: Config): Learners {
   const networks = config.networks.map((name, index) => {
-    const { inputChannels, classes, baseChannels, dropout } = config;
-    const seed = config.seed * config.networks.length + index;
-    const network = modelNamed(name)({ inputChannels, classes, baseChannels, dropout, seed });
+    const network = modelNamed(name)({ ...config, seed: config.seed * config.networks.length + index });
     const repeated = config.networks.filter((other) => other === name).length > 1;
     return repeated ? nameStates(network, `${name}${index + 1}`) : network;
   });
