@@ -65,7 +65,7 @@ export { concat, slice } from "./ops/shape.ts";
 export { notEqual } from "./ops/argmax.ts";
 export { logSoftmax, sharpen } from "./ops/softmax.ts";
 export { ema } from "./ops/update.ts";
-export { rampUp, polynomial, stepwise, type Schedule } from "./optim/schedule.ts";
+export { rampUp, polynomial, stepwise, type Schedule, warmUpPolynomial } from "./optim/schedule.ts";
 export { Sgd, type SgdOptions } from "./optim/sgd.ts";
 export { type Device, openDevice } from "./runtime/device.ts";
 export { Random } from "./random.ts";

@@ -73,7 +73,7 @@ export async function prepareStep(
   signal: AbortSignal,
 ): Promise<PreparedStep> {
   const { recipe, networks, patch, labeled, unlabeled, baseChannels, classes, dropout } = shape;
-  const config = makeConfig("recommended", {
+  const settings = {
     networks,
     patch,
     labeledPerBatch: labeled,
@@ -83,9 +83,11 @@ export async function prepareStep(
     dropout,
     flip: [],
     rotate: 0,
-  });
+  };
+  const taught = recipeNamed(recipe);
+  const config = makeConfig("recommended", settings, taught);
   const learners = makeLearners(config);
-  const plan = await compileStep(config, recipeNamed(recipe), learners, device);
+  const plan = await compileStep(config, taught, learners, device);
   const voxels = patch[0] * patch[1] * patch[2];
   const random = new Random(1);
   const feed = {

@@ -28,8 +28,7 @@ export function makeLearners(config: Config): Learners {
     const repeated = config.networks.filter((other) => other === name).length > 1;
     return repeated ? nameStates(network, `${name}${index + 1}`) : network;
   });
-  const { momentum, weightDecay, nesterov } = config;
-  const optimizers = networks.map((network) => new Sgd(network, { momentum, weightDecay, nesterov }));
+  const optimizers = networks.map((network) => new Sgd(network, config));
   const weights = new Map(networks.flatMap((network) => prefixed(network.path, network.states())));
   const velocities = networks.flatMap((network, index) =>
     prefixed(`velocity.${network.path}`, optimizers[index].states()),

@@ -1,13 +1,14 @@
 import { nearest, UsageError } from "../../errors.ts";
 import type { Recipe } from "./recipe.ts";
 import type { Config } from "../config.ts";
+import { cps } from "./cps.ts";
 import { sdnet } from "./sdnet.ts";
 import { supervised } from "./supervised.ts";
 
 export type { Recipe, StepContext, StepResult } from "./recipe.ts";
-export { sdnet, supervised };
+export { cps, sdnet, supervised };
 
-export const recipes: Readonly<Record<string, Recipe>> = { supervised, sdnet };
+export const recipes: Readonly<Record<string, Recipe>> = { supervised, sdnet, cps };
 
 export function recipeNamed(name: string): Recipe {
   const recipe = recipes[name];

@@ -33,11 +33,13 @@ export interface Recipe {
   readonly unlabeled: boolean;
   /** How many networks it trains; undefined: any number. */
   readonly networks?: number;
+  /** What it changes of the presets, by their names. */
+  readonly presets?: Readonly<Record<string, Partial<Config>>>;
   step(context: StepContext): StepResult;
 }
 
 export interface Supervision extends SegmentationLosses {
-  /** Cross-entropy + Dice loss. */
+  /** Cross-entropy + Dice loss, or cross-entropy alone, as `labelLoss` has it. */
   readonly loss: Value;
 }
 
@@ -48,5 +50,6 @@ export function supervise(logits: Value, labels: Value, config: Config, mask?: V
     smooth: config.diceSmooth,
     mask,
   });
-  return { ...losses, loss: add(losses.crossEntropy, losses.dice) };
+  const { crossEntropy, dice } = losses;
+  return { ...losses, loss: config.labelLoss === "crossEntropy" ? crossEntropy : add(crossEntropy, dice) };
 }
