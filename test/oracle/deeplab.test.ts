@@ -24,8 +24,8 @@ interface Recorded {
 const recorded = JSON.parse(
   readFileSync(join(import.meta.dirname, "deeplab_torch.json"), "utf8"),
 ) as Recorded[];
-const shape = [3, 1, 112, 96, 1];
-const voxels = 3 * 112 * 96;
+const shape = [3, 1, 320, 48, 1];
+const voxels = 3 * 320 * 48;
 const device = openDevice();
 
 /** `count` numbers in [-1, 1) that a name decides: FNV-1a of the name, then a finalizer of MurmurHash3 for each index. */
