@@ -66,7 +66,7 @@ export interface PreparedStep extends Contender, Disposable {
   profile(steps: number): Promise<StepTimes[]>;
 }
 
-/** The step as training runs it, without augmentation. Its time is what a caller waits: the batch is copied in. */
+/** The step as training runs it, without augmentation and mixing. Its time is what a caller waits: the batch is copied in. */
 export async function prepareStep(
   shape: StepShape,
   device: Device,
@@ -83,6 +83,7 @@ export async function prepareStep(
     dropout,
     flip: [],
     rotate: 0,
+    cutMixBoxes: 0,
   };
   const taught = recipeNamed(recipe);
   const config = makeConfig("recommended", settings, taught);

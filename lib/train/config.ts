@@ -78,6 +78,8 @@ export const configSchema = z.strictObject({
   selector: z.enum(["batch", "sample"]),
   /** The patches on which networks teach each other in cross pseudo supervision. */
   pseudoLabels: z.enum(["unlabeled", "all"]),
+  /** Boxes by which unlabelled patches are mixed with each other in cross pseudo supervision; 0 mixes none. */
+  cutMixBoxes: z.int().min(0).max(16),
 
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
@@ -128,6 +130,7 @@ const common: Config = {
   temperature: 0.1,
   selector: "batch",
   pseudoLabels: "unlabeled",
+  cutMixBoxes: 0,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,

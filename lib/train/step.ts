@@ -9,7 +9,7 @@ import { Sgd } from "../optim/sgd.ts";
 import type { Device } from "../runtime/device.ts";
 import type { StatePaths } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
-import type { Recipe } from "./recipes/index.ts";
+import { type Recipe, usesMixMask } from "./recipes/index.ts";
 
 /** The networks of a run with all that training keeps about them. */
 export interface Learners {
@@ -42,7 +42,8 @@ function prefixed<T>(prefix: string, states: ReadonlyMap<string, T>): [string, T
 
 /**
  * One training step as one plan: augmentation, every network forward and back, the recipe's losses, all updates.
- * Inputs: `image`, `labels`, `key` (seed and step), `learningRate`, `unsupervisedWeight`.
+ * Inputs: `image`, `labels`, `key` (seed and step), `learningRate`, `unsupervisedWeight`, and `mixMask` where
+ * `usesMixMask` says so.
  */
 export async function compileStep(
   config: Config,
@@ -70,9 +71,14 @@ function traceStep(
     key,
     config,
   );
+  const { unlabeledPerBatch } = config;
+  const mixMask = usesMixMask(recipe, config)
+    ? graph.input("mixMask", [unlabeledPerBatch, z, y, x], "u8")
+    : undefined;
   const result = recipe.step({
     config,
     networks,
+    mixMask,
     mode: { training: true, key },
     ...batch,
     unsupervisedWeight,

@@ -7,20 +7,24 @@ import { compile } from "../../lib/compile/compile.ts";
 import { disposeStates } from "../../lib/compile/states.ts";
 import { slice } from "../../lib/ops/shape.ts";
 import { type Config, makeConfig } from "../../lib/train/config.ts";
-import { checkRecipe, cps } from "../../lib/train/recipes/index.ts";
+import { checkRecipe, cps, type Recipe } from "../../lib/train/recipes/index.ts";
 import { supervise } from "../../lib/train/recipes/recipe.ts";
 import { makeLearners } from "../../lib/train/step.ts";
 import { device, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 
 const data = await tinyCohort();
-const slices = (settings: Partial<Config> = {}) => tinyConfig({ patch: [32, 32, 1], ...settings }, "cps");
+/** For two patches of 32x32x1: the upper half comes from the other one. */
+const halves = Uint8Array.from({ length: 2 * 32 * 32 }, (_, i) => (i % 1024 < 512 ? 1 : 0));
+const slices = (settings: Partial<Config> = {}) =>
+  tinyConfig({ patch: [32, 32, 1], cutMixBoxes: 0, ...settings }, "cps");
 
 for (const [title, settings] of [
-  ["slices by DeepLabv3+", { patch: [32, 32, 1] }],
+  ["slices by DeepLabv3+, mixed by CutMix", { patch: [32, 32, 1] }],
   [
-    "volumes by V-Net, pseudo-labels on unlabelled patches alone",
-    { networks: ["vnet", "vnet"], pseudoLabels: "unlabeled" },
+    "slices, pseudo-labels on all of them unmixed",
+    { patch: [32, 32, 1], pseudoLabels: "all", cutMixBoxes: 0 },
   ],
+  ["volumes by V-Net, mixed by CutMix", { networks: ["vnet", "vnet"], unlabeledPerBatch: 2 }],
 ] as const) {
   test(`the losses of both networks fall on ${title}`, async () => {
     const config = tinyConfig(
@@ -44,7 +48,8 @@ for (const [title, settings] of [
 }
 
 test("the same run again has the same bits", async () => {
-  const runs = [await tinyRun(data, "cps", slices()), await tinyRun(data, "cps", slices())];
+  const config = slices({ cutMixBoxes: 3 });
+  const runs = [await tinyRun(data, "cps", config), await tinyRun(data, "cps", config)];
   const [a, b] = runs.map((run) => readFileSync(run.file("last.safetensors")));
   assert.ok(a.equals(b));
   assert.equal(await runs[0].metrics(), await runs[1].metrics());
@@ -74,15 +79,26 @@ test("the loss is that of the labels plus lambda times that of the pseudo-labels
   }
 });
 
-/** Losses, gradients and what else a step has, of the recipe over given networks, in one plan. */
-async function stepOf(config: Config, recipe = cps): Promise<Record<string, Float32Array>> {
+interface StepOptions {
+  readonly recipe?: Recipe;
+  /** Mixes the unlabelled patches by this mask. */
+  readonly mask?: Uint8Array;
+  readonly training?: boolean;
+}
+
+/** The losses of one step, and their gradients by the last parameter of both networks. */
+async function stepOf(
+  config: Config,
+  { recipe = cps, mask, training = true }: StepOptions = {},
+): Promise<Record<string, Float32Array>> {
   const { networks, everything } = makeLearners(config);
   const [x, y, z] = config.patch;
   using plan = await compile((graph) => {
     const { losses } = recipe.step({
       config,
       networks,
-      mode: { training: true, statistics: "keep" },
+      mode: { training, statistics: "keep" },
+      mixMask: mask && graph.input("mixMask", [2, z, y, x], "u8"),
       image: graph.input("image", [4, z, y, x, 1]),
       labels: graph.input("labels", [2, z, y, x], "u8"),
       unsupervisedWeight: graph.input("unsupervisedWeight", []),
@@ -98,36 +114,54 @@ async function stepOf(config: Config, recipe = cps): Promise<Record<string, Floa
   });
   const image = Float32Array.from({ length: 4 * x * y * z }, (_, i) => Math.sin(i * 0.37) + ((i >> 4) % 3));
   const labels = Uint8Array.from({ length: 2 * x * y * z }, (_, i) => (i >> 4) % 2);
-  const out = await plan.run({ image, labels, unsupervisedWeight: config.unsupervisedWeight });
+  const feed = { image, labels, unsupervisedWeight: config.unsupervisedWeight };
+  const out = await plan.run(mask === undefined ? feed : { ...feed, mixMask: mask });
   disposeStates(device, everything.values());
   return out as Record<string, Float32Array>;
 }
 
 test("pseudo-labels carry no gradient: no loss depends on the weights of the other network", async () => {
-  const out = await stepOf(slices());
-  for (const [name, values] of Object.entries(out)) {
-    if (!name.includes(".")) continue;
-    const own = name === "loss0.by0" || name === "loss1.by1";
-    assert.is(
-      values.some((value) => value !== 0),
-      own,
-      name,
-    );
+  for (const settings of [{}, { pseudoLabels: "all" }, { mask: halves }] as const) {
+    const { mask, ...rest } = { mask: undefined, ...settings };
+    const out = await stepOf(slices(rest), { mask });
+    for (const [name, values] of Object.entries(out)) {
+      if (!name.includes(".")) continue;
+      const own = name === "loss0.by0" || name === "loss1.by1";
+      const moves = values.some((value) => value !== 0);
+      assert.is(moves, own, name);
+    }
   }
+});
+
+test("mixing by a mask that exchanges or leaves whole patches changes no loss, another mask does", async () => {
+  // In training, batch norm would see other batches.
+  const config = slices({ pseudoLabels: "all" });
+  const unmixed = await stepOf(config, { training: false });
+  for (const [fill, mask] of [
+    ["ones", new Uint8Array(halves.length).fill(1)],
+    ["zeros", new Uint8Array(halves.length)],
+  ] as const) {
+    const mixed = await stepOf(config, { training: false, mask });
+    for (const name of ["loss0", "loss1"])
+      assert.ok(Math.abs(mixed[name][0] - unmixed[name][0]) < 1e-5 * unmixed[name][0], `${fill}, ${name}`);
+  }
+  const mixed = await stepOf(config, { training: false, mask: halves });
+  assert.ok(Math.abs(mixed.loss0[0] - unmixed.loss0[0]) > 1e-4 * unmixed.loss0[0]);
 });
 
 test("with lambda 0 a step is that of both networks learning from labels by themselves", async () => {
   const config = slices({ unsupervisedWeight: 0, labeledPerBatch: 2 });
   const pair = await stepOf(config);
   const weighted = await stepOf({ ...config, unsupervisedWeight: 0.5 });
-  const alone = await stepOf(config, {
+  const recipe: Recipe = {
     ...cps,
     step: ({ networks, image, labels, mode, config: own }) => {
       const logits = networks.map((network) => network.apply(image, mode));
       const parts = logits.map((all) => supervise(slice(all, { axis: 0, start: 0, length: 2 }), labels, own));
       return { losses: parts.map(({ loss }) => loss), metrics: {} };
     },
-  });
+  };
+  const alone = await stepOf(config, { recipe });
   for (const [name, values] of Object.entries(alone)) {
     assert.equal(pair[name], values, name);
     const crossed = name === "loss0.by1" || name === "loss1.by0";
@@ -172,6 +206,9 @@ test("its literal preset has the paper's numbers, and the networks are checked",
     },
   );
   assert.throws(() => checkRecipe(cps, slices({ networks: ["deeplabv3plus"] })), /trains 2 networks/);
+  const single = slices({ unlabeledPerBatch: 1 });
+  checkRecipe(cps, single);
+  assert.throws(() => checkRecipe(cps, { ...single, cutMixBoxes: 3 }), /CutMix .* needs 2 or more, found 1/);
 });
 
 test.run();

@@ -14,6 +14,8 @@ export interface StepContext {
   readonly image: Value;
   /** `[L, D, H, W]`. */
   readonly labels: Value;
+  /** `[U, D, H, W]`, for recipes that mix: the voxels that unlabelled patches take from the next one. */
+  readonly mixMask?: Value;
   /** Scalar: the weight of the unsupervised loss at this step, ramp included. */
   readonly unsupervisedWeight: Value;
 }
@@ -31,6 +33,8 @@ export interface Recipe {
   readonly summary: string;
   /** Whether batches carry unlabelled patches. */
   readonly unlabeled: boolean;
+  /** Whether it mixes unlabelled patches by `cutMixBoxes`. */
+  readonly mixes?: boolean;
   /** How many networks it trains; undefined: any number. */
   readonly networks?: number;
   /** What it changes of the presets, by their names. */
