@@ -42,8 +42,12 @@ function hashed(name: string, count: number): Float32Array {
 
 function weightsOf(name: string, size: number, fanIn: number): Float32Array {
   const values = hashed(name, size);
-  if (name.endsWith(".gamma")) return values.map((value) => 1 + 0.25 * value);
-  return values.map((value) => value * (name.endsWith(".weight") ? Math.sqrt(6 / fanIn) : 0.25));
+  if (name.endsWith(".gamma")) return values.map((value) => 0.4 * (1 + 0.25 * value));
+  if (name.endsWith(".weight")) return values.map((value) => value * Math.sqrt(6 / fanIn));
+  if (!name.endsWith(".beta")) return values;
+  // No ReLU is near its kink: every channel is open or, every fourth, closed, but where two are added first.
+  const closes = !name.startsWith("stages.") || name.includes(".first.");
+  return values.map((value, channel) => value + 4 - (closes && channel % 4 === 3 ? 8 : 0));
 }
 
 const everyNth = (values: Float32Array) => values.filter((_, index) => index % 997 === 0);
@@ -71,22 +75,25 @@ for (const { options, loss, training, prediction, gradients: slopes } of recorde
       };
     });
     using predict = await compile((graph) => ({ logits: network.apply(graph.input("image", shape)) }));
-    const image = hashed("image", voxels);
+    const image = hashed("image", voxels).map((value, index) => value + Math.floor((3 * index) / voxels));
     const labels = Uint8Array.from({ length: voxels }, (_, index) => Math.floor(index / 5) % 3);
     const found = (await step.run({ image, labels })) as Record<string, Float32Array>;
     const later = await predict.run({ image });
 
     expectClose(found.loss, [loss], 1e-6, "loss");
-    expectClose(everyNth(found.logits), training, 1e-5, "logits in training");
-    expectClose(everyNth(later.logits as Float32Array), prediction, 1e-5, "logits in prediction");
+    // Norms with shifts this large lose a digit to the mean that they subtract.
+    expectClose(everyNth(found.logits), training, 5e-5, "logits in training");
+    expectClose(everyNth(later.logits as Float32Array), prediction, 5e-5, "logits in prediction");
+    // What another norm takes away again, a beta, or the mean of three samples, has a gradient that is a small difference of large sums.
+    const longest = Math.max(...Object.values(slopes).map(([length]) => length));
     for (const [name, [length, product]] of Object.entries(slopes)) {
       const slope = found[name];
+      const tolerance = 1e-3 * length + 5e-5 * longest;
       const against = hashed(`${name}.product`, slope.length);
       const dot = slope.reduce((sum, value, index) => sum + value * against[index], 0);
       const norm = Math.sqrt(slope.reduce((sum, value) => sum + value * value, 0));
-      // The tolerance leaves room for a ReLU or two that rounding flips.
-      assert.ok(Math.abs(norm - length) <= 1e-4 * length, `${name}: length ${norm}, PyTorch ${length}`);
-      assert.ok(Math.abs(dot - product) <= 1e-4 * length, `${name}: product ${dot}, PyTorch ${product}`);
+      assert.ok(Math.abs(norm - length) <= tolerance, `${name}: length ${norm}, PyTorch ${length}`);
+      assert.ok(Math.abs(dot - product) <= tolerance, `${name}: product ${dot}, PyTorch ${product}`);
     }
     disposeStates(device, network.states().values());
   });
