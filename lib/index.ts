@@ -41,12 +41,20 @@ export * from "./metrics/overlap.ts";
 export * from "./metrics/surface.ts";
 export * from "./metrics/surface_distances.ts";
 export * from "./metrics/surface_measures.ts";
-export { Network, type NetworkOptions, resvnet, vnet } from "./models/index.ts";
+export {
+  type DeepLabOptions,
+  deeplabv3plus,
+  Network,
+  type NetworkOptions,
+  resvnet,
+  vnet,
+} from "./models/index.ts";
 export * from "./nn/index.ts";
 export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";
 export { dropout, gaussianNoise } from "./ops/dropout.ts";
 export { randomFlip, randomRotate } from "./ops/augment.ts";
+export { mixWithNext } from "./ops/mix.ts";
 export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";
 export { batchNorm, batchNormEval } from "./ops/norm.ts";
@@ -63,7 +71,7 @@ export { concat, slice } from "./ops/shape.ts";
 export { notEqual } from "./ops/argmax.ts";
 export { logSoftmax, sharpen } from "./ops/softmax.ts";
 export { ema } from "./ops/update.ts";
-export { rampUp, polynomial, stepwise, type Schedule } from "./optim/schedule.ts";
+export { rampUp, polynomial, stepwise, type Schedule, warmUpPolynomial } from "./optim/schedule.ts";
 export { Sgd, type SgdOptions } from "./optim/sgd.ts";
 export { type Device, openDevice } from "./runtime/device.ts";
 export { Random } from "./random.ts";

@@ -4,7 +4,8 @@ import { dirname, join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { commands } from "../lib/cli/commands/index.ts";
-import { presets } from "../lib/train/config.ts";
+import { type Config, makeConfig, presets } from "../lib/train/config.ts";
+import { recipes } from "../lib/train/recipes/index.ts";
 
 const root = join(import.meta.dirname, "..");
 const pages = ["README.md", ...readdirSync(join(root, "docs")).map((name) => join("docs", name))].filter(
@@ -23,16 +24,31 @@ test("every relative link leads to a file", () => {
 });
 
 test("the settings are all described, with the values of both presets", () => {
-  const text = readFileSync(join(root, "docs", "training.md"), "utf8");
-  const rows = [...text.matchAll(/^\| `(\w+)`\s*\| .+ \| `(.+?)`\s*\|(?: `(.+?)`)?\s*\|$/gm)];
-  const documented = Object.fromEntries(rows.map(([, key, value, other]) => [key, [value, other ?? value]]));
   const { recommended, literal } = presets;
-  const actual = Object.entries(recommended).map(([key, value]) => [
-    key,
-    [JSON.stringify(value), JSON.stringify((literal as Record<string, unknown>)[key])],
-  ]);
-  assert.equal(documented, Object.fromEntries(actual));
+  assert.equal(documentedSettings()[0], columns(Object.keys(recommended), recommended, literal));
 });
+
+test("the settings that cps changes are all described, with the values of both presets", () => {
+  const { cps } = recipes;
+  const changed = Object.values(cps.presets ?? {}).flatMap((changes) => Object.keys(changes));
+  const [recommended, literal] = ["recommended", "literal"].map((preset) => makeConfig(preset, {}, cps));
+  assert.equal(documentedSettings()[1], columns([...new Set(changed)], recommended, literal));
+});
+
+/** The settings of training.md with the text of both columns: those of all recipes, and what cps sets otherwise. */
+function documentedSettings(): Record<string, string[]>[] {
+  const text = readFileSync(join(root, "docs", "training.md"), "utf8");
+  return text.split("### What `cps` sets otherwise").map((part) => {
+    const rows = [...part.matchAll(/^\| `(\w+)`\s*\| .+ \| `(.+?)`\s*\|(?: `(.+?)`)?\s*\|$/gm)];
+    return Object.fromEntries(rows.map(([, key, value, other]) => [key, [value, other ?? value]]));
+  });
+}
+
+function columns(keys: readonly string[], ...configs: readonly Config[]): Record<string, string[]> {
+  return Object.fromEntries(
+    keys.map((key) => [key, configs.map((each) => JSON.stringify(each[key as keyof Config]))]),
+  );
+}
 
 test("the README names every command", () => {
   const readme = readFileSync(join(root, "README.md"), "utf8");

@@ -1,6 +1,6 @@
 import type { Plan, StepTimes } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
-import { models } from "../models/index.ts";
+import { commonDivisor, modelNamed, models } from "../models/index.ts";
 import { Random } from "../random.ts";
 import type { Device } from "../runtime/device.ts";
 import { makeConfig } from "../train/config.ts";
@@ -38,8 +38,10 @@ export function readStepShapes(file: string): StepShape[] {
     const recipe = entry.word("recipe", Object.keys(recipes), "supervised");
     const { unlabeled: takesUnlabeled, networks: count } = recipeNamed(recipe);
     const patch = entry.extents("patch", 3);
-    if (patch.some((extent) => extent % 16 !== 0)) entry.refuse("patch: extents must be multiples of 16");
     const networks = entry.words("networks", Object.keys(models), "vnet");
+    const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
+    if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
+      entry.refuse(`patch: extents must be multiples of ${divisor.join("x")}`);
     if (count !== undefined && networks.length !== count)
       entry.refuse(`networks: recipe ${recipe} takes ${count}, found ${networks.length}`);
     return {
@@ -64,14 +66,14 @@ export interface PreparedStep extends Contender, Disposable {
   profile(steps: number): Promise<StepTimes[]>;
 }
 
-/** The step as training runs it, without augmentation. Its time is what a caller waits: the batch is copied in. */
+/** The step as training runs it, without augmentation and mixing. Its time is what a caller waits: the batch is copied in. */
 export async function prepareStep(
   shape: StepShape,
   device: Device,
   signal: AbortSignal,
 ): Promise<PreparedStep> {
   const { recipe, networks, patch, labeled, unlabeled, baseChannels, classes, dropout } = shape;
-  const config = makeConfig("recommended", {
+  const settings = {
     networks,
     patch,
     labeledPerBatch: labeled,
@@ -81,9 +83,12 @@ export async function prepareStep(
     dropout,
     flip: [],
     rotate: 0,
-  });
+    cutMixBoxes: 0,
+  };
+  const taught = recipeNamed(recipe);
+  const config = makeConfig("recommended", settings, taught);
   const learners = makeLearners(config);
-  const plan = await compileStep(config, recipeNamed(recipe), learners, device);
+  const plan = await compileStep(config, taught, learners, device);
   const voxels = patch[0] * patch[1] * patch[2];
   const random = new Random(1);
   const feed = {

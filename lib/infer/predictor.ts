@@ -1,6 +1,6 @@
 import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
-import type { Network } from "../models/network.ts";
+import { commonDivisor, type Network } from "../models/index.ts";
 import { add, scale } from "../ops/arithmetic.ts";
 import { softmax } from "../ops/softmax.ts";
 import type { Device } from "../runtime/device.ts";
@@ -9,7 +9,8 @@ import type { Device } from "../runtime/device.ts";
 export class Predictor {
   readonly networks: readonly Network[];
   readonly classes: number;
-  readonly divisor: number;
+  /** What extents along x, y, z must be multiples of. */
+  readonly divisor: readonly [x: number, y: number, z: number];
   private readonly device: Device;
   private readonly plans = new Map<string, Promise<Plan<"probabilities">>>();
 
@@ -17,7 +18,7 @@ export class Predictor {
     this.networks = networks;
     this.device = device;
     this.classes = networks[0].classes;
-    this.divisor = Math.max(...networks.map(({ divisor }) => divisor));
+    this.divisor = commonDivisor(networks);
   }
 
   /** `image` is `[count, z, y, x]`; resolves to `[count, z, y, x, classes]`. */

@@ -44,9 +44,9 @@ export async function predictVolume(
   return mostProbable(sums, frame.size, frame.before, size, classes);
 }
 
-function roundUp(size: Triple, divisor: number): Triple {
-  const up = (extent: number) => Math.ceil(extent / divisor) * divisor;
-  return [up(size[0]), up(size[1]), up(size[2])];
+function roundUp(size: Triple, divisor: Triple): Triple {
+  const up = (axis: number) => Math.ceil(size[axis] / divisor[axis]) * divisor[axis];
+  return [up(0), up(1), up(2)];
 }
 
 interface Frame {

@@ -7,9 +7,9 @@ export interface NetworkOptions {
   readonly inputChannels?: number;
   /** Classes, background included; default 2. */
   readonly classes?: number;
-  /** Channels at full resolution, doubled at every level; default 16. */
+  /** Channels at full resolution, doubled at every level; default 16. DeepLabv3+ has multiples of them. */
   readonly baseChannels?: number;
-  /** Share of channels dropped in training; default 0.5. */
+  /** Share of channels dropped in training; default 0.5, for DeepLabv3+ 0. */
   readonly dropout?: number;
   /** Decides the initial weights; default 0. */
   readonly seed?: number;
@@ -19,8 +19,8 @@ export interface NetworkOptions {
 export abstract class Network extends Module {
   readonly inputChannels: number;
   readonly classes: number;
-  /** Every spatial extent must be a multiple of this. */
-  abstract readonly divisor: number;
+  /** What D, H and W must be multiples of. */
+  abstract readonly divisor: readonly [number, number, number];
 
   constructor(options: NetworkOptions) {
     super();
@@ -34,11 +34,11 @@ export abstract class Network extends Module {
     if (
       x.shape.length !== 5 ||
       x.shape[4] !== this.inputChannels ||
-      x.shape.slice(1, 4).some((n) => n % this.divisor !== 0)
+      x.shape.slice(1, 4).some((n, axis) => n % this.divisor[axis] !== 0)
     )
       throw new ShapeError(
         `${this.path || "network"}: expected [N, D, H, W, ${this.inputChannels}] with D, H, W multiples of ` +
-          `${this.divisor}, found [${x.shape.join(",")}]`,
+          `${this.divisor.join(", ")}, found [${x.shape.join(",")}]`,
       );
     return this.logits(x, mode);
   }

@@ -6,7 +6,7 @@ import { convBlock, VNetDecoder } from "./decoder.ts";
 import { Network, type NetworkOptions } from "./network.ts";
 
 class VNet extends Network {
-  readonly divisor = 16;
+  readonly divisor = [16, 16, 16] as const;
   readonly blocks: Sequential[];
   readonly downs: ConvNormRelu[];
   readonly dropout: ChannelDropout;

@@ -84,6 +84,11 @@ export class BatchNorm3d extends Module {
     const { statistics = 0.9 } = mode;
     if (statistics !== "keep") {
       const count = x.shape.slice(0, -1).reduce((product, extent) => product * extent, 1);
+      if (count < 2)
+        throw new ShapeError(
+          `${this.path}: batch norm in training needs at least two values of each channel, found one, from ` +
+            `[${x.shape.join(",")}]; take a larger batch or patch`,
+        );
       x.graph.assign(
         this.moments,
         ema(this.moments, unbiasedMoments(moments, { count }), { decay: statistics }),

@@ -7,6 +7,15 @@ export const polynomial =
   (step, steps) =>
     base * (1 - step / steps) ** power;
 
+/**
+ * `base step / length` for the first `length` steps, `polynomial` from there: the warm-up of the code published with cross
+ * pseudo supervision (Chen et al. 2021). The polynomial counts from the first step, warm-up included.
+ */
+export const warmUpPolynomial = (base: number, length: number, power = 0.9): Schedule => {
+  const decay = polynomial(base, power);
+  return (step, steps) => (step < length ? (base * step) / length : decay(step, steps));
+};
+
 /** `base` divided by `factor` after every `every` steps. */
 export const stepwise =
   (base: number, every: number, factor = 10): Schedule =>

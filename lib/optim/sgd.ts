@@ -2,12 +2,17 @@ import { gradients } from "../autograd/gradients.ts";
 import { State } from "../graph/state.ts";
 import type { Value } from "../graph/value.ts";
 import type { Module } from "../nn/module.ts";
+import { scale } from "../ops/arithmetic.ts";
 import { sgdStep, sgdVelocity } from "../ops/update.ts";
 
 export interface SgdOptions {
   readonly momentum?: number;
   readonly weightDecay?: number;
   readonly nesterov?: boolean;
+  /** Whether weight decay also applies to parameters of one axis: biases, gamma and beta of norms. Default true. */
+  readonly decayVectors?: boolean;
+  /** What the learning rate is multiplied by for the parameter of a path; default 1 for all. */
+  readonly rateOf?: (path: string) => number;
 }
 
 /**
@@ -25,6 +30,8 @@ export class Sgd {
       momentum: options.momentum ?? 0,
       weightDecay: options.weightDecay ?? 0,
       nesterov: options.nesterov ?? false,
+      decayVectors: options.decayVectors ?? true,
+      rateOf: options.rateOf ?? (() => 1),
     };
     const trained = new Set<State>(module.parameters());
     const named = [...module.states()].filter(([, state]) => trained.has(state));
@@ -41,6 +48,7 @@ export class Sgd {
   /** Adds the backward pass of `loss` and one update with the scalar `learningRate` to the graph. */
   minimize(loss: Value, learningRate: Value): void {
     const { graph } = loss;
+    const { momentum, nesterov, decayVectors, rateOf } = this.options;
     const states = this.module.states();
     const paths = [...this.velocities.keys()];
     const parameters = paths.map((path) => states.get(path) as State);
@@ -52,9 +60,12 @@ export class Sgd {
       for (const [index, parameter] of parameters.entries()) {
         const velocity = this.velocities.get(paths[index]) as State;
         const slope = slopes[index];
-        const moved = sgdVelocity(velocity, slope, parameter, this.options);
+        const weightDecay = decayVectors || parameter.shape.length > 1 ? this.options.weightDecay : 0;
+        const factor = rateOf(paths[index]);
+        const rate = factor === 1 ? learningRate : scale(learningRate, factor);
+        const moved = sgdVelocity(velocity, slope, parameter, { momentum, weightDecay });
         graph.assign(velocity, moved);
-        graph.assign(parameter, sgdStep(parameter, moved, slope, learningRate, this.options));
+        graph.assign(parameter, sgdStep(parameter, moved, slope, rate, { momentum, weightDecay, nesterov }));
       }
     });
   }

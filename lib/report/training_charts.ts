@@ -7,6 +7,7 @@ const titles: Readonly<Record<string, string>> = {
   difference: "Loss where the networks disagree",
   unsupervised: "Pseudo-label loss",
   firstIsBetter: "Share of steps in which the first network teaches",
+  agreement: "Share of voxels whose pseudo-labels agree",
   unsupervisedWeight: "Weight of the pseudo-label loss",
   learningRate: "Learning rate",
   validationDice: "Dice of the validation cases",

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { nearest, UsageError } from "../errors.ts";
-import { models } from "../models/index.ts";
+import type { Recipe } from "./recipes/recipe.ts";
+import { commonDivisor, modelNamed, models } from "../models/index.ts";
 
 const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
 const share = z.number().min(0).max(1);
@@ -17,8 +18,12 @@ export const configSchema = z.strictObject({
   baseChannels: z.int().min(1).max(128),
   /** Share of channels dropped before the head (and at V-Net's bottom). */
   dropout: share,
+  /** DeepLabv3+ only: see `DeepLabOptions`. */
+  outputStride: z.union([z.literal(8), z.literal(16)]),
+  aspp: z.enum(["added", "concatenated"]),
+  decoderConvs: z.union([z.literal(1), z.literal(2)]),
 
-  /** Voxels along x, y, z as the files list them; multiples of 16. */
+  /** Voxels along x, y, z as the files list them; multiples of what the networks divide by. */
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
   window: z.tuple([z.number(), z.number()]).nullable(),
@@ -39,15 +44,23 @@ export const configSchema = z.strictObject({
     .min(0)
     .max(2 ** 31 - 1),
   learningRate: z.number().positive(),
-  /** `poly`: (1 - step / steps)^decayPower; `step`: divided by decayFactor every decayEvery steps. */
-  schedule: z.enum(["poly", "step", "constant"]),
+  /**
+   * `poly`: (1 - step / steps)^decayPower; `warmUpPoly`: linear from 0 over warmUpShare of the run, then `poly`; `step`:
+   * divided by decayFactor every decayEvery steps.
+   */
+  schedule: z.enum(["poly", "warmUpPoly", "step", "constant"]),
+  warmUpShare: share,
   decayPower: z.number().positive(),
   decayEvery: z.int().min(1),
   decayFactor: z.number().positive(),
   momentum: share,
   weightDecay: weight,
   nesterov: z.boolean(),
+  /** Whether weight decay also applies to biases and to gamma and beta of batch norm. */
+  decayVectors: z.boolean(),
 
+  /** What labels teach: `crossEntropy` alone (cross pseudo supervision's eq. 1), or Dice loss as well. */
+  labelLoss: z.enum(["crossEntropy", "crossEntropyDice"]),
   /** Denominator of the Dice loss: `squared` (Milletari et al. 2016) or `linear` (SD-Net eq. 5). */
   dice: z.enum(["squared", "linear"]),
   diceSmooth: weight,
@@ -55,7 +68,7 @@ export const configSchema = z.strictObject({
   differenceWeight: weight,
   /** `mse`, or the weighted cross-entropy of SD-Net's Table 2. */
   differenceLoss: z.enum(["mse", "crossEntropy"]),
-  /** Weight of the pseudo-label loss when fully ramped up (SD-Net eq. 8). */
+  /** Weight of the pseudo-label loss when fully ramped up (SD-Net eq. 8; lambda of cross pseudo supervision). */
   unsupervisedWeight: weight,
   /** Share of the run over which that weight grows; 0 applies it whole from the start. */
   rampShare: share,
@@ -63,6 +76,10 @@ export const configSchema = z.strictObject({
   temperature: z.number().positive(),
   /** What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1). */
   selector: z.enum(["batch", "sample"]),
+  /** The patches on which networks teach each other in cross pseudo supervision. */
+  pseudoLabels: z.enum(["unlabeled", "all"]),
+  /** Boxes by which unlabelled patches are mixed with each other in cross pseudo supervision; 0 mixes none. */
+  cutMixBoxes: z.int().min(0).max(16),
 
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
@@ -80,6 +97,9 @@ const common: Config = {
   inputChannels: 1,
   baseChannels: 16,
   dropout: 0.5,
+  outputStride: 16,
+  aspp: "added",
+  decoderConvs: 2,
   patch: [112, 112, 80],
   window: null,
   normalize: "zscore",
@@ -92,12 +112,15 @@ const common: Config = {
   seed: 0,
   learningRate: 0.1,
   schedule: "poly",
+  warmUpShare: 0.05,
   decayPower: 0.9,
   decayEvery: 2500,
   decayFactor: 10,
   momentum: 0.9,
   weightDecay: 1e-4,
   nesterov: false,
+  decayVectors: true,
+  labelLoss: "crossEntropyDice",
   dice: "squared",
   diceSmooth: 1e-5,
   differenceWeight: 0.5,
@@ -106,13 +129,15 @@ const common: Config = {
   rampShare: 0.4,
   temperature: 0.1,
   selector: "batch",
+  pseudoLabels: "unlabeled",
+  cutMixBoxes: 0,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,
 };
 
 /**
- * `recommended`: what worked best in our measurements, with the losses of MCF (Wang et al. 2023), whose code behind
+ * The presets of `supervised` and `sdnet`; other recipes say what they change. `recommended`: what worked best in our measurements, with the losses of MCF (Wang et al. 2023), whose code behind
  * SD-Net's idea is public. `literal`: the numbers that the SD-Net paper prints; where it is silent, the simplest.
  */
 export const presets: Readonly<Record<string, Config>> = {
@@ -135,11 +160,18 @@ export const presets: Readonly<Record<string, Config>> = {
   },
 };
 
-/** Settings by name over a preset, checked. Throws `UsageError` naming the setting, what it takes and the nearest one. */
-export function makeConfig(preset: string, settings: Readonly<Record<string, unknown>>): Config {
-  const base = presets[preset];
-  if (base === undefined)
+/**
+ * Settings by name over a preset, which a recipe may have changed, checked. Throws `UsageError` naming the setting, what
+ * it takes and the nearest one.
+ */
+export function makeConfig(
+  preset: string,
+  settings: Readonly<Record<string, unknown>>,
+  recipe?: Pick<Recipe, "presets">,
+): Config {
+  if (presets[preset] === undefined)
     throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
+  const base: Config = { ...presets[preset], ...recipe?.presets?.[preset] };
   for (const key of Object.keys(settings))
     if (!(key in base)) throw new UsageError(`unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
   const result = configSchema.safeParse({ ...base, ...settings });
@@ -151,9 +183,11 @@ export function makeConfig(preset: string, settings: Readonly<Record<string, unk
     });
     throw new UsageError(`setting "${path.join(".")}": ${message}; found ${JSON.stringify(found)}`);
   }
-  if (result.data.patch.some((extent) => extent % 16 !== 0))
+  const { networks, patch } = result.data;
+  const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
+  if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
     throw new UsageError(
-      `setting "patch": extents must be multiples of 16, found ${result.data.patch.join("x")}`,
+      `setting "patch": extents must be multiples of ${divisor.join("x")}, found ${patch.join("x")}`,
     );
   return result.data;
 }

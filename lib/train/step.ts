@@ -9,7 +9,7 @@ import { Sgd } from "../optim/sgd.ts";
 import type { Device } from "../runtime/device.ts";
 import type { StatePaths } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
-import type { Recipe } from "./recipes/index.ts";
+import { type Recipe, usesMixMask } from "./recipes/index.ts";
 
 /** The networks of a run with all that training keeps about them. */
 export interface Learners {
@@ -24,14 +24,11 @@ export interface Learners {
 /** Builds the networks of a configuration; two of one kind get paths of their own and different weights. */
 export function makeLearners(config: Config): Learners {
   const networks = config.networks.map((name, index) => {
-    const { inputChannels, classes, baseChannels, dropout } = config;
-    const seed = config.seed * config.networks.length + index;
-    const network = modelNamed(name)({ inputChannels, classes, baseChannels, dropout, seed });
+    const network = modelNamed(name)({ ...config, seed: config.seed * config.networks.length + index });
     const repeated = config.networks.filter((other) => other === name).length > 1;
     return repeated ? nameStates(network, `${name}${index + 1}`) : network;
   });
-  const { momentum, weightDecay, nesterov } = config;
-  const optimizers = networks.map((network) => new Sgd(network, { momentum, weightDecay, nesterov }));
+  const optimizers = networks.map((network) => new Sgd(network, config));
   const weights = new Map(networks.flatMap((network) => prefixed(network.path, network.states())));
   const velocities = networks.flatMap((network, index) =>
     prefixed(`velocity.${network.path}`, optimizers[index].states()),
@@ -45,7 +42,8 @@ function prefixed<T>(prefix: string, states: ReadonlyMap<string, T>): [string, T
 
 /**
  * One training step as one plan: augmentation, every network forward and back, the recipe's losses, all updates.
- * Inputs: `image`, `labels`, `key` (seed and step), `learningRate`, `unsupervisedWeight`.
+ * Inputs: `image`, `labels`, `key` (seed and step), `learningRate`, `unsupervisedWeight`, and `mixMask` where
+ * `usesMixMask` says so.
  */
 export async function compileStep(
   config: Config,
@@ -73,9 +71,14 @@ function traceStep(
     key,
     config,
   );
+  const { unlabeledPerBatch } = config;
+  const mixMask = usesMixMask(recipe, config)
+    ? graph.input("mixMask", [unlabeledPerBatch, z, y, x], "u8")
+    : undefined;
   const result = recipe.step({
     config,
     networks,
+    mixMask,
     mode: { training: true, key },
     ...batch,
     unsupervisedWeight,

@@ -4,7 +4,14 @@ import { disposeStates } from "../compile/states.ts";
 import type { Case } from "../data/dataset.ts";
 import { DataError, NotFiniteError } from "../errors.ts";
 import { reestimateFromPatches } from "./reestimate.ts";
-import { constantRate, polynomial, rampUp, type Schedule, stepwise } from "../optim/schedule.ts";
+import {
+  constantRate,
+  polynomial,
+  rampUp,
+  type Schedule,
+  stepwise,
+  warmUpPolynomial,
+} from "../optim/schedule.ts";
 import type { Device } from "../runtime/device.ts";
 import { readCheckpoint, restore, saveCheckpoint, snapshot } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
@@ -242,7 +249,9 @@ async function reestimate(
   await saveLast(options, learners, progress);
 }
 
-function scheduleOf({ schedule, learningRate, decayPower, decayEvery, decayFactor }: Config): Schedule {
+function scheduleOf(config: Config): Schedule {
+  const { schedule, learningRate, warmUpShare, steps, decayPower, decayEvery, decayFactor } = config;
+  if (schedule === "warmUpPoly") return warmUpPolynomial(learningRate, warmUpShare * steps, decayPower);
   if (schedule === "poly") return polynomial(learningRate, decayPower);
   if (schedule === "step") return stepwise(learningRate, decayEvery, decayFactor);
   return constantRate(learningRate);

@@ -215,7 +215,7 @@ test("a wrong list names file and line", async () => {
     [
       "step",
       "a patch=16x16x16 networks=vnot\n",
-      /line 1: networks: expected some of vnet, resvnet, found "vnot"/,
+      /line 1: networks: expected some of vnet, resvnet, deeplabv3plus, found "vnot"/,
     ],
     ["memory", "a patch=16x16x16 dropout=2\n", /line 1: dropout: expected a number from 0 to below 1/],
   ];

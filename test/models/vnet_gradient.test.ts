@@ -1,4 +1,4 @@
-/** The gradient of a whole small V-Net and its losses against finite differences along random directions. */
+/** The gradient of every whole network at a small size, and of its losses, against finite differences along random directions. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";

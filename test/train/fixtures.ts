@@ -31,16 +31,16 @@ export async function tinyCohort(): Promise<string> {
   return dir;
 }
 
-export function tinyConfig(settings: Partial<Config> = {}): Config {
-  return makeConfig("recommended", {
+export function tinyConfig(settings: Partial<Config> = {}, recipe = "sdnet"): Config {
+  const tiny = {
     baseChannels: 2,
     patch: [16, 16, 16],
     window: [-100, 300],
     steps: 10,
     checkpointEvery: 4,
     learningRate: 0.02,
-    ...settings,
-  });
+  };
+  return makeConfig("recommended", { ...tiny, ...settings }, recipes[recipe]);
 }
 
 /** Trains into a new folder (or `run`) and returns it. */

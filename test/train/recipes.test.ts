@@ -101,7 +101,18 @@ test("settings are checked and the nearest name is offered", () => {
     () => makeConfig("recommended", { steps: -1 }),
     (error: unknown) => error instanceof UsageError && /"steps"/.test(error.message),
   );
-  assert.throws(() => makeConfig("recommended", { patch: [20, 32, 32] }), /multiples of 16, found 20x32x32/);
+  assert.throws(
+    () => makeConfig("recommended", { patch: [20, 32, 32] }),
+    /multiples of 16x16x16, found 20x32x32/,
+  );
+  assert.equal(
+    makeConfig("recommended", { networks: ["deeplabv3plus"], patch: [32, 32, 3] }).patch,
+    [32, 32, 3],
+  );
+  assert.throws(
+    () => makeConfig("recommended", { networks: ["deeplabv3plus", "vnet"], patch: [32, 32, 3] }),
+    /multiples of 16x16x16, found 32x32x3/,
+  );
   assert.equal(parseSetting("patch=32x48x32"), ["patch", [32, 48, 32]]);
   assert.equal(parseSetting("flip=x,y"), ["flip", ["x", "y"]]);
   assert.equal(parseSetting("learningRate=1e-2"), ["learningRate", 0.01]);

@@ -227,12 +227,12 @@ function chooseNetworks(networks: readonly Network[], name: string): readonly Ne
   );
 }
 
-function choosePatch(text: string | undefined, config: Config, divisor: number): Triple | "whole" {
+function choosePatch(text: string | undefined, config: Config, divisor: Triple): Triple | "whole" {
   if (text === undefined) return config.patch;
   if (text === "whole") return text;
   const patch = parseSize("--patch", text);
-  if (patch.some((extent) => extent % divisor !== 0))
-    throw new UsageError(`--patch: extents must be multiples of ${divisor}, found ${text}`);
+  if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
+    throw new UsageError(`--patch: extents must be multiples of ${divisor.join("x")}, found ${text}`);
   return patch;
 }
 

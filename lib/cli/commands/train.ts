@@ -27,7 +27,7 @@ const options = {
     type: "string",
     choices: Object.keys(presets),
     placeholder: "NAME",
-    help: "settings to start from; default recommended, literal takes the SD-Net paper's numbers",
+    help: "settings to start from; default recommended, literal takes the numbers of the recipe's paper",
   },
   config: {
     type: "string",
@@ -100,11 +100,16 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   const values: Record<string, unknown> = { ...asked.values };
   if (given.seed !== undefined) values.seed = given.seed;
   if (given.steps !== undefined) values.steps = given.steps;
-  checkRecipe(recipe, makeConfig(preset, values));
+  checkRecipe(recipe, makeConfig(preset, values, recipe));
 
   const dataset = await openDataset(given.data);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
-  const { split, config } = await chooseSplit(dataset.cases, given, preset, values);
+  const { split, config } = await chooseSplit(
+    dataset.cases,
+    given,
+    makeConfig(preset, values, recipe),
+    values,
+  );
   const data = resolve(given.data);
   const result = await sit(
     {
@@ -134,10 +139,9 @@ async function announceClasses(cases: readonly Case[], { stdout }: Context): Pro
 async function chooseSplit(
   cases: readonly Case[],
   { split: file, labeledCases }: Given,
-  preset: string,
-  values: Record<string, unknown>,
+  config: Config,
+  values: Readonly<Record<string, unknown>>,
 ): Promise<{ split: Split; config: Config }> {
-  const config = makeConfig(preset, values);
   if (file === undefined) {
     const visible = labeledCases === undefined ? cases : hideLabels(cases, labeledCases, config.seed);
     return { split: splitCases(visible, config), config };

@@ -1,13 +1,14 @@
 import { nearest, UsageError } from "../../errors.ts";
 import type { Recipe } from "./recipe.ts";
 import type { Config } from "../config.ts";
+import { cps } from "./cps.ts";
 import { sdnet } from "./sdnet.ts";
 import { supervised } from "./supervised.ts";
 
 export type { Recipe, StepContext, StepResult } from "./recipe.ts";
-export { sdnet, supervised };
+export { cps, sdnet, supervised };
 
-export const recipes: Readonly<Record<string, Recipe>> = { supervised, sdnet };
+export const recipes: Readonly<Record<string, Recipe>> = { supervised, sdnet, cps };
 
 export function recipeNamed(name: string): Recipe {
   const recipe = recipes[name];
@@ -19,6 +20,11 @@ export function recipeNamed(name: string): Recipe {
   );
 }
 
+/** Whether a step takes masks by which unlabelled patches are mixed. */
+export function usesMixMask(recipe: Recipe, { cutMixBoxes }: Config): boolean {
+  return recipe.mixes === true && cutMixBoxes > 0;
+}
+
 /** Throws `UsageError` when a configuration has not the networks or patches that a recipe works with. */
 export function checkRecipe(recipe: Recipe, config: Config): void {
   const { networks, unlabeledPerBatch, inputChannels } = config;
@@ -28,6 +34,11 @@ export function checkRecipe(recipe: Recipe, config: Config): void {
     );
   if (recipe.unlabeled && unlabeledPerBatch < 1)
     throw new UsageError(`recipe ${recipe.name} needs setting "unlabeledPerBatch" to be 1 or more, found 0`);
+  if (usesMixMask(recipe, config) && unlabeledPerBatch < 2)
+    throw new UsageError(
+      `setting "unlabeledPerBatch": CutMix mixes patches of one batch and needs 2 or more, found ${unlabeledPerBatch}; ` +
+        `set cutMixBoxes=0 to do without`,
+    );
   if (inputChannels !== 1)
     throw new UsageError(
       `setting "inputChannels": cases of a data folder have one channel, found ${inputChannels}`,

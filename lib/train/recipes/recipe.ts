@@ -14,6 +14,8 @@ export interface StepContext {
   readonly image: Value;
   /** `[L, D, H, W]`. */
   readonly labels: Value;
+  /** `[U, D, H, W]`, for recipes that mix: the voxels that unlabelled patches take from the next one. */
+  readonly mixMask?: Value;
   /** Scalar: the weight of the unsupervised loss at this step, ramp included. */
   readonly unsupervisedWeight: Value;
 }
@@ -31,13 +33,17 @@ export interface Recipe {
   readonly summary: string;
   /** Whether batches carry unlabelled patches. */
   readonly unlabeled: boolean;
+  /** Whether it mixes unlabelled patches by `cutMixBoxes`. */
+  readonly mixes?: boolean;
   /** How many networks it trains; undefined: any number. */
   readonly networks?: number;
+  /** What it changes of the presets, by their names. */
+  readonly presets?: Readonly<Record<string, Partial<Config>>>;
   step(context: StepContext): StepResult;
 }
 
 export interface Supervision extends SegmentationLosses {
-  /** Cross-entropy + Dice loss. */
+  /** Cross-entropy + Dice loss, or cross-entropy alone, as `labelLoss` has it. */
   readonly loss: Value;
 }
 
@@ -48,5 +54,6 @@ export function supervise(logits: Value, labels: Value, config: Config, mask?: V
     smooth: config.diceSmooth,
     mask,
   });
-  return { ...losses, loss: add(losses.crossEntropy, losses.dice) };
+  const { crossEntropy, dice } = losses;
+  return { ...losses, loss: config.labelLoss === "crossEntropy" ? crossEntropy : add(crossEntropy, dice) };
 }
