@@ -1,8 +1,9 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../errors.ts";
-import { readImage, readLabels } from "./nifti.ts";
 import { Random } from "../random.ts";
+import { checkOneFormat, endings, imageFiles, type Stems } from "./files.ts";
+import { readImage, readLabels } from "./read.ts";
 import type { Volume } from "./volume.ts";
 
 /** One image on disk; `label` is absent for an unlabelled case. */
@@ -21,23 +22,7 @@ export interface Dataset {
 
 const layouts =
   "images/ with labels/, or imagesTr/ with labelsTr/ (nnU-Net, Decathlon), and optionally imagesTs/ with labelsTs/; " +
-  "a label has the name of its image (.nii or .nii.gz), an image without a label is unlabelled";
-
-/** Name without its ending -> path. */
-export type Stems = Map<string, string>;
-
-/** The .nii and .nii.gz files of a folder, by name. Throws DataError when two differ in their ending alone. */
-export async function niftiFiles(folder: string): Promise<Stems> {
-  const names = (await readdir(folder)).filter((name) => /^[^.].*\.nii(\.gz)?$/.test(name)).sort();
-  const stems: Stems = new Map();
-  for (const name of names) {
-    const stem = name.replace(/\.nii(\.gz)?$/, "");
-    const other = stems.get(stem);
-    if (other) throw new DataError(other, `and ${name} beside it: expected one file per case, found two`);
-    stems.set(stem, join(folder, name));
-  }
-  return stems;
-}
+  "a label has the name of its image (all .nii or .nii.gz, or all .png slices), an image without a label is unlabelled";
 
 /**
  * True when images are numbered with four digits and labels bear the same full names: then digits are no
@@ -78,8 +63,8 @@ function pair(images: Stems, labels: Stems, numbered: boolean): Case[] {
  * test cases in `imagesTs/` + `labelsTs/`. nnU-Net's channel suffix `_0000` is no part of a case's id.
  * Nothing but folder listings is read.
  *
- * Throws DataError when a folder is missing or empty, a label has no image, two files claim one case, or a
- * case has several channels.
+ * Throws DataError when a folder is missing or empty, NIfTI and PNG are mixed, a label has no image, two files
+ * claim one case, or a case has several channels.
  */
 export async function openDataset(dir: string): Promise<Dataset> {
   let entries: Set<string>;
@@ -99,21 +84,22 @@ export async function openDataset(dir: string): Promise<Dataset> {
   if (!entries.has(`labels${suffix}`)) {
     throw new DataError(dir, `expected labels${suffix}/ beside images${suffix}/ (${layouts}), found none`);
   }
-  const images = await niftiFiles(join(dir, `images${suffix}`));
+  const images = await imageFiles(join(dir, `images${suffix}`));
   if (images.size === 0) {
-    throw new DataError(
-      join(dir, `images${suffix}`),
-      "expected .nii or .nii.gz files, found none in this folder",
-    );
+    throw new DataError(join(dir, `images${suffix}`), `expected ${endings}, found none in this folder`);
   }
-  const labels = await niftiFiles(join(dir, `labels${suffix}`));
+  const labels = await imageFiles(join(dir, `labels${suffix}`));
   const numbered = numberedNames(images, labels);
   const testImages = entries.has("imagesTs")
-    ? await niftiFiles(join(dir, "imagesTs"))
+    ? await imageFiles(join(dir, "imagesTs"))
     : new Map<string, string>();
   const testLabels = entries.has("labelsTs")
-    ? await niftiFiles(join(dir, "labelsTs"))
+    ? await imageFiles(join(dir, "labelsTs"))
     : new Map<string, string>();
+  checkOneFormat(
+    dir,
+    [images, labels, testImages, testLabels].flatMap((stems) => [...stems.values()]),
+  );
   return {
     dir,
     cases: pair(images, labels, numbered),

@@ -65,6 +65,13 @@ test("four digits that labels bear too are a number, not a channel", async () =>
   assert.equal(summary(cases), ["c_0000+", "c_0001+", "c_0002"]);
 });
 
+test("PNG slices are cases by the same rules", async () => {
+  const plain = await openDataset(folder({ images: ["p-IM-1.png", "p-IM-2.png"], labels: ["p-IM-1.png"] }));
+  assert.equal(summary(plain.cases), ["p-IM-1+", "p-IM-2"]);
+  const channels = await openDataset(folder({ imagesTr: ["a_0000.png"], labelsTr: ["a.png"] }));
+  assert.equal(summary(channels.cases), ["a+"]);
+});
+
 test("layouts that cannot be used are explained", async () => {
   await fails(
     openDataset(join(root, "nowhere")),
@@ -74,8 +81,16 @@ test("layouts that cannot be used are explained", async () => {
   await fails(openDataset(folder({ pictures: [] })), /expected images\/ with labels\/.*found pictures/);
   await fails(openDataset(folder({ images: ["a.nii"] })), /expected labels\/ beside images\//);
   await fails(
-    openDataset(folder({ images: ["a.png"], labels: [] })),
-    /images: expected \.nii or \.nii\.gz files/,
+    openDataset(folder({ images: ["a.jpg"], labels: [] })),
+    /images: expected \.nii, \.nii\.gz or \.png files/,
+  );
+  await fails(
+    openDataset(folder({ images: ["a.nii", "b.png"], labels: [] })),
+    /images: expected either NIfTI or PNG files, found both: a\.nii and b\.png/,
+  );
+  await fails(
+    openDataset(folder({ images: ["a.png"], labels: ["a.nii.gz"] })),
+    /expected either NIfTI or PNG files, found both: a\.nii\.gz and a\.png/,
   );
   await fails(openDataset(folder({ images: [], imagesTr: [], labels: [] })), /both images\/ and imagesTr\//);
   await fails(
@@ -168,6 +183,22 @@ if (existsSync(join(shared, "hippocampus"))) {
   });
 } else {
   console.log("skipped: the hippocampus test needs ../shared/data/hippocampus");
+}
+
+if (existsSync(join(shared, "cardiac"))) {
+  test("real: the cardiac slices load, all with masks", async () => {
+    const { cases } = await openDataset(join(shared, "cardiac"));
+    assert.is(cases.length, 526);
+    assert.is(new Set(cases.map(({ id }) => id.split("-IM-")[0])).size, 30);
+    for (const c of cases.filter((_, i) => i % 25 === 0)) {
+      const { image, label, warnings } = await loadCase(c, 2);
+      assert.equal(warnings, [], c.id);
+      assert.equal(image.size, [256, 256, 1]);
+      assert.is(Math.max(...label!.data), 1, c.id);
+    }
+  });
+} else {
+  console.log("skipped: the cardiac test needs ../shared/data/cardiac");
 }
 
 if (existsSync(join(shared, "totalseg"))) {
