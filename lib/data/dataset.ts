@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { DataError, UsageError } from "../errors.ts";
 import { Random } from "../random.ts";
 import { checkOneFormat, endings, imageFiles, type Stems } from "./files.ts";
+import { type Grouping, grouping, groupsOf } from "./groups.ts";
 import { readImage, readLabels } from "./read.ts";
 import type { Volume } from "./volume.ts";
 
@@ -107,44 +108,79 @@ export async function openDataset(dir: string): Promise<Dataset> {
   };
 }
 
-function labelled(cases: readonly Case[]): Case[] {
-  return cases.filter(({ label }) => label !== undefined);
-}
-
-function checkCount(what: string, count: number, most: number): void {
-  if (!Number.isInteger(count) || count < 0 || count > most) {
-    throw new UsageError(
-      `${what} must be a whole number from 0 to ${most}, the labelled cases at hand; found ${count}`,
+/** Throws DataError when a group (`group` as `grouping` takes it) has cases both to train on and to test. */
+export function checkTestApart({ dir, cases, test }: Dataset, group: string | null): void {
+  if (group === null) return;
+  const groupOf = grouping(group);
+  const training = new Map(cases.map(({ id }) => [groupOf(id), id]));
+  for (const { id } of test) {
+    const other = training.get(groupOf(id));
+    if (other === undefined) continue;
+    throw new DataError(
+      dir,
+      `"${groupOf(id)}" would be both trained on and tested: case "${other}" is to train on, case "${id}" lies in imagesTs/`,
     );
   }
 }
 
-/**
- * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation
- * seeded by `seed`, so a larger `keep` contains the smaller ones. Throws UsageError when fewer are labelled.
- */
-export function hideLabels(cases: readonly Case[], keep: number, seed: number): Case[] {
-  const known = labelled(cases);
-  checkCount("the number of labels to keep", keep, known.length);
-  const order = new Random(seed, 1).permutation(known.length);
-  const kept = new Set(Array.from(order.subarray(0, keep), (i) => known[i].id));
-  return cases.map((c) => (kept.has(c.id) ? c : { id: c.id, image: c.image }));
+interface Draw {
+  /** Says in messages what is counted. */
+  what: string;
+  count: number;
+  seed: number;
+  stream: number;
+  group: string | null;
+}
+
+/** `count` of the groups that have a label, drawn by `seed` and `stream`. */
+function draw(
+  cases: readonly Case[],
+  { what, count, seed, stream, group }: Draw,
+): { drawn: Set<string>; groupOf: Grouping } {
+  const groupOf = grouping(group);
+  const known = groupsOf(
+    cases.filter(({ label }) => label !== undefined).map(({ id }) => id),
+    groupOf,
+  );
+  if (!Number.isInteger(count) || count < 0 || count > known.length) {
+    throw new UsageError(
+      `${what} must be a whole number from 0 to ${known.length}, the labelled ${group === null ? "cases" : "groups"} at hand; found ${count}`,
+    );
+  }
+  const order = new Random(seed, stream).permutation(known.length);
+  return { drawn: new Set(Array.from(order.subarray(0, count), (i) => known[i])), groupOf };
 }
 
 /**
- * Splits `count` labelled cases, chosen by `seed`, off as test cases. Throws UsageError when fewer are
- * labelled.
+ * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation
+ * seeded by `seed`, so a larger `keep` contains the smaller ones. With `group`, a pattern as `grouping` takes
+ * it, groups are kept or hidden whole, and `keep` counts them. Throws UsageError when fewer are labelled.
+ */
+export function hideLabels(
+  cases: readonly Case[],
+  keep: number,
+  seed: number,
+  group: string | null = null,
+): Case[] {
+  const what = "the number of labels to keep";
+  const { drawn, groupOf } = draw(cases, { what, count: keep, seed, stream: 1, group });
+  return cases.map((c) => (drawn.has(groupOf(c.id)) ? c : { id: c.id, image: c.image }));
+}
+
+/**
+ * Splits `count` labelled cases, chosen by `seed`, off as test cases. With `group`, a pattern as `grouping` takes
+ * it, it counts groups, all of whose cases go the same way. Throws UsageError when fewer are labelled.
  */
 export function holdOut(
   cases: readonly Case[],
   count: number,
   seed: number,
+  group: string | null = null,
 ): { train: Case[]; test: Case[] } {
-  const known = labelled(cases);
-  checkCount("the number of test cases to hold out", count, known.length);
-  const order = new Random(seed, 2).permutation(known.length);
-  const held = new Set(Array.from(order.subarray(0, count), (i) => known[i].id));
-  return { train: cases.filter(({ id }) => !held.has(id)), test: cases.filter(({ id }) => held.has(id)) };
+  const what = "the number of test cases to hold out";
+  const { drawn, groupOf } = draw(cases, { what, count, seed, stream: 2, group });
+  const held = (c: Case) => drawn.has(groupOf(c.id));
+  return { train: cases.filter((c) => !held(c)), test: cases.filter(held) };
 }
 
 export interface LoadedCase {

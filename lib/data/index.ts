@@ -1,5 +1,6 @@
 export {
   type Case,
+  checkTestApart,
   type Dataset,
   hideLabels,
   holdOut,
@@ -7,6 +8,7 @@ export {
   loadCase,
   openDataset,
 } from "./dataset.ts";
+export { type Grouping, grouping, groupsOf } from "./groups.ts";
 export { readHeader, writeImage, writeLabels } from "./nifti.ts";
 export type { NiftiHeader, NiftiType } from "./nifti_header.ts";
 export {

@@ -64,6 +64,11 @@ export const configSchema = z.strictObject({
   /** What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1). */
   selector: z.enum(["batch", "sample"]),
 
+  /**
+   * Regular expression that finds in a case's id the group (patient) that it belongs to; cases of a group play one
+   * part, and cases are counted in groups. null makes each case its own.
+   */
+  group: z.string().refine(isPattern, "expected a regular expression").nullable(),
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
   /** Steps between validations, checkpoints and looks at the training loss. */
@@ -106,6 +111,7 @@ const common: Config = {
   rampShare: 0.4,
   temperature: 0.1,
   selector: "batch",
+  group: null,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,
@@ -170,6 +176,15 @@ export function parseSetting(text: string): [string, unknown] {
     return [key, JSON.parse(raw) as unknown];
   } catch {
     return [key, isList ? raw.split(",").filter((word) => word !== "") : raw];
+  }
+}
+
+function isPattern(text: string): boolean {
+  try {
+    new RegExp(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

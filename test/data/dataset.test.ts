@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { hideLabels, holdOut, loadCase, openDataset } from "../../lib/data/dataset.ts";
+import { checkTestApart, hideLabels, holdOut, loadCase, openDataset } from "../../lib/data/dataset.ts";
+import { grouping, groupsOf } from "../../lib/data/groups.ts";
 import { writeImage, writeLabels } from "../../lib/data/nifti.ts";
 import { screenGeometry, type Triple } from "../../lib/data/volume.ts";
 
@@ -166,6 +167,34 @@ test("loadCase refuses pairs that do not fit and reports those that look misplac
   await fails(loadCase({ id: "x", image: path("nan.nii") }), /found 1 voxels that are NaN/);
 });
 
+test("a group is hidden, held out and tested whole", () => {
+  const cases = Array.from({ length: 30 }, (_, i) => {
+    const c = { id: `p${Math.floor(i / 3)}-IM-${i}`, image: `${i}.png` };
+    return i % 3 < 2 && i < 24 ? { ...c, label: `l${i}.png` } : c;
+  });
+  const group = "^(.+)-IM-";
+  const patients = (found: { id: string }[]) => new Set(found.map(({ id }) => id.split("-")[0]));
+  const kept = (n: number) => hideLabels(cases, n, 3, group).filter(({ label }) => label);
+  assert.is(kept(5).length, 10);
+  assert.is(patients(kept(5)).size, 5);
+  assert.ok([...patients(kept(2))].every((patient) => patients(kept(5)).has(patient)));
+  assert.throws(() => hideLabels(cases, 9, 3, group), /from 0 to 8, the labelled groups at hand; found 9/);
+
+  const { train, test: held } = holdOut(cases, 3, 1, group);
+  assert.is(held.length, 9);
+  assert.is(patients(held).size, 3);
+  assert.is(train.length, 21);
+  assert.not.ok([...patients(train)].some((patient) => patients(held).has(patient)));
+
+  assert.throws(() => hideLabels(cases, 1, 3, "^q"), /"group": \^q finds no group in .* case "p0-IM-0"/);
+  checkTestApart({ dir: "d", cases: train, test: held }, group);
+  checkTestApart({ dir: "d", cases, test: held }, null);
+  assert.throws(
+    () => checkTestApart({ dir: "d", cases, test: held }, group),
+    /d: "p\d" would be both trained on and tested/,
+  );
+});
+
 const shared = join(import.meta.dirname, "../../../shared/data");
 if (existsSync(join(shared, "hippocampus"))) {
   test("real: the hippocampus crops load, all with labels 0 to 2", async () => {
@@ -189,7 +218,17 @@ if (existsSync(join(shared, "cardiac"))) {
   test("real: the cardiac slices load, all with masks", async () => {
     const { cases } = await openDataset(join(shared, "cardiac"));
     assert.is(cases.length, 526);
-    assert.is(new Set(cases.map(({ id }) => id.split("-IM-")[0])).size, 30);
+    const patient = grouping("^(.+)-IM-");
+    const patients = (found: { id: string }[]) =>
+      groupsOf(
+        found.map(({ id }) => id),
+        patient,
+      );
+    assert.is(patients(cases).length, 30);
+    const { train, test: held } = holdOut(cases, 10, 0, "^(.+)-IM-");
+    assert.is(patients(held).length, 10);
+    assert.is(new Set([...patients(train), ...patients(held)]).size, 30);
+    assert.is(patients(train).length, 20);
     for (const c of cases.filter((_, i) => i % 25 === 0)) {
       const { image, label, warnings } = await loadCase(c, 2);
       assert.equal(warnings, [], c.id);
