@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs";
-import { basename } from "node:path";
 import { type Geometry, readLabels, type Triple, type Volume } from "../data/index.ts";
+import { stemOf } from "../data/files.ts";
 import { DataError, UsageError } from "../errors.ts";
 import { volumesIn } from "./options.ts";
 import type { Progress } from "./progress.ts";
@@ -19,8 +19,7 @@ export async function findPairs(ref: string, pred: string): Promise<{ pairs: Pai
       throw new DataError(path, "expected a label map or a folder of them, found nothing");
   const [refIsFolder, predIsFolder] = [ref, pred].map((path) => statSync(path).isDirectory());
   if (refIsFolder !== predIsFolder) throw new UsageError("--ref and --pred must be two files or two folders");
-  if (!refIsFolder)
-    return { pairs: [{ name: basename(ref).replace(/\.nii(\.gz)?$/, ""), ref, pred }], ignored: [] };
+  if (!refIsFolder) return { pairs: [{ name: stemOf(ref), ref, pred }], ignored: [] };
   const [refs, preds] = await Promise.all([volumesIn(ref), volumesIn(pred)]);
   const missing = [...refs.keys()].filter((name) => !preds.has(name));
   if (missing.length > 0)

@@ -1,7 +1,7 @@
 import { DataError, UsageError } from "../errors.ts";
 import { deviceNames } from "../runtime/device.ts";
 import type { Triple } from "../data/volume.ts";
-import { niftiFiles, type Stems } from "../data/dataset.ts";
+import { endings, imageFiles, type Stems } from "../data/files.ts";
 import type { OptionSpec } from "./arguments.ts";
 
 /** Options that several commands have. */
@@ -40,13 +40,13 @@ export function shellCommand(words: readonly string[]): string {
     .join(" ");
 }
 
-/** The NIfTI files of a folder by name without ending, at least one. */
+/** The NIfTI files or PNG slices of a folder by name without ending, at least one. */
 export async function volumesIn(folder: string): Promise<Stems> {
-  const files = await niftiFiles(folder);
+  const files = await imageFiles(folder);
   if (files.size === 0)
     throw new DataError(
       folder,
-      "expected .nii or .nii.gz files, found none in this folder (a data folder keeps them in images/ and labels/)",
+      `expected ${endings}, found none in this folder (a data folder keeps them in images/ and labels/)`,
     );
   return files;
 }

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { Plan } from "../compile/plan.ts";
-import type { Case } from "../data/index.ts";
+import { type Case, grouping, groupsOf } from "../data/index.ts";
 import { NotFiniteError, VoxgradError } from "../errors.ts";
 import { writeRunReport } from "../report/run_report.ts";
 import type { Device } from "../runtime/device.ts";
@@ -141,8 +141,12 @@ function introduce({ run, recipe, config, split, device }: Sitting, say: (line: 
   const idle = recipe.unlabeled || unlabeled.length === 0 ? "" : ` (recipe ${recipe.name} leaves them out)`;
   say(`device    ${device.describe()}`);
   say(`networks  ${sizes.join(", ")}; ${config.classes} classes`);
+  const count = (ids: readonly string[]) =>
+    config.group === null
+      ? `${ids.length}`
+      : `${ids.length} (${groupsOf(ids, grouping(config.group)).length} groups)`;
   say(
-    `cases     ${labeled.length} labelled, ${unlabeled.length} unlabelled${idle}, ${validation.length} for validation`,
+    `cases     ${count(labeled)} labelled, ${count(unlabeled)} unlabelled${idle}, ${count(validation)} for validation`,
   );
   say(`run       ${run.path}: ${recipe.name}, ${config.steps} steps, patch ${config.patch.join("x")}`);
 }

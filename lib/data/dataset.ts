@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../errors.ts";
-import { readImage, readLabels } from "./nifti.ts";
 import { Random } from "../random.ts";
+import { checkOneFormat, endings, imageFiles, type Stems } from "./files.ts";
+import { type Grouping, grouping, groupsOf } from "./groups.ts";
+import { readImage, readLabels } from "./read.ts";
 import type { Volume } from "./volume.ts";
 
 /** One image on disk; `label` is absent for an unlabelled case. */
@@ -21,23 +23,7 @@ export interface Dataset {
 
 const layouts =
   "images/ with labels/, or imagesTr/ with labelsTr/ (nnU-Net, Decathlon), and optionally imagesTs/ with labelsTs/; " +
-  "a label has the name of its image (.nii or .nii.gz), an image without a label is unlabelled";
-
-/** Name without its ending -> path. */
-export type Stems = Map<string, string>;
-
-/** The .nii and .nii.gz files of a folder, by name. Throws DataError when two differ in their ending alone. */
-export async function niftiFiles(folder: string): Promise<Stems> {
-  const names = (await readdir(folder)).filter((name) => /^[^.].*\.nii(\.gz)?$/.test(name)).sort();
-  const stems: Stems = new Map();
-  for (const name of names) {
-    const stem = name.replace(/\.nii(\.gz)?$/, "");
-    const other = stems.get(stem);
-    if (other) throw new DataError(other, `and ${name} beside it: expected one file per case, found two`);
-    stems.set(stem, join(folder, name));
-  }
-  return stems;
-}
+  "a label has the name of its image (all .nii or .nii.gz, or all .png slices), an image without a label is unlabelled";
 
 /**
  * True when images are numbered with four digits and labels bear the same full names: then digits are no
@@ -78,8 +64,8 @@ function pair(images: Stems, labels: Stems, numbered: boolean): Case[] {
  * test cases in `imagesTs/` + `labelsTs/`. nnU-Net's channel suffix `_0000` is no part of a case's id.
  * Nothing but folder listings is read.
  *
- * Throws DataError when a folder is missing or empty, a label has no image, two files claim one case, or a
- * case has several channels.
+ * Throws DataError when a folder is missing or empty, NIfTI and PNG are mixed, a label has no image, two files
+ * claim one case, or a case has several channels.
  */
 export async function openDataset(dir: string): Promise<Dataset> {
   let entries: Set<string>;
@@ -99,21 +85,22 @@ export async function openDataset(dir: string): Promise<Dataset> {
   if (!entries.has(`labels${suffix}`)) {
     throw new DataError(dir, `expected labels${suffix}/ beside images${suffix}/ (${layouts}), found none`);
   }
-  const images = await niftiFiles(join(dir, `images${suffix}`));
+  const images = await imageFiles(join(dir, `images${suffix}`));
   if (images.size === 0) {
-    throw new DataError(
-      join(dir, `images${suffix}`),
-      "expected .nii or .nii.gz files, found none in this folder",
-    );
+    throw new DataError(join(dir, `images${suffix}`), `expected ${endings}, found none in this folder`);
   }
-  const labels = await niftiFiles(join(dir, `labels${suffix}`));
+  const labels = await imageFiles(join(dir, `labels${suffix}`));
   const numbered = numberedNames(images, labels);
   const testImages = entries.has("imagesTs")
-    ? await niftiFiles(join(dir, "imagesTs"))
+    ? await imageFiles(join(dir, "imagesTs"))
     : new Map<string, string>();
   const testLabels = entries.has("labelsTs")
-    ? await niftiFiles(join(dir, "labelsTs"))
+    ? await imageFiles(join(dir, "labelsTs"))
     : new Map<string, string>();
+  checkOneFormat(
+    dir,
+    [images, labels, testImages, testLabels].flatMap((stems) => [...stems.values()]),
+  );
   return {
     dir,
     cases: pair(images, labels, numbered),
@@ -121,44 +108,79 @@ export async function openDataset(dir: string): Promise<Dataset> {
   };
 }
 
-function labelled(cases: readonly Case[]): Case[] {
-  return cases.filter(({ label }) => label !== undefined);
-}
-
-function checkCount(what: string, count: number, most: number): void {
-  if (!Number.isInteger(count) || count < 0 || count > most) {
-    throw new UsageError(
-      `${what} must be a whole number from 0 to ${most}, the labelled cases at hand; found ${count}`,
+/** Throws DataError when a group (`group` as `grouping` takes it) has cases both to train on and to test. */
+export function checkTestApart({ dir, cases, test }: Dataset, group: string | null): void {
+  if (group === null) return;
+  const groupOf = grouping(group);
+  const training = new Map(cases.map(({ id }) => [groupOf(id), id]));
+  for (const { id } of test) {
+    const other = training.get(groupOf(id));
+    if (other === undefined) continue;
+    throw new DataError(
+      dir,
+      `"${groupOf(id)}" would be both trained on and tested: case "${other}" is to train on, case "${id}" lies in imagesTs/`,
     );
   }
 }
 
-/**
- * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation
- * seeded by `seed`, so a larger `keep` contains the smaller ones. Throws UsageError when fewer are labelled.
- */
-export function hideLabels(cases: readonly Case[], keep: number, seed: number): Case[] {
-  const known = labelled(cases);
-  checkCount("the number of labels to keep", keep, known.length);
-  const order = new Random(seed, 1).permutation(known.length);
-  const kept = new Set(Array.from(order.subarray(0, keep), (i) => known[i].id));
-  return cases.map((c) => (kept.has(c.id) ? c : { id: c.id, image: c.image }));
+interface Draw {
+  /** Says in messages what is counted. */
+  what: string;
+  count: number;
+  seed: number;
+  stream: number;
+  group: string | null;
+}
+
+/** `count` of the groups that have a label, drawn by `seed` and `stream`. */
+function draw(
+  cases: readonly Case[],
+  { what, count, seed, stream, group }: Draw,
+): { drawn: Set<string>; groupOf: Grouping } {
+  const groupOf = grouping(group);
+  const known = groupsOf(
+    cases.filter(({ label }) => label !== undefined).map(({ id }) => id),
+    groupOf,
+  );
+  if (!Number.isInteger(count) || count < 0 || count > known.length) {
+    throw new UsageError(
+      `${what} must be a whole number from 0 to ${known.length}, the labelled ${group === null ? "cases" : "groups"} at hand; found ${count}`,
+    );
+  }
+  const order = new Random(seed, stream).permutation(known.length);
+  return { drawn: new Set(Array.from(order.subarray(0, count), (i) => known[i])), groupOf };
 }
 
 /**
- * Splits `count` labelled cases, chosen by `seed`, off as test cases. Throws UsageError when fewer are
- * labelled.
+ * The same cases, in the same order, with the labels of only `keep` of them: the first of a permutation
+ * seeded by `seed`, so a larger `keep` contains the smaller ones. With `group`, a pattern as `grouping` takes
+ * it, groups are kept or hidden whole, and `keep` counts them. Throws UsageError when fewer are labelled.
+ */
+export function hideLabels(
+  cases: readonly Case[],
+  keep: number,
+  seed: number,
+  group: string | null = null,
+): Case[] {
+  const what = "the number of labels to keep";
+  const { drawn, groupOf } = draw(cases, { what, count: keep, seed, stream: 1, group });
+  return cases.map((c) => (drawn.has(groupOf(c.id)) ? c : { id: c.id, image: c.image }));
+}
+
+/**
+ * Splits `count` labelled cases, chosen by `seed`, off as test cases. With `group`, a pattern as `grouping` takes
+ * it, it counts groups, all of whose cases go the same way. Throws UsageError when fewer are labelled.
  */
 export function holdOut(
   cases: readonly Case[],
   count: number,
   seed: number,
+  group: string | null = null,
 ): { train: Case[]; test: Case[] } {
-  const known = labelled(cases);
-  checkCount("the number of test cases to hold out", count, known.length);
-  const order = new Random(seed, 2).permutation(known.length);
-  const held = new Set(Array.from(order.subarray(0, count), (i) => known[i].id));
-  return { train: cases.filter(({ id }) => !held.has(id)), test: cases.filter(({ id }) => held.has(id)) };
+  const what = "the number of test cases to hold out";
+  const { drawn, groupOf } = draw(cases, { what, count, seed, stream: 2, group });
+  const held = (c: Case) => drawn.has(groupOf(c.id));
+  return { train: cases.filter((c) => !held(c)), test: cases.filter(held) };
 }
 
 export interface LoadedCase {

@@ -1,5 +1,6 @@
 export {
   type Case,
+  checkTestApart,
   type Dataset,
   hideLabels,
   holdOut,
@@ -7,7 +8,8 @@ export {
   loadCase,
   openDataset,
 } from "./dataset.ts";
-export { readHeader, readImage, readLabels, writeImage, writeLabels } from "./nifti.ts";
+export { type Grouping, grouping, groupsOf } from "./groups.ts";
+export { readHeader, writeImage, writeLabels } from "./nifti.ts";
 export type { NiftiHeader, NiftiType } from "./nifti_header.ts";
 export {
   type CohortOptions,
@@ -18,6 +20,7 @@ export {
 } from "./phantom.ts";
 export { type Preprocess, preprocess, window, zScore } from "./preprocess.ts";
 export { philox4x32, Random } from "../random.ts";
+export { readImage, readLabels } from "./read.ts";
 export { type PatchOptions, PatchSampler, type SampledVolume } from "./sampler.ts";
 export {
   affineSpacing,

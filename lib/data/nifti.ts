@@ -3,6 +3,7 @@ import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { DataError, UsageError } from "../errors.ts";
 import { writeAtomically } from "./atomic.ts";
+import { LabelMap } from "./label_map.ts";
 import { CHUNK, type Consume, Decoder, encodeVoxels } from "./nifti_codec.ts";
 import {
   bytesPerVoxel,
@@ -161,37 +162,15 @@ export async function readImage(path: string): Promise<Volume<Float32Array>> {
  * 255 without `classes`): the message lists such values and how many voxels have them.
  */
 export async function readLabels(path: string, classes = 256): Promise<Volume<Uint8Array>> {
-  let data = new Uint8Array(0);
-  const strange = new Map<number, number>();
-  let strangeVoxels = 0;
+  let labels = new LabelMap(0, classes);
   const header = await readVoxels(path, ({ size, slope, intercept }) => {
-    const labels = new Uint8Array(voxelCount(size));
-    data = labels;
+    const map = new LabelMap(voxelCount(size), classes);
+    labels = map;
     return (values, count, start) => {
-      for (let i = 0; i < count; i++) {
-        const value = values[i] * slope + intercept;
-        const whole = Math.round(value);
-        if (Math.abs(value - whole) <= 1e-3 && whole >= 0 && whole < classes) {
-          labels[start + i] = whole;
-          continue;
-        }
-        strangeVoxels++;
-        const seen = strange.get(value);
-        if (seen !== undefined) strange.set(value, seen + 1);
-        else if (strange.size < 8) strange.set(value, 1);
-      }
+      for (let i = 0; i < count; i++) map.set(start + i, values[i] * slope + intercept);
     };
   });
-  if (strangeVoxels > 0) {
-    const list = [...strange].sort(([a], [b]) => a - b).map(([value, n]) => `${value} (${n} voxels)`);
-    const listed = [...strange.values()].reduce((sum, n) => sum + n, 0);
-    throw new DataError(
-      path,
-      `expected whole labels 0 to ${classes - 1}, found ${strangeVoxels} voxels with others: ${list.join(", ")}` +
-        (listed < strangeVoxels ? `, and ${strangeVoxels - listed} voxels with further values` : ""),
-    );
-  }
-  return { size: header.size, data, geometry: header.geometry };
+  return { size: header.size, data: labels.finish(path), geometry: header.geometry };
 }
 
 async function write(path: string, volume: Volume<VolumeData>, type: NiftiType): Promise<void> {

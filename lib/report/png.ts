@@ -1,4 +1,5 @@
 import { deflateSync } from "node:zlib";
+import { crc32, PNG_SIGNATURE } from "../data/png_format.ts";
 
 export interface Picture {
   /** Pixels. */
@@ -10,7 +11,6 @@ export interface Picture {
   data: Uint8Array;
 }
 
-const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const COLOUR_TYPE = { 1: 0, 3: 2 } as const;
 const FILTER_NONE = 0;
 const FILTER_UP = 2;
@@ -40,7 +40,7 @@ export function encodePng({ width, height, channels, data }: Picture): Buffer {
     }
   }
   return Buffer.concat([
-    Buffer.from(SIGNATURE),
+    Buffer.from(PNG_SIGNATURE),
     chunk("IHDR", header),
     chunk("IDAT", deflateSync(filtered, { level: 9 })),
     chunk("IEND", Buffer.alloc(0)),
@@ -59,17 +59,4 @@ function chunk(type: string, body: Buffer): Buffer {
   body.copy(bytes, 8);
   bytes.writeUInt32BE(crc32(bytes.subarray(4, body.length + 8)), body.length + 8);
   return bytes;
-}
-
-// zlib.crc32 came with Node 20.15.
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? 0xedb88320 ^ (crc >>> 1) : crc >>> 1;
-  return crc;
-});
-
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 255] ^ (crc >>> 8);
-  return (crc ^ 0xffffffff) >>> 0;
 }

@@ -81,6 +81,11 @@ export const configSchema = z.strictObject({
   /** Boxes by which unlabelled patches are mixed with each other in cross pseudo supervision; 0 mixes none. */
   cutMixBoxes: z.int().min(0).max(16),
 
+  /**
+   * Regular expression that finds in a case's id the group (patient) that it belongs to; cases of a group play one
+   * part, and cases are counted in groups. null makes each case its own.
+   */
+  group: z.string().refine(isPattern, "expected a regular expression").nullable(),
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
   /** Steps between validations, checkpoints and looks at the training loss. */
@@ -131,6 +136,7 @@ const common: Config = {
   selector: "batch",
   pseudoLabels: "unlabeled",
   cutMixBoxes: 0,
+  group: null,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,
@@ -204,6 +210,15 @@ export function parseSetting(text: string): [string, unknown] {
     return [key, JSON.parse(raw) as unknown];
   } catch {
     return [key, isList ? raw.split(",").filter((word) => word !== "") : raw];
+  }
+}
+
+function isPattern(text: string): boolean {
+  try {
+    new RegExp(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 

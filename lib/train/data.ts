@@ -1,5 +1,6 @@
 import { boxMask } from "../data/boxes.ts";
 import { type Case, loadCase } from "../data/dataset.ts";
+import { grouping, groupsOf } from "../data/groups.ts";
 import { preprocess } from "../data/preprocess.ts";
 import { PatchSampler, type SampledVolume } from "../data/sampler.ts";
 import type { Volume } from "../data/volume.ts";
@@ -21,16 +22,27 @@ export interface LoadedVolume extends SampledVolume {
   readonly geometry: Volume["geometry"];
 }
 
-/** Puts aside validation cases (the last of the labelled ones) and sorts the rest by whether they have a label. */
+/**
+ * Puts aside validation cases (the last of the labelled ones) and sorts the rest by whether they have a label.
+ * With a setting `group` it puts aside whole groups; their unlabelled cases take no part.
+ */
 export function splitCases(cases: readonly Case[], config: Config): Split {
+  const groupOf = grouping(config.group);
   const labeled = cases.filter(({ label }) => label !== undefined).map(({ id }) => id);
   const unlabeled = cases.filter(({ label }) => label === undefined).map(({ id }) => id);
-  const kept = labeled.length - config.validationCases;
+  const groups = groupsOf(labeled, groupOf);
+  const kept = groups.length - config.validationCases;
   if (kept < 1)
     throw new UsageError(
-      `training needs at least one labelled case; there are ${labeled.length}, ${config.validationCases} of them set aside for validation`,
+      `training needs at least one labelled ${config.group === null ? "case" : "group"}; there are ${groups.length}, ${config.validationCases} of them set aside for validation`,
     );
-  return { labeled: labeled.slice(0, kept), unlabeled, validation: labeled.slice(kept) };
+  const aside = new Set(groups.slice(kept));
+  const trains = (id: string) => !aside.has(groupOf(id));
+  return {
+    labeled: labeled.filter(trains),
+    unlabeled: unlabeled.filter(trains),
+    validation: labeled.filter((id) => !trains(id)),
+  };
 }
 
 /** Reads a case and prepares it; `onWarning` hears of image and label that lie in different places. */

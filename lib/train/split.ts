@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import type { Case } from "../data/dataset.ts";
+import { type Grouping, grouping } from "../data/groups.ts";
 import { DataError, nearest } from "../errors.ts";
 import type { Split } from "./data.ts";
 
@@ -10,9 +11,10 @@ const splitSchema = z.strictObject({ labeled: ids.min(1), unlabeled: ids, valida
 /**
  * Reads `{ "labeled": [ids], "unlabeled": [ids], "validation": [ids] }`, the last being optional: another run's
  * `split.json`, say. Cases in none of the lists take no part. Throws `DataError` when an id is unknown or listed
- * twice, or a case that needs a label has none.
+ * twice, a case that needs a label has none, or a group (`group` is the setting) would play two parts. Cases without a label
+ * may be unlabelled beside labelled ones of their group.
  */
-export async function readSplit(path: string, cases: readonly Case[]): Promise<Split> {
+export async function readSplit(path: string, cases: readonly Case[], group: string | null): Promise<Split> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(await readFile(path, "utf8"));
@@ -46,7 +48,23 @@ export async function readSplit(path: string, cases: readonly Case[]): Promise<S
   for (const id of [...labeled, ...validation])
     if (known.get(id)?.label === undefined)
       throw new DataError(path, `case "${id}" needs a label, and the dataset has none for it`);
+  checkGroups(path, result.data, known, grouping(group));
   return result.data;
+}
+
+function checkGroups(path: string, split: Split, known: ReadonlyMap<string, Case>, groupOf: Grouping): void {
+  const parts = new Map<string, { part: string; id: string }>();
+  for (const part of ["labeled", "validation", "unlabeled"] as const)
+    for (const id of split[part]) {
+      const first = parts.get(groupOf(id));
+      const beside = part === "unlabeled" && first?.part === "labeled" && known.get(id)?.label === undefined;
+      if (first !== undefined && first.part !== part && !beside)
+        throw new DataError(
+          path,
+          `"${groupOf(id)}" would play two parts: case "${first.id}" is in "${first.part}", case "${id}" in "${part}"`,
+        );
+      if (first === undefined) parts.set(groupOf(id), { part, id });
+    }
 }
 
 /** The cases of a split as training may see them: those that it counts as unlabelled have no label. */

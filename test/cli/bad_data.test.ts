@@ -57,7 +57,7 @@ test("labels outside the classes", async () => {
 test("folders without cases", async () => {
   const data = join(root, "empty");
   for (const part of ["images", "labels"]) mkdirSync(join(data, part), { recursive: true });
-  await refuse(data, /images: expected \.nii or \.nii\.gz files, found none/);
+  await refuse(data, /images: expected \.nii, \.nii\.gz or \.png files, found none/);
 });
 
 test("a plan larger than the memory is refused before it runs", async () => {

@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { hideLabels, holdOut, loadCase, openDataset } from "../../lib/data/dataset.ts";
+import { checkTestApart, hideLabels, holdOut, loadCase, openDataset } from "../../lib/data/dataset.ts";
+import { grouping, groupsOf } from "../../lib/data/groups.ts";
 import { writeImage, writeLabels } from "../../lib/data/nifti.ts";
 import { screenGeometry, type Triple } from "../../lib/data/volume.ts";
 
@@ -65,6 +66,13 @@ test("four digits that labels bear too are a number, not a channel", async () =>
   assert.equal(summary(cases), ["c_0000+", "c_0001+", "c_0002"]);
 });
 
+test("PNG slices are cases by the same rules", async () => {
+  const plain = await openDataset(folder({ images: ["p-IM-1.png", "p-IM-2.png"], labels: ["p-IM-1.png"] }));
+  assert.equal(summary(plain.cases), ["p-IM-1+", "p-IM-2"]);
+  const channels = await openDataset(folder({ imagesTr: ["a_0000.png"], labelsTr: ["a.png"] }));
+  assert.equal(summary(channels.cases), ["a+"]);
+});
+
 test("layouts that cannot be used are explained", async () => {
   await fails(
     openDataset(join(root, "nowhere")),
@@ -74,8 +82,16 @@ test("layouts that cannot be used are explained", async () => {
   await fails(openDataset(folder({ pictures: [] })), /expected images\/ with labels\/.*found pictures/);
   await fails(openDataset(folder({ images: ["a.nii"] })), /expected labels\/ beside images\//);
   await fails(
-    openDataset(folder({ images: ["a.png"], labels: [] })),
-    /images: expected \.nii or \.nii\.gz files/,
+    openDataset(folder({ images: ["a.jpg"], labels: [] })),
+    /images: expected \.nii, \.nii\.gz or \.png files/,
+  );
+  await fails(
+    openDataset(folder({ images: ["a.nii", "b.png"], labels: [] })),
+    /images: expected either NIfTI or PNG files, found both: a\.nii and b\.png/,
+  );
+  await fails(
+    openDataset(folder({ images: ["a.png"], labels: ["a.nii.gz"] })),
+    /expected either NIfTI or PNG files, found both: a\.nii\.gz and a\.png/,
   );
   await fails(openDataset(folder({ images: [], imagesTr: [], labels: [] })), /both images\/ and imagesTr\//);
   await fails(
@@ -151,6 +167,34 @@ test("loadCase refuses pairs that do not fit and reports those that look misplac
   await fails(loadCase({ id: "x", image: path("nan.nii") }), /found 1 voxels that are NaN/);
 });
 
+test("a group is hidden, held out and tested whole", () => {
+  const cases = Array.from({ length: 30 }, (_, i) => {
+    const c = { id: `p${Math.floor(i / 3)}-IM-${i}`, image: `${i}.png` };
+    return i % 3 < 2 && i < 24 ? { ...c, label: `l${i}.png` } : c;
+  });
+  const group = "^(.+)-IM-";
+  const patients = (found: { id: string }[]) => new Set(found.map(({ id }) => id.split("-")[0]));
+  const kept = (n: number) => hideLabels(cases, n, 3, group).filter(({ label }) => label);
+  assert.is(kept(5).length, 10);
+  assert.is(patients(kept(5)).size, 5);
+  assert.ok([...patients(kept(2))].every((patient) => patients(kept(5)).has(patient)));
+  assert.throws(() => hideLabels(cases, 9, 3, group), /from 0 to 8, the labelled groups at hand; found 9/);
+
+  const { train, test: held } = holdOut(cases, 3, 1, group);
+  assert.is(held.length, 9);
+  assert.is(patients(held).size, 3);
+  assert.is(train.length, 21);
+  assert.not.ok([...patients(train)].some((patient) => patients(held).has(patient)));
+
+  assert.throws(() => hideLabels(cases, 1, 3, "^q"), /"group": \^q finds no group in .* case "p0-IM-0"/);
+  checkTestApart({ dir: "d", cases: train, test: held }, group);
+  checkTestApart({ dir: "d", cases, test: held }, null);
+  assert.throws(
+    () => checkTestApart({ dir: "d", cases, test: held }, group),
+    /d: "p\d" would be both trained on and tested/,
+  );
+});
+
 const shared = join(import.meta.dirname, "../../../shared/data");
 if (existsSync(join(shared, "hippocampus"))) {
   test("real: the hippocampus crops load, all with labels 0 to 2", async () => {
@@ -168,6 +212,32 @@ if (existsSync(join(shared, "hippocampus"))) {
   });
 } else {
   console.log("skipped: the hippocampus test needs ../shared/data/hippocampus");
+}
+
+if (existsSync(join(shared, "cardiac"))) {
+  test("real: the cardiac slices load, all with masks", async () => {
+    const { cases } = await openDataset(join(shared, "cardiac"));
+    assert.is(cases.length, 526);
+    const patient = grouping("^(.+)-IM-");
+    const patients = (found: { id: string }[]) =>
+      groupsOf(
+        found.map(({ id }) => id),
+        patient,
+      );
+    assert.is(patients(cases).length, 30);
+    const { train, test: held } = holdOut(cases, 10, 0, "^(.+)-IM-");
+    assert.is(patients(held).length, 10);
+    assert.is(new Set([...patients(train), ...patients(held)]).size, 30);
+    assert.is(patients(train).length, 20);
+    for (const c of cases.filter((_, i) => i % 25 === 0)) {
+      const { image, label, warnings } = await loadCase(c, 2);
+      assert.equal(warnings, [], c.id);
+      assert.equal(image.size, [256, 256, 1]);
+      assert.is(Math.max(...label!.data), 1, c.id);
+    }
+  });
+} else {
+  console.log("skipped: the cardiac test needs ../shared/data/cardiac");
 }
 
 if (existsSync(join(shared, "totalseg"))) {

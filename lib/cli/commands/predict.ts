@@ -1,7 +1,8 @@
 import { existsSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Case, openDataset, type Triple, writeLabels } from "../../data/index.ts";
+import { stemOf } from "../../data/files.ts";
 import { DataError, nearest, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
 import { predictVolume, type SlidingOptions } from "../../infer/sliding.ts";
@@ -29,7 +30,7 @@ const options = {
     type: "string",
     short: "i",
     placeholder: "FILE|DIR",
-    help: "a NIfTI image, or a folder of them",
+    help: "a NIfTI image or grey PNG, or a folder of them",
     required: true,
   },
   out: {
@@ -117,10 +118,10 @@ interface Job extends Case {
 
 async function findJobs({ input, out }: Given): Promise<Job[]> {
   if (!existsSync(input))
-    throw new DataError(input, "expected a NIfTI file or a folder of them, found nothing");
+    throw new DataError(input, "expected a NIfTI or PNG file, or a folder of them, found nothing");
   if (statSync(input).isDirectory()) return folderJobs(input, out);
   const isFile = /\.nii(\.gz)?$/.test(out) && !(existsSync(out) && statSync(out).isDirectory());
-  const id = basename(input).replace(/\.nii(\.gz)?$/, "");
+  const id = stemOf(input);
   const target = isFile ? out : join(out, `${id}.nii.gz`);
   if (resolve(target) === resolve(input))
     throw new UsageError(`--out ${target} would overwrite the image: choose another name`);

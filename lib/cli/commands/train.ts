@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import { type Case, hideLabels, openDataset } from "../../data/index.ts";
+import { type Case, checkTestApart, grouping, groupsOf, hideLabels, openDataset } from "../../data/index.ts";
 import { UsageError } from "../../errors.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { readCheckpoint } from "../../train/checkpoint.ts";
@@ -40,7 +40,10 @@ const options = {
     multiple: true,
     help: "one setting, such as patch=96x96x64 or learningRate=0.05; overrides --config",
   },
-  "labeled-cases": { type: "integer", help: "use only N labels, chosen by the seed; the rest are hidden" },
+  "labeled-cases": {
+    type: "integer",
+    help: "use only N labels, chosen by the seed; the rest are hidden (with a setting group, the labels of N groups)",
+  },
   split: {
     type: "string",
     placeholder: "FILE",
@@ -103,6 +106,7 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   checkRecipe(recipe, makeConfig(preset, values, recipe));
 
   const dataset = await openDataset(given.data);
+  checkTestApart(dataset, makeConfig(preset, values).group);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
   const { split, config } = await chooseSplit(
     dataset.cases,
@@ -143,14 +147,15 @@ async function chooseSplit(
   values: Readonly<Record<string, unknown>>,
 ): Promise<{ split: Split; config: Config }> {
   if (file === undefined) {
-    const visible = labeledCases === undefined ? cases : hideLabels(cases, labeledCases, config.seed);
+    const visible =
+      labeledCases === undefined ? cases : hideLabels(cases, labeledCases, config.seed, config.group);
     return { split: splitCases(visible, config), config };
   }
-  const split = await readSplit(file, cases);
-  const { length } = split.validation;
+  const split = await readSplit(file, cases, config.group);
+  const { length } = groupsOf(split.validation, grouping(config.group));
   if (values.validationCases !== undefined && values.validationCases !== length)
     throw new UsageError(
-      `${file} lists ${length} validation cases, and setting "validationCases" is ${config.validationCases}`,
+      `${file} lists ${length} validation ${config.group === null ? "cases" : "groups"}, and setting "validationCases" is ${config.validationCases}`,
     );
   return { split, config: { ...config, validationCases: length } };
 }
