@@ -146,6 +146,13 @@ test("maps without anything to remove stay as they are", async () => {
   );
 });
 
+test("labels may be part of a larger buffer, whose rest stays as it is", async () => {
+  const buffer = Uint8Array.of(1, 2, 1, 1, 0, 1, 2, 1);
+  const labels = buffer.subarray(2, 6);
+  await removeComponents(labels, [4, 1, 1], { within: "slice", minimum: 2 });
+  assert.equal([...buffer], [1, 2, 1, 1, 0, 0, 2, 1]);
+});
+
 test("random maps are what a flood fill makes of them", async () => {
   const random = new Random(11, 0);
   const connectivities: Record<ComponentOptions["within"], Connectivity[]> = {
