@@ -32,6 +32,8 @@ export * from "./errors.ts";
 export { Graph } from "./graph/graph.ts";
 export { type Initial, State, type TypedArray } from "./graph/state.ts";
 export type { DType, Operand, Shape, Value } from "./graph/value.ts";
+export type { Connectivity } from "./infer/component_runs.ts";
+export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
 export { Predictor } from "./infer/predictor.ts";
 export { predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";

@@ -1,4 +1,5 @@
 import { type Triple, voxelCount } from "../data/volume.ts";
+import { biasFactors } from "./class_bias.ts";
 import type { Predictor } from "./predictor.ts";
 
 export interface SlidingOptions {
@@ -8,6 +9,8 @@ export interface SlidingOptions {
   readonly overlap?: number;
   /** Weight of a voxel within its window: the same everywhere, or a Gaussian of an eighth of the window; default gaussian. */
   readonly blend?: "gaussian" | "uniform";
+  /** Added to the logarithms of the averaged probabilities, a number per class; default 0. See `biasFactors`. */
+  readonly classBias?: readonly number[];
   readonly signal?: AbortSignal;
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -23,6 +26,7 @@ export async function predictVolume(
   options: SlidingOptions,
 ): Promise<Uint8Array> {
   const { overlap = 0.5, blend = "gaussian", signal, onProgress } = options;
+  const factors = biasFactors(predictor.classes, options.classBias);
   const window = options.patch === "whole" ? roundUp(size, predictor.divisor) : options.patch;
   const frame = padTo(image, size, window);
   const starts = [0, 1, 2].map((axis) => windowStarts(frame.size[axis], window[axis], overlap));
@@ -40,8 +44,7 @@ export async function predictVolume(
     else accumulate(sums, frame.size, probabilities, origin, window, weights, classes);
     onProgress?.(done + 1, origins.length);
   }
-  // Every class of a voxel was weighted alike, so the largest sum is the most probable class.
-  return mostProbable(sums, frame.size, frame.before, size, classes);
+  return mostProbable(sums, frame, size, factors);
 }
 
 function roundUp(size: Triple, divisor: Triple): Triple {
@@ -124,13 +127,10 @@ function accumulate(
   }
 }
 
-function mostProbable(
-  sums: Float32Array,
-  padded: Triple,
-  before: Triple,
-  size: Triple,
-  classes: number,
-): Uint8Array {
+/** Every class of a voxel was weighted alike, so sums order the classes as averages do. */
+function mostProbable(sums: Float32Array, frame: Frame, size: Triple, factors: Float64Array): Uint8Array {
+  const { before, size: padded } = frame;
+  const classes = factors.length;
   const labels = new Uint8Array(voxelCount(size));
   let index = 0;
   for (let z = 0; z < size[2]; z++) {
@@ -138,7 +138,14 @@ function mostProbable(
       let at = (((z + before[2]) * padded[1] + y + before[1]) * padded[0] + before[0]) * classes;
       for (let x = 0; x < size[0]; x++, at += classes) {
         let best = 0;
-        for (let c = 1; c < classes; c++) if (sums[at + c] > sums[at + best]) best = c;
+        let most = sums[at] * factors[0];
+        for (let c = 1; c < classes; c++) {
+          const value = sums[at + c] * factors[c];
+          if (value > most) {
+            most = value;
+            best = c;
+          }
+        }
         labels[index++] = best;
       }
     }

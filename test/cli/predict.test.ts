@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { readHeader, readLabels, writeLabels } from "../../lib/data/index.ts";
+import { type ComponentOptions, removeComponents } from "../../lib/infer/components.ts";
 import { makeCohort, scratch, tiny, voxgrad } from "./harness.ts";
 
 const root = scratch();
@@ -83,6 +84,56 @@ test("networks, windows and norm statistics make a difference", async () => {
   assert.is(new Set(maps.values()).size, 5);
 });
 
+test("a bias grows classes, and small components are removed from the map that is written", async () => {
+  const go = async (name: string, ...more: string[]) => {
+    const path = join(root, `${name}.nii`);
+    const outcome = await voxgrad(["predict", "--run", run, "--input", image, "--out", path, ...more]);
+    assert.is(outcome.status, 0, outcome.err);
+    return { map: await labels(path), said: outcome.out };
+  };
+  const ones = (map: Uint8Array) => map.reduce((sum, label) => sum + label, 0);
+  const plain = await go("plain");
+  assert.not.match(plain.said, /bias|cleaning|removed/);
+  const more = await go("more", "--class-bias", "0.6");
+  assert.match(more.said, /bias {6}0, 0\.6 added to the log probabilities/);
+  assert.ok(ones(more.map) > ones(plain.map));
+  assert.ok(ones((await go("less", "--class-bias=0,-0.6")).map) < ones(plain.map));
+
+  const { size, geometry } = await readHeader(image);
+  const [x, y, z] = geometry.spacing;
+  const cases: { argv: string[]; options: ComponentOptions; says: string }[] = [
+    {
+      argv: ["--min-component", "30"],
+      options: { within: "slice", minimum: 30 },
+      says: "below 30 voxels removed, within each slice, connectivity 8",
+    },
+    {
+      argv: ["--min-component", `${30 * x * y}mm2`, "--connectivity", "4"],
+      options: { within: "slice", connectivity: 4, minimum: 30 },
+      says: `below ${30 * x * y}mm2 removed, within each slice, connectivity 4`,
+    },
+    {
+      argv: ["--min-component", `${9.5 * x * y * z}mm3`, "--components", "volume", "--connectivity", "6"],
+      options: { within: "volume", connectivity: 6, minimum: 10 },
+      says: `below ${9.5 * x * y * z}mm3 removed, within each volume, connectivity 6`,
+    },
+    {
+      argv: ["--largest-component", "--min-component", "2"],
+      options: { within: "volume", largest: true, minimum: 2 },
+      says: "below 2 voxels and all but the largest of each class removed, within each volume, connectivity 26",
+    },
+  ];
+  for (const [index, { argv, options, says }] of cases.entries()) {
+    const expected = plain.map.slice();
+    const [removed] = await removeComponents(expected, size, options);
+    const { map, said } = await go(`clean${index}`, ...argv);
+    assert.equal(map, expected);
+    assert.ok(said.includes(`cleaning  ${says}\n`), said);
+    const told = removed === undefined ? "none" : `class 1 ${removed.components} (${removed.voxels} voxels)`;
+    assert.ok(said.includes(`components removed: ${told}\n`), said);
+  }
+});
+
 test("one bad file does not stop the others and is listed", async () => {
   const mixed = join(root, "mixed");
   mkdirSync(mixed);
@@ -118,6 +169,23 @@ test("what cannot be meant is refused", async () => {
   await refuse([...base, "--overlap", "1"], /--overlap must lie between/);
   await refuse([...base, "--checkpoint", "x"], /exactly one of --run RUN and --checkpoint FILE/);
   await refuse([...base, "--reestimate-from", "input"], /needs --reestimate-norm/);
+  await refuse([...base, "--class-bias", "0.6,x"], /--class-bias takes a number or one per class/);
+  await refuse([...base, "--class-bias", "0,1,2"], /expected 2 numbers, one per class/);
+  await refuse([...base, "--class-bias", "60"], /between -50 and 50, found 60/);
+  await refuse([...base, "--components", "volume"], /--components needs --min-component N or --largest/);
+  await refuse([...base, "--connectivity", "8"], /--connectivity needs --min-component N or --largest/);
+  await refuse(
+    [...base, "--min-component", "9", "--connectivity", "26"],
+    /within a slice is one of 4, 8; found 26/,
+  );
+  await refuse(
+    [...base, "--largest-component", "--connectivity", "8"],
+    /within a volume is one of 6, 18, 26; found 8/,
+  );
+  await refuse([...base, "--largest-component", "--connectivity", "5"], /expected one of 4, 8, 6, 18, 26/);
+  await refuse([...base, "--min-component", "5mm3"], /within a slice are measured in mm2, found 5mm3/);
+  for (const size of ["0", "1.5", "-4", "0mm2", "9mm", "many"])
+    await refuse([...base, `--min-component=${size}`], /takes a number of voxels, or a size such as/);
   await refuse(["predict", "--run", run, "--input", image, "--out", image], /would overwrite the image/);
   await refuse(["predict", "--run", run, "--input", images, "--out", images], /is the folder of the images/);
   await refuse(["predict", "--run", run, "--input", images, "--out", "x.nii"], /--out must be one too/);

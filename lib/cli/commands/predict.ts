@@ -15,6 +15,7 @@ import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { atLeast, deviceOption, parseSize, volumesIn } from "../options.ts";
+import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
@@ -60,6 +61,7 @@ const options = {
     default: "gaussian",
     help: "weight of a voxel within its window",
   },
+  ...postprocessOptions,
   "reestimate-norm": {
     type: "integer",
     help: "first estimate the batch-norm statistics again, from N batches of four random patches",
@@ -82,11 +84,13 @@ export const predict = defineCommand({
   positionals: [],
   notes: [
     "Label maps have the size, place and direction of their image. A file that cannot be segmented does not stop the others; the command then ends with status 1 and lists it.",
+    "Components are removed after the class of every voxel is decided, in the voxels of the image; a slice is one along its third axis. Biases that begin with a minus follow an equals sign: --class-bias=-0.1,0.6.",
   ],
   examples: [
     "voxgrad predict --run runs/sdnet --input scan.nii.gz --out organs.nii.gz",
     "voxgrad predict --run runs/sdnet --input scans/imagesTs --out predictions --weights best",
     "voxgrad predict --run runs/sdnet --input scans/imagesTs --out predictions --network vnet --overlap 0.75",
+    "voxgrad predict --run runs/sdnet --input scan.nii.gz --out organs.nii.gz --class-bias 0.6 --min-component 50",
     "voxgrad predict --run runs/supervised --input scans/imagesTs --out adapted --reestimate-norm 50 --reestimate-from unlabeled",
   ],
   async run({ options: given }, context) {
@@ -98,13 +102,14 @@ export const predict = defineCommand({
     if (given.reestimateFrom !== undefined && given.reestimateNorm === undefined)
       throw new UsageError("--reestimate-from needs --reestimate-norm N");
     if (given.reestimateNorm !== undefined) atLeast("--reestimate-norm", given.reestimateNorm, 1);
+    const cleaning = parseCleaning(given);
     const jobs = await findJobs(given);
     const folder = new RunFolder(run ?? dirname(checkpoint as string));
     const device = openDevice(given.device);
     const weights = checkpoint === undefined ? given.weights : { file: checkpoint };
     const loaded = await loadRun(folder, device, weights);
     try {
-      return await predictAll(jobs, folder, loaded, device, given, context);
+      return await predictAll(jobs, folder, loaded, device, given, cleaning, context);
     } finally {
       loaded.dispose();
     }
@@ -148,17 +153,23 @@ async function predictAll(
   run: LoadedRun,
   device: Device,
   given: Given,
+  cleaning: Cleaning | undefined,
   context: Context,
 ): Promise<number> {
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
   const predictor = new Predictor(networks, device);
   const patch = choosePatch(given.patch, run.config, predictor.divisor);
-  const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, signal };
+  const classBias =
+    given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);
+  const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
   const log = new Progress(stdout, { total: jobs.length, label: "predict" });
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
   log.log(`device    ${device.describe()}`);
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
+  if (classBias !== undefined)
+    log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);
+  if (cleaning !== undefined) log.log(`cleaning  ${cleaning.description}`);
   const failed: string[] = [];
   try {
     if (given.reestimateNorm !== undefined) {
@@ -170,7 +181,7 @@ async function predictAll(
       if (signal.aborted) break;
       const label = jobs.length === 1 ? job.id : `${job.id} (${index + 1} of ${jobs.length})`;
       try {
-        await predictOne(job, label, predictor, run.config, sliding, stdout, warn);
+        await predictOne(job, label, predictor, run.config, sliding, cleaning, stdout, warn);
       } catch (error) {
         if (signal.aborted && error === signal.reason) break;
         if (!(error instanceof VoxgradError)) throw error;
@@ -196,6 +207,7 @@ async function predictOne(
   predictor: Predictor,
   config: Config,
   sliding: SlidingOptions,
+  cleaning: Cleaning | undefined,
   stdout: Context["stdout"],
   warn: (text: string) => void,
 ): Promise<void> {
@@ -206,15 +218,18 @@ async function predictOne(
     progress ??= new Progress(stdout, { total, label, unit: "window" });
     progress.update(done);
   };
+  let removed = "";
   try {
     const data = await predictVolume(predictor, image, size, { ...sliding, onProgress });
+    if (cleaning !== undefined)
+      removed = await clean({ size, data, geometry }, cleaning, label, stdout, sliding.signal);
     await mkdir(dirname(job.out), { recursive: true });
     await writeLabels(job.out, { size, data, geometry });
   } finally {
     progress?.done();
   }
   const seconds = duration((performance.now() - began) / 1000);
-  progress?.log(`${label}  ${size.join(" x ")} voxels  ${seconds}  ${job.out}`);
+  progress?.log(`${label}  ${size.join(" x ")} voxels  ${seconds}  ${job.out}${removed}`);
 }
 
 function chooseNetworks(networks: readonly Network[], name: string): readonly Network[] {
