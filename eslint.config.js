@@ -1,7 +1,9 @@
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist", "build", "build-asan", "prebuilds", "node_modules", "**/*.js", "**/*.mjs", "**/*.cjs"] },
+  {
+    ignores: ["dist", "build", "build-asan", "prebuilds", "node_modules", "**/*.js", "**/*.mjs", "**/*.cjs"],
+  },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
