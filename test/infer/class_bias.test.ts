@@ -20,7 +20,7 @@ const softmaxOf = (logits: readonly number[]) => {
 
 const predictor = {
   classes,
-  divisor: 1,
+  divisor: [1, 1, 1],
   run: (image: Float32Array) =>
     Promise.resolve(Float32Array.from([...image].flatMap((value) => softmaxOf(logitsOf(value))))),
 } as unknown as Predictor;
@@ -52,7 +52,7 @@ test("averaged probabilities are biased once, after they are averaged", async ()
   let window = 0;
   const disagreeing = {
     classes: 2,
-    divisor: 1,
+    divisor: [1, 1, 1],
     run: (patch: Float32Array) => {
       const pair = said[window++];
       return Promise.resolve(Float32Array.from([...patch].flatMap(() => pair)));
