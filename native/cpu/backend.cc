@@ -3,8 +3,8 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <map>
 
+#include "../core/kernel_index.h"
 #include "isa.h"
 #include "kernels.h"
 #include "peak.h"
@@ -17,19 +17,14 @@ namespace voxgrad {
 namespace cpu {
 namespace {
 
-const std::map<std::string, const Kernel*>& byName() {
-  static const auto* kernels = [] {
-    auto* map = new std::map<std::string, const Kernel*>;
-    for (const KernelTable* family :
-         {&activationKernels,   &argmaxKernels, &arithmeticKernels,     &augmentKernels,    &convKernels,
-          &copyKernels,         &diceKernels,   &dropoutKernels,        &lossKernels,       &momentsKernels,
-          &normGradientKernels, &normKernels,   &normalizedConvKernels, &summedConvKernels, &poolKernels,
-          &reduceKernels,       &resizeKernels, &segmentationKernels,   &selectKernels,     &shapeKernels,
-          &softmaxKernels,      &updateKernels})
-      for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
-    return map;
-  }();
-  return *kernels;
+const KernelIndex& kernels() {
+  static const auto* index = new KernelIndex{
+      &activationKernels,   &argmaxKernels, &arithmeticKernels,     &augmentKernels,    &convKernels,
+      &copyKernels,         &diceKernels,   &dropoutKernels,        &lossKernels,       &momentsKernels,
+      &normGradientKernels, &normKernels,   &normalizedConvKernels, &summedConvKernels, &poolKernels,
+      &reduceKernels,       &resizeKernels, &segmentationKernels,   &selectKernels,     &shapeKernels,
+      &softmaxKernels,      &updateKernels};
+  return *index;
 }
 
 class CpuBackend final : public Backend {
@@ -60,15 +55,8 @@ class CpuBackend final : public Backend {
   void fill(void* device, uint8_t byte, size_t bytes) override { std::memset(device, byte, bytes); }
   void finish() override {}
 
-  const Kernel* find(const std::string& name) const override {
-    const auto found = byName().find(name);
-    return found == byName().end() ? nullptr : found->second;
-  }
-  std::vector<std::string> kernelNames() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, kernel] : byName()) names.push_back(name);
-    return names;
-  }
+  const Kernel* find(const std::string& name) const override { return kernels().find(name); }
+  std::vector<std::string> kernelNames() const override { return kernels().names(); }
   LimitTimes measure(Limit limit, int64_t amount, int64_t runs, const std::atomic<bool>& cancelled) override {
     return limit == Limit::multiplyAdd ? measureMultiplyAdd(amount, runs, cancelled)
                                        : measureCopy(amount, limit == Limit::stream, runs, cancelled);

@@ -3,6 +3,7 @@
 #include <mutex>
 
 #include "../core/backend.h"
+#include "../core/kernel_index.h"
 #include "cuda.h"
 #include "kernels.h"
 #include "limits.h"
@@ -17,18 +18,13 @@ std::map<std::string, int64_t>& launchCounts() {
   return *counts;
 }
 
-const std::map<std::string, const Kernel*>& byName() {
-  static const auto* kernels = [] {
-    auto* map = new std::map<std::string, const Kernel*>;
-    for (const KernelTable* family :
-         {&activationKernels, &argmaxKernels, &arithmeticKernels, &augmentKernels, &convKernels, &diceKernels,
-          &dropoutKernels, &lossKernels, &momentsKernels, &normKernels, &normGradientKernels, &poolKernels,
-          &reduceKernels, &resizeKernels, &segmentationKernels, &selectKernels, &shapeKernels,
-          &softmaxKernels, &updateKernels})
-      for (const Kernel& kernel : *family) map->emplace(kernel.name, &kernel);
-    return map;
-  }();
-  return *kernels;
+const KernelIndex& kernels() {
+  static const auto* index = new KernelIndex{
+      &activationKernels,   &argmaxKernels,  &arithmeticKernels, &augmentKernels, &convKernels,
+      &diceKernels,         &dropoutKernels, &lossKernels,       &momentsKernels, &normKernels,
+      &normGradientKernels, &poolKernels,    &reduceKernels,     &resizeKernels,  &segmentationKernels,
+      &selectKernels,       &shapeKernels,   &softmaxKernels,    &updateKernels};
+  return *index;
 }
 
 class CudaBackend final : public Backend {
@@ -81,15 +77,8 @@ class CudaBackend final : public Backend {
   }
   void finish() override { check(cudaStreamSynchronize(stream()), "kernels"); }
 
-  const Kernel* find(const std::string& name) const override {
-    const auto found = byName().find(name);
-    return found == byName().end() ? nullptr : found->second;
-  }
-  std::vector<std::string> kernelNames() const override {
-    std::vector<std::string> names;
-    for (const auto& [name, kernel] : byName()) names.push_back(name);
-    return names;
-  }
+  const Kernel* find(const std::string& name) const override { return kernels().find(name); }
+  std::vector<std::string> kernelNames() const override { return kernels().names(); }
   LimitTimes measure(Limit limit, int64_t amount, int64_t runs, const std::atomic<bool>& cancelled) override {
     return limit == Limit::multiplyAdd ? measureMultiplyAdd(*this, amount, runs, cancelled)
                                        : measureCopy(*this, amount, runs, cancelled);
