@@ -55,7 +55,7 @@ export * from "./nn/index.ts";
 export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";
 export { dropout, gaussianNoise } from "./ops/dropout.ts";
-export { randomFlip, randomRotate } from "./ops/augment.ts";
+export { randomFlip, randomIntensity, randomRotate } from "./ops/augment.ts";
 export { mixWithNext } from "./ops/mix.ts";
 export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";

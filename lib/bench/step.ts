@@ -87,7 +87,7 @@ export async function prepareStep(
   };
   const taught = recipeNamed(recipe);
   const config = makeConfig("recommended", settings, taught);
-  const learners = makeLearners(config);
+  const learners = makeLearners(config, taught);
   const plan = await compileStep(config, taught, learners, device);
   const voxels = patch[0] * patch[1] * patch[2];
   const random = new Random(1);

@@ -1,5 +1,6 @@
 import { ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
+import { expectDType, expectRank } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 import { expectRandom } from "./dropout.ts";
 
@@ -43,6 +44,23 @@ const randomRotateOp = defineOp<{ degrees: number; plane: number; stream: number
   flops: perElement(12),
 });
 
+const randomIntensityOp = defineOp<{ contrast: number; brightness: number; stream: number }>({
+  name: "randomIntensity",
+  infer: ([x, key], { contrast, brightness, stream }) => {
+    expectDType("randomIntensity", "the image", x, "f32");
+    expectRank("randomIntensity", "the image [N, D, H, W, C]", x, 5);
+    expectRandom("randomIntensity", key, stream);
+    if (!(contrast >= 0 && contrast <= 1))
+      throw new ShapeError(`randomIntensity: contrast must be from 0 to 1, found ${contrast}`);
+    if (!(brightness >= 0 && Number.isFinite(brightness)))
+      throw new ShapeError(`randomIntensity: brightness must be at least 0, found ${brightness}`);
+    return x;
+  },
+  grad: "none",
+  flops: perElement(2),
+  inPlace: 0,
+});
+
 /**
  * Mirrors each sample along each of `axes` (1, 2, 3 being D, H, W) with probability 1/2. `x` is an image, f32
  * `[N, D, H, W, C]`, or labels, u8 `[N, D, H, W]`; the same `key` and `stream` flip both alike. Axis a of sample n is flipped
@@ -71,3 +89,14 @@ export const randomRotate = (
     fill = 0,
   }: { degrees: number; plane?: number; stream: number; fill?: number },
 ): Value => randomRotateOp([x, key], { degrees, plane, stream, fill });
+
+/**
+ * Changes contrast and brightness of each sample of an image, f32 `[N, D, H, W, C]`: `x * (1 + contrast * u0) + brightness * u1`
+ * with u0 and u1 uniform in [-1, 1), being `2 w / 2^32 - 1` for words 0 and 1 of the Philox4x32-10 block with
+ * counter (n, 0, stream, 0). In units of the image: after a z-score, brightness counts standard deviations. No gradient.
+ */
+export const randomIntensity = (
+  x: Operand,
+  key: Operand,
+  { contrast, brightness, stream }: { contrast: number; brightness: number; stream: number },
+): Value => randomIntensityOp([x, key], { contrast, brightness, stream });

@@ -34,6 +34,10 @@ export const configSchema = z.strictObject({
   flip: z.array(z.enum(["x", "y", "z"])),
   /** Largest random rotation about the z axis, in degrees. */
   rotate: z.number().min(0).max(180),
+  /** Random contrast (a share) and brightness (in units of the normalised image), drawn for each network by itself. */
+  jitter: share,
+  /** Standard deviation of Gaussian noise on the normalised image, drawn for each network by itself. */
+  noise: weight,
 
   labeledPerBatch: z.int().min(1),
   /** Unlabelled patches in a batch; recipes that learn from labels alone ignore it. */
@@ -74,8 +78,18 @@ export const configSchema = z.strictObject({
   rampShare: share,
   /** Sharpening temperature T of the pseudo-labels (SD-Net Algorithm 1). */
   temperature: z.number().positive(),
-  /** What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1). */
-  selector: z.enum(["batch", "sample"]),
+  /**
+   * What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1), or the `average` of
+   * the batches so far, each counting 0.98 of the next.
+   */
+  selector: z.enum(["batch", "sample", "average"]),
+  /**
+   * Decay of a running average of each network's weights (mean teacher), which then writes the pseudo-labels in its place; 0 keeps
+   * none and lets the networks teach as they are.
+   */
+  teacherDecay: z.number().min(0).lt(1),
+  /** Pseudo-labels count where their teacher gives its class at least this probability; 0 counts all. */
+  confidence: share,
   /** The patches on which networks teach each other in cross pseudo supervision. */
   pseudoLabels: z.enum(["unlabeled", "all"]),
   /** Boxes by which unlabelled patches are mixed with each other in cross pseudo supervision; 0 mixes none. */
@@ -111,6 +125,8 @@ const common: Config = {
   foreground: 0.33,
   flip: ["x", "y", "z"],
   rotate: 15,
+  jitter: 0,
+  noise: 0,
   labeledPerBatch: 2,
   unlabeledPerBatch: 2,
   steps: 6000,
@@ -134,6 +150,8 @@ const common: Config = {
   rampShare: 0.4,
   temperature: 0.1,
   selector: "batch",
+  teacherDecay: 0,
+  confidence: 0,
   pseudoLabels: "unlabeled",
   cutMixBoxes: 0,
   group: null,

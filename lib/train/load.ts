@@ -1,9 +1,10 @@
 import { disposeStates } from "../compile/states.ts";
+import { DataError } from "../errors.ts";
 import type { Network } from "../models/index.ts";
 import type { Device } from "../runtime/device.ts";
 import { readCheckpoint, restore } from "./checkpoint.ts";
 import type { RunDescription, RunFolder } from "./run.ts";
-import { makeLearners } from "./step.ts";
+import { averagePrefix, makeLearners } from "./step.ts";
 
 export interface LoadedRun extends RunDescription {
   readonly networks: readonly Network[];
@@ -13,22 +14,33 @@ export interface LoadedRun extends RunDescription {
   dispose(): void;
 }
 
+export type WeightsChoice = "last" | "best" | "average" | { readonly file: string };
+
 /**
- * The networks of a run with the weights of its last or best checkpoint, or of a file, on the device. Throws
- * `DataError` when there is none or it belongs to other networks.
+ * The networks of a run with the weights of its last or best checkpoint, or of a file, on the device; `average` takes the
+ * running averages of its last checkpoint. Throws `DataError` when there is none or it belongs to other networks.
  */
 export async function loadRun(
   run: RunFolder,
   device: Device,
-  weights: "last" | "best" | { readonly file: string } = "last",
+  weights: WeightsChoice = "last",
 ): Promise<LoadedRun> {
   const description = await run.describe();
   const learners = makeLearners(description.config);
-  const path = typeof weights === "object" ? weights.file : run.file(`${weights}.safetensors`);
+  const averaged = weights === "average";
+  const path =
+    typeof weights === "object" ? weights.file : run.file(`${averaged ? "last" : weights}.safetensors`);
+  if (averaged && learners.averages === undefined)
+    throw new DataError(
+      path,
+      "this run kept no running average of its weights; setting teacherDecay does, such as 0.99",
+    );
   const file = await readCheckpoint(path);
   const dispose = () => disposeStates(device, learners.weights.values());
   try {
-    await restore(device, learners.weights, file, path);
+    const prefix = averaged ? averagePrefix : "";
+    const stored = new Map([...learners.weights].map(([name, state]) => [prefix + name, state]));
+    await restore(device, stored, file, path);
   } catch (error) {
     dispose();
     throw error;

@@ -79,7 +79,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const labeled = pick(options.split.labeled);
   const unlabeled = pick(options.split.unlabeled);
   const batches = new Batches(config, recipe, labeled, unlabeled);
-  const learners = makeLearners(config);
+  const learners = makeLearners(config, recipe);
   const plan = await compileStep(config, recipe, learners, device);
   try {
     const progress = options.resume
@@ -136,9 +136,12 @@ async function runSteps(
     const learningRate = rate(step, config.steps);
     const unsupervisedWeight = config.unsupervisedWeight * rampUp(step, config.rampShare * config.steps);
     const key = Int32Array.of(config.seed, step);
+    const feed = { ...batches.at(step), key, learningRate, unsupervisedWeight };
+    // The average forgets the first weights quickly, then as slowly as the setting says.
+    const decay = Math.min(step / (step + 1), config.teacherDecay);
     const results = await runStep(
       plan,
-      { ...batches.at(step), key, learningRate, unsupervisedWeight },
+      config.teacherDecay === 0 ? feed : { ...feed, teacherDecay: decay },
       options,
       step,
     );

@@ -1,4 +1,4 @@
-// Random flips and rotations of images and labels, one draw for each sample.
+// Random flips and rotations of images and labels, and intensities of images, one draw for each sample.
 #include <cmath>
 #include <cstring>
 
@@ -186,9 +186,37 @@ static void runRotate(const Step& step) {
   });
 }
 
+static size_t prepareIntensity(const Step& step) {
+  checkAugment(step);
+  expectDType(step, step.output, DType::f32);
+  if (!std::isfinite(step.attributes.number("contrast")) ||
+      !std::isfinite(step.attributes.number("brightness")))
+    refuse(step, "contrast and brightness must be finite");
+  return 0;
+}
+
+static void runIntensity(const Step& step) {
+  const double contrast = step.attributes.number("contrast"),
+               brightness = step.attributes.number("brightness");
+  const RandomStream random = streamOf(step);
+  const int64_t sample = step.output.count() / step.output.shape[0];
+  const float* x = step.inputs[0].f32();
+  float* y = step.output.f32();
+  for (int64_t n = 0; n < step.output.shape[0]; n++) {
+    uint32_t words[4];
+    random.draw(static_cast<uint64_t>(n), words);
+    const float scale = static_cast<float>(1 + contrast * (2 * (words[0] / 4294967296.0) - 1));
+    const float shift = static_cast<float>(brightness * (2 * (words[1] / 4294967296.0) - 1));
+    parallelRange(sample, [=](int64_t begin, int64_t end) {
+      for (int64_t i = n * sample + begin; i < n * sample + end; i++) y[i] = x[i] * scale + shift;
+    });
+  }
+}
+
 const KernelTable augmentKernels = {
     {"randomFlip", prepareFlip, runFlip},
     {"randomRotate", prepareRotate, runRotate},
+    {"randomIntensity", prepareIntensity, runIntensity},
 };
 
 }  // namespace voxgrad::cpu

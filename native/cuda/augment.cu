@@ -1,4 +1,4 @@
-// Random flips and rotations of images and labels, one draw for each sample.
+// Random flips and rotations of images and labels, and intensities of images, one draw for each sample.
 #include "cuda.h"
 #include "index.h"
 #include "kernels.h"
@@ -190,11 +190,53 @@ void runRotate(const Step& step) {
             RotateImage{rotation, static_cast<float>(fill), channels, step.inputs[0].f32(), voxels.f32()});
 }
 
+// Contrast and brightness of one sample: y = x * scale + shift.
+struct Intensity {
+  float scale, shift;
+};
+
+struct MakeIntensities {
+  StepRandom random;
+  double contrast, brightness;
+  Intensity* intensities;
+  __device__ void operator()(int64_t sample) const {
+    uint32_t words[4];
+    random.draw(sample, words);
+    intensities[sample] = {static_cast<float>(1 + contrast * (2 * (words[0] / 4294967296.0) - 1)),
+                           static_cast<float>(brightness * (2 * (words[1] / 4294967296.0) - 1))};
+  }
+};
+
+struct ApplyIntensities {
+  Places places;
+  const Intensity* intensities;
+  const float* x;
+  float* y;
+  __device__ void operator()(int64_t i) const {
+    const Intensity intensity = intensities[places.at(i).n];
+    y[i] = x[i] * intensity.scale + intensity.shift;
+  }
+};
+
+size_t intensityWorkspace(const Step& step) {
+  return static_cast<size_t>(step.output.shape[0]) * sizeof(Intensity);
+}
+
+void runIntensity(const Step& step) {
+  auto* intensities = static_cast<Intensity*>(step.workspace);
+  forEach("randomIntensities", step.output.shape[0],
+          MakeIntensities{StepRandom(step), step.attributes.number("contrast"),
+                          step.attributes.number("brightness"), intensities});
+  forEach("randomIntensity", step.output.count(),
+          ApplyIntensities{Places(step.output, 1), intensities, step.inputs[0].f32(), step.output.f32()});
+}
+
 }  // namespace
 
 const KernelTable augmentKernels = {
     kernel("randomFlip", runFlip, flipWorkspace),
     kernel("randomRotate", runRotate, rotateWorkspace),
+    kernel("randomIntensity", runIntensity, intensityWorkspace),
 };
 
 }  // namespace voxgrad::cuda

@@ -4,7 +4,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import { philox4x32 } from "../../lib/random.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import type { Shape } from "../../lib/graph/value.ts";
-import { randomFlip, randomRotate } from "../../lib/ops/augment.ts";
+import { randomFlip, randomIntensity, randomRotate } from "../../lib/ops/augment.ts";
 import { type Array64, checkOp } from "./harness.ts";
 
 const key = { shape: [2], dtype: "i32" as const, data: Int32Array.of(77, -3) };
@@ -116,6 +116,23 @@ for (const plane of [1, 2, 3])
     });
   });
 
+test("randomIntensity scales and shifts each sample by its own draw", async () => {
+  for (const shape of [
+    [5, 2, 3, 4, 1],
+    [3, 3, 5, 7, 3],
+  ])
+    await checkOp({
+      inputs: { x: { shape }, key },
+      build: ({ x, key }) => randomIntensity(x, key, { contrast: 0.4, brightness: 0.7, stream }),
+      reference: ({ x }) =>
+        x.data.map((value, i) => {
+          const [w0, w1] = words(Math.floor(i / (x.data.length / shape[0])));
+          return value * (1 + 0.4 * ((2 * w0) / 2 ** 32 - 1)) + 0.7 * ((2 * w1) / 2 ** 32 - 1);
+        }),
+      wrt: [],
+    });
+});
+
 test("turning by nothing changes nothing", async () => {
   const plan = await compile((graph) => ({
     y: randomRotate(graph.input("x", [2, 2, 3, 5, 1]), graph.input("key", [2], "i32"), {
@@ -147,6 +164,10 @@ test("what does not fit is named", () => {
     () => randomRotate(labels, key, { degrees: 1, stream, fill: -1 }),
     /cannot be filled with -1/,
   );
+  const intensity = { contrast: 0.1, brightness: 0.1, stream };
+  assert.throws(() => randomIntensity(labels, key, intensity), /randomIntensity: .* f32/);
+  assert.throws(() => randomIntensity(x, key, { ...intensity, contrast: 2 }), /contrast .* found 2/);
+  assert.throws(() => randomIntensity(x, key, { ...intensity, brightness: -1 }), /brightness .* found -1/);
 });
 
 test.run();

@@ -53,6 +53,7 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "preluInputGradient",
     "preluSlopeGradient",
     "randomFlip",
+    "randomIntensity",
     "randomRotate",
     "ratioOfSumsGradient",
     "segmentationSumsGradient",

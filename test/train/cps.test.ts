@@ -5,6 +5,7 @@ import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import { disposeStates } from "../../lib/compile/states.ts";
+import type { State } from "../../lib/graph/state.ts";
 import { slice } from "../../lib/ops/shape.ts";
 import { type Config, makeConfig } from "../../lib/train/config.ts";
 import { checkRecipe, cps, type Recipe } from "../../lib/train/recipes/index.ts";
@@ -91,15 +92,18 @@ async function stepOf(
   config: Config,
   { recipe = cps, mask, training = true }: StepOptions = {},
 ): Promise<Record<string, Float32Array>> {
-  const { networks, everything } = makeLearners(config);
+  const { networks, numbers, everything } = makeLearners(config, recipe);
   const [x, y, z] = config.patch;
   using plan = await compile((graph) => {
+    const image = graph.input("image", [4, z, y, x, 1]);
     const { losses } = recipe.step({
       config,
       networks,
       mode: { training, statistics: "keep" },
       mixMask: mask && graph.input("mixMask", [2, z, y, x], "u8"),
-      image: graph.input("image", [4, z, y, x, 1]),
+      image,
+      views: [image, image],
+      number: (name) => numbers.get(name) as State,
       labels: graph.input("labels", [2, z, y, x], "u8"),
       unsupervisedWeight: graph.input("unsupervisedWeight", []),
     });

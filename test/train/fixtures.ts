@@ -57,3 +57,12 @@ export async function tinyRun(
   await train({ recipe: recipes[recipe], config, cases, split, device, ...options, run });
   return run;
 }
+
+/** The same, stopped by its signal after step `stopAt`. */
+export function stoppedRun(data: string, recipe: string, config: Config, stopAt: number): Promise<RunFolder> {
+  const controller = new AbortController();
+  const onStep = ({ step }: { step: number }) => {
+    if (step === stopAt) controller.abort();
+  };
+  return tinyRun(data, recipe, config, { signal: controller.signal, listener: { onStep } });
+}

@@ -7,7 +7,7 @@ import * as assert from "uvu/assert";
 import { decodeSafetensors } from "../../lib/interchange/safetensors.ts";
 import type { RunFolder } from "../../lib/train/run.ts";
 import { native } from "../../lib/runtime/native.ts";
-import { tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
+import { tinyCohort, tinyConfig, stoppedRun, tinyRun } from "./fixtures.ts";
 
 const config = tinyConfig();
 const data = await tinyCohort();
@@ -48,11 +48,7 @@ test("the same run again has the same bits", async () => {
 
 for (const stopAt of [1, 4, 7]) {
   test(`stopped at step ${stopAt} and resumed, it ends with the same bits`, async () => {
-    const controller = new AbortController();
-    const listener = {
-      onStep: ({ step }: { step: number }) => (step === stopAt ? controller.abort() : undefined),
-    };
-    const run = await tinyRun(data, "sdnet", config, { signal: controller.signal, listener });
+    const run = await stoppedRun(data, "sdnet", config, stopAt);
     assert.is((await run.metrics()).length, stopAt);
     await tinyRun(data, "sdnet", config, { run, resume: true });
     assert.ok(weightsOf(run) === weightsOf(whole));

@@ -43,9 +43,9 @@ const options = {
   },
   weights: {
     type: "string",
-    choices: ["last", "best"],
+    choices: ["last", "best", "average"],
     default: "last",
-    help: "which checkpoint of --run",
+    help: "which checkpoint of --run, or its running average (setting teacherDecay)",
   },
   network: {
     type: "string",

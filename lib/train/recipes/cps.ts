@@ -1,4 +1,3 @@
-import type { Network } from "../../models/network.ts";
 import type { Value } from "../../graph/value.ts";
 import { argmax, notEqual } from "../../ops/argmax.ts";
 import { add, mean, mul } from "../../ops/arithmetic.ts";
@@ -7,6 +6,7 @@ import { mixWithNext } from "../../ops/mix.ts";
 import { concat, slice } from "../../ops/shape.ts";
 import type { Config } from "../config.ts";
 import { type Recipe, supervise } from "./recipe.ts";
+import { confident, teach } from "./teacher.ts";
 
 /** What both presets have in common. */
 const common: Partial<Config> = {
@@ -57,32 +57,32 @@ export const cps: Recipe = {
       labelLoss: "crossEntropy",
     },
   },
-  step({ networks, image, labels, mode, config, mixMask, unsupervisedWeight }) {
+  step(context) {
+    const { networks, averages, image, views, labels, config, mixMask, unsupervisedWeight } = context;
     const labeled = labels.shape[0];
     const known = (all: Value) => slice(all, { axis: 0, start: 0, length: labeled });
     const unknown = (all: Value) => slice(all, { axis: 0, start: labeled, length: image.shape[0] - labeled });
-    const seen =
-      mixMask === undefined
-        ? image
-        : concat([known(image), mixWithNext(unknown(image), mixMask)], { axis: 0 });
-    const logits = networks.map((network) => network.apply(seen, mode));
+    const mixed = (view: Value) =>
+      mixMask === undefined ? view : concat([known(view), mixWithNext(unknown(view), mixMask)], { axis: 0 });
+    const logits = networks.map((network, index) => network.apply(mixed(views[index]), context.mode));
     const supervision = logits.map((all) => supervise(known(all), labels, config));
 
-    /** What a network holds the unlabelled voxels to be, mixed as they are: it sees them unmixed. */
-    const judged = (network: Network, own: Value) => {
-      if (mixMask === undefined) return unknown(own);
-      const unmixed = network.apply(unknown(image), { ...mode, statistics: "keep", dropout: false });
-      return mixWithNext(unmixed, mixMask);
-    };
     const everywhere = config.pseudoLabels === "all";
     const taught = everywhere ? logits : logits.map(unknown);
-    const pseudoLabels = networks.map((network, index) => {
-      const labelsOfUnknown = argmax(judged(network, logits[index]));
-      return everywhere
-        ? concat([argmax(known(logits[index])), labelsOfUnknown], { axis: 0 })
-        : labelsOfUnknown;
-    });
-    const lessons = [crossEntropy(taught[0], pseudoLabels[1]), crossEntropy(taught[1], pseudoLabels[0])];
+    /** What a network, or its average, holds the voxels to be that the other one learns from, mixed as those are. */
+    const judged = (own: Value, index: number) => {
+      if (mixMask === undefined) {
+        if (averages === undefined) return everywhere ? own : unknown(own);
+        return teach(context, index, everywhere ? image : unknown(image));
+      }
+      const unmixed = mixWithNext(teach(context, index, unknown(image)), mixMask);
+      return everywhere ? concat([known(own), unmixed], { axis: 0 }) : unmixed;
+    };
+    const teachers = logits.map(judged);
+    const pseudoLabels = teachers.map(argmax);
+    const lessons = [1, 0].map((teacher, pupil) =>
+      crossEntropy(taught[pupil], pseudoLabels[teacher], { mask: confident(teachers[teacher], config) }),
+    );
     const losses = supervision.map(({ loss }, index) => add(loss, mul(lessons[index], unsupervisedWeight)));
     // Labels 0 of the comparison, in the first channel, are voxels that agree.
     const agreement = mean(oneHot(notEqual(pseudoLabels[0], pseudoLabels[1]), { classes: 1 }));

@@ -1,3 +1,4 @@
+import type { State } from "../../graph/state.ts";
 import type { Value } from "../../graph/value.ts";
 import type { Network } from "../../models/network.ts";
 import type { Mode } from "../../nn/module.ts";
@@ -9,15 +10,21 @@ import type { Config } from "../config.ts";
 export interface StepContext {
   readonly config: Config;
   readonly networks: readonly Network[];
+  /** The running averages of the networks, where `teacherDecay` asks for them. */
+  readonly averages?: readonly Network[];
   readonly mode: Mode;
   /** `[L + U, D, H, W, channels]`: labelled patches first; U is 0 for recipes that need no unlabelled ones. */
   readonly image: Value;
+  /** `image` as each network sees it: with contrast, brightness and noise of its own where the settings ask for them. */
+  readonly views: readonly Value[];
   /** `[L, D, H, W]`. */
   readonly labels: Value;
   /** `[U, D, H, W]`, for recipes that mix: the voxels that unlabelled patches take from the next one. */
   readonly mixMask?: Value;
   /** Scalar: the weight of the unsupervised loss at this step, ramp included. */
   readonly unsupervisedWeight: Value;
+  /** A number of the run's own that the recipe keeps from step to step, 0 at first; `Recipe.numbers` lists them. */
+  number(name: string): State;
 }
 
 export interface StepResult {
@@ -37,6 +44,8 @@ export interface Recipe {
   readonly mixes?: boolean;
   /** How many networks it trains; undefined: any number. */
   readonly networks?: number;
+  /** Names of the numbers that it keeps from step to step. */
+  numbers?(config: Config): readonly string[];
   /** What it changes of the presets, by their names. */
   readonly presets?: Readonly<Record<string, Partial<Config>>>;
   step(context: StepContext): StepResult;

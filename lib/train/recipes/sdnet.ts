@@ -2,11 +2,14 @@ import type { Value } from "../../graph/value.ts";
 import { argmax, notEqual } from "../../ops/argmax.ts";
 import { add, mul, scale } from "../../ops/arithmetic.ts";
 import { constant } from "../../ops/constant.ts";
-import { crossEntropy } from "../../ops/loss.ts";
+import { crossEntropy, maskedMse } from "../../ops/loss.ts";
 import { pseudoLabelError } from "../../ops/segmentation.ts";
 import { less, select } from "../../ops/select.ts";
 import { slice } from "../../ops/shape.ts";
+import { sharpen, softmax } from "../../ops/softmax.ts";
+import { ema } from "../../ops/update.ts";
 import { type Recipe, supervise } from "./recipe.ts";
+import { confident, teach } from "./teacher.ts";
 
 /**
  * SD-Net (Huang et al. 2024). Both networks see the same batch in one forward pass.
@@ -20,13 +23,19 @@ export const sdnet: Recipe = {
   summary: "SD-Net: two networks review where they differ; the better one writes pseudo-labels for the other",
   unlabeled: true,
   networks: 2,
-  step({ networks, image, labels, mode, config, unsupervisedWeight }) {
+  numbers: ({ selector, networks }) =>
+    selector === "average" ? networks.map((_, index) => `dice${index}`) : [],
+  step(context) {
+    const { networks, averages, image, views, labels, config, unsupervisedWeight } = context;
     const { graph } = image;
     const labeled = labels.shape[0];
     const unlabeled = image.shape[0] - labeled;
-    const logits = networks.map((network) => network.apply(image, mode));
+    const unknownOf = (all: Value) => slice(all, { axis: 0, start: labeled, length: unlabeled });
+    const logits = networks.map((network, index) => network.apply(views[index], context.mode));
     const known = logits.map((all) => slice(all, { axis: 0, start: 0, length: labeled }));
-    const unknown = logits.map((all) => slice(all, { axis: 0, start: labeled, length: unlabeled }));
+    const unknown = logits.map(unknownOf);
+    const teachers =
+      averages === undefined ? unknown : networks.map((_, index) => teach(context, index, unknownOf(image)));
 
     const disagreement = notEqual(argmax(known[0]), argmax(known[1]));
     const mask = config.differenceLoss === "mse" ? disagreement : undefined;
@@ -35,14 +44,22 @@ export const sdnet: Recipe = {
       ({ maskedMse }, index) => maskedMse ?? crossEntropy(known[index], labels, { mask: disagreement }),
     );
 
-    // The batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8).
-    const [first, second] = supervision.map((part) =>
-      config.selector === "batch" ? part.dice : part.diceOfSamples,
-    );
+    // The batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8), or of the batches so far.
+    const [first, second] = supervision.map(({ dice, diceOfSamples }, index) => {
+      if (config.selector === "batch") return dice;
+      if (config.selector === "sample") return diceOfSamples;
+      const average = context.number(`dice${index}`);
+      const next = ema(average, dice, { decay: 0.98 });
+      graph.assign(average, next);
+      return next;
+    });
     // A tie goes to the second network, as in Algorithm 1.
     const firstIsBetter = less(first, second);
-    const lesson = (pupil: number, teacher: number) =>
-      pseudoLabelError(unknown[pupil], unknown[teacher], config.temperature);
+    const lesson = (pupil: number, teacher: number) => {
+      const mask = confident(teachers[teacher], config);
+      if (mask === undefined) return pseudoLabelError(unknown[pupil], teachers[teacher], config.temperature);
+      return maskedMse(softmax(unknown[pupil]), sharpen(teachers[teacher], config.temperature), { mask });
+    };
     const none = constant(graph, 0);
     const pseudo = [select(firstIsBetter, none, lesson(0, 1)), select(firstIsBetter, lesson(1, 0), none)];
 

@@ -5,8 +5,10 @@ export const supervised: Recipe = {
   name: "supervised",
   summary: "labelled cases only, every network by itself (cross-entropy + Dice)",
   unlabeled: false,
-  step({ networks, image, labels, mode, config }) {
-    const parts = networks.map((network) => supervise(network.apply(image, mode), labels, config));
+  step({ networks, views, labels, mode, config }) {
+    const parts = networks.map((network, index) =>
+      supervise(network.apply(views[index], mode), labels, config),
+    );
     const metrics = Object.fromEntries(
       parts.map(({ dice }, index) => [`dice.${networks[index].path}`, dice]),
     );
