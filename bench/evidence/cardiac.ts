@@ -15,7 +15,7 @@ import { writeImage, writeLabels } from "../../lib/data/nifti.ts";
 import { readImage, readLabels } from "../../lib/data/read.ts";
 import { screenGeometry, type Triple } from "../../lib/data/volume.ts";
 import { Random } from "../../lib/random.ts";
-import { type Job, parseVariant, type Row, runAll, runChildJob, type Study, table } from "./study.ts";
+import { compareVariants, type Job, parseVariant, runChildJob, type Study, table, wordsOf } from "./study.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -100,9 +100,8 @@ function makeJob(ids: readonly string[], seed: number, count: number, variant: s
   const judged = options.pool ? pool.slice(-6) : test;
   const learning = pool.filter((patient) => !judged.includes(patient));
   const idsOf = (chosen: readonly string[]) => ids.filter((id) => chosen.includes(patientOf(id)));
-  const words = variant.replace(/[^\w.=-]+/g, "_");
   return {
-    name: `${options.pool ? "pool" : "test"}-n${count}-s${seed}-${words}-${steps}-c${channels}-lr${rate}`,
+    name: `${options.pool ? "pool" : "test"}-n${count}-s${seed}-${wordsOf(variant)}-${steps}-c${channels}-lr${rate}`,
     recipe,
     seed,
     settings,
@@ -114,30 +113,32 @@ function makeJob(ids: readonly string[], seed: number, count: number, variant: s
 
 const seeds = Array.from({ length: Number(options.seeds) }, (_, seed) => seed);
 
-async function rowsOf(count: number, variants: readonly string[]): Promise<Row[]> {
-  const ids = (await openDataset(study.data)).cases.map(({ id }) => id);
-  const jobs = variants.flatMap((variant) => seeds.map((seed) => makeJob(ids, seed, count, variant)));
-  const passed = ["--data", data, "--out", out, "--steps", steps, "--channels", channels, "--rate", rate];
-  const results = await runAll(study, jobs, Number(options.jobs), passed);
-  return variants.flatMap((variant, index) => {
-    const list = results.slice(index * seeds.length, (index + 1) * seeds.length);
-    const rows: Row[] = [{ name: `${variant}, N = ${count}`, scores: list.map(({ scores }) => scores) }];
-    if (variant.startsWith("supervised"))
-      rows.push({
-        name: "its norm statistics from unlabelled slices",
-        scores: list.map((each) => each.reestimated),
-      });
-    if (list.every(({ average }) => average !== undefined))
-      rows.push({ name: "its average weights", scores: list.flatMap(({ average }) => average ?? []) });
-    return rows;
-  });
-}
-
 if (options.job !== undefined) await runChildJob(study, options.job);
 else {
   await halveSlices();
-  const variants =
-    options.variant.length > 0 ? options.variant : ["supervised", "cps unsupervisedWeight=0", "cps"];
-  for (const count of options.labels.split(",").map(Number))
-    console.log(`${table(await rowsOf(count, variants))}\n`);
+  const ids = (await openDataset(study.data)).cases.map(({ id }) => id);
+  const given = options.variant;
+  const variants = given.length > 0 ? given : ["supervised", "cps unsupervisedWeight=0", "cps"];
+  for (const count of options.labels.split(",").map(Number)) {
+    const rows = await compareVariants({
+      study,
+      variants,
+      seeds,
+      makeJob: (seed, variant) => makeJob(ids, seed, count, variant),
+      lanes: Number(options.jobs),
+      childArguments: [
+        "--data",
+        data,
+        "--out",
+        out,
+        "--steps",
+        steps,
+        "--channels",
+        channels,
+        "--rate",
+        rate,
+      ],
+    });
+    console.log(`N = ${count}\n\n${table(rows)}\n`);
+  }
 }

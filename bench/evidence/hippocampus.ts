@@ -9,7 +9,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Random } from "../../lib/random.ts";
-import { type Job, parseVariant, type Row, runAll, runChildJob, type Study, table } from "./study.ts";
+import { compareVariants, type Job, parseVariant, runChildJob, type Study, table, wordsOf } from "./study.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -80,9 +80,8 @@ function makeJob(seed: number, count: number, variant: string): Job {
   const known = labeledOf(seed, 160)
     .filter((number) => pool.includes(number))
     .slice(0, count);
-  const words = variant.replace(/[^\w.=-]+/g, "_");
   return {
-    name: `${options.pool ? "pool" : "test"}-n${count}-s${seed}-${words}-${steps}-lr${rate}`,
+    name: `${options.pool ? "pool" : "test"}-n${count}-s${seed}-${wordsOf(variant)}-${steps}-lr${rate}`,
     recipe,
     seed,
     settings,
@@ -94,29 +93,19 @@ function makeJob(seed: number, count: number, variant: string): Job {
 
 const seeds = Array.from({ length: Number(options.seeds) }, (_, seed) => seed);
 
-/** The rows of one number of labels: every variant, and what can be read off its weights in other ways. */
-async function rowsOf(count: number, variants: readonly string[]): Promise<Row[]> {
-  const jobs = variants.flatMap((variant) => seeds.map((seed) => makeJob(seed, count, variant)));
-  const passed = ["--data", data, "--out", out, "--steps", steps, "--rate", rate];
-  const results = await runAll(study, jobs, Number(options.jobs), passed);
-  return variants.flatMap((variant, index) => {
-    const list = results.slice(index * seeds.length, (index + 1) * seeds.length);
-    const rows: Row[] = [{ name: `${variant}, N = ${count}`, scores: list.map(({ scores }) => scores) }];
-    if (variant.startsWith("supervised"))
-      rows.push({
-        name: "its norm statistics from unlabelled crops",
-        scores: list.map((each) => each.reestimated),
-      });
-    if (list.every(({ average }) => average !== undefined))
-      rows.push({ name: "its average weights", scores: list.flatMap(({ average }) => average ?? []) });
-    return rows;
-  });
-}
-
 if (options.job !== undefined) await runChildJob(study, options.job);
 else {
-  const variants =
-    options.variant.length > 0 ? options.variant : ["supervised", "sdnet unsupervisedWeight=0", "sdnet"];
-  for (const count of options.labels.split(",").map(Number))
-    console.log(`${table(await rowsOf(count, variants))}\n`);
+  const given = options.variant;
+  const variants = given.length > 0 ? given : ["supervised", "sdnet unsupervisedWeight=0", "sdnet"];
+  for (const count of options.labels.split(",").map(Number)) {
+    const rows = await compareVariants({
+      study,
+      variants,
+      seeds,
+      makeJob: (seed, variant) => makeJob(seed, count, variant),
+      lanes: Number(options.jobs),
+      childArguments: ["--data", data, "--out", out, "--steps", steps, "--rate", rate],
+    });
+    console.log(`N = ${count}\n\n${table(rows)}\n`);
+  }
 }

@@ -149,7 +149,7 @@ const resultFile = ({ out }: Study, { name }: Job) => join(out, `${name}.json`);
  * Runs what is not yet finished, `lanes` trainings side by side, one thread each when there are several. `childArguments` start
  * this script so that it hands the job after `--job` to `runChildJob`.
  */
-export async function runAll(
+async function runAll(
   study: Study,
   jobs: readonly Job[],
   lanes: number,
@@ -201,8 +201,39 @@ export interface Row {
   readonly name: string;
   /** One for each seed, in the order of the seeds. */
   readonly scores: readonly Scores[];
-  readonly seconds?: readonly number[];
 }
+
+export interface Comparison {
+  readonly study: Study;
+  /** `recipe key=value ...` each. */
+  readonly variants: readonly string[];
+  readonly seeds: readonly number[];
+  readonly makeJob: (seed: number, variant: string) => Job;
+  readonly lanes: number;
+  readonly childArguments: readonly string[];
+}
+
+/** Every variant with every seed, and what its weights give in other ways: with other norm statistics, or averaged. */
+export async function compareVariants(comparison: Comparison): Promise<Row[]> {
+  const { study, variants, seeds, makeJob, lanes, childArguments } = comparison;
+  const jobs = variants.flatMap((variant) => seeds.map((seed) => makeJob(seed, variant)));
+  const results = await runAll(study, jobs, lanes, childArguments);
+  return variants.flatMap((variant, index) => {
+    const list = results.slice(index * seeds.length, (index + 1) * seeds.length);
+    const rows: Row[] = [{ name: variant, scores: list.map(({ scores }) => scores) }];
+    if (variant.startsWith("supervised"))
+      rows.push({
+        name: "its norm statistics from unlabelled patches",
+        scores: list.map(({ reestimated }) => reestimated),
+      });
+    if (list.every(({ average }) => average !== undefined))
+      rows.push({ name: "its average weights", scores: list.flatMap(({ average }) => average ?? []) });
+    return rows;
+  });
+}
+
+/** The part of a job's name that says what it is a training of. */
+export const wordsOf = (variant: string): string => variant.replace(/[^\w.=-]+/g, "_");
 
 /** A Markdown table of rows, each compared with the first, seed by seed. */
 export function table(rows: readonly Row[]): string {
