@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { type Case, openDataset, type Triple, writeLabels } from "../../data/index.ts";
+import { type Case, inverse, openDataset, rearrange, type Triple, writeLabels } from "../../data/index.ts";
 import { stemOf } from "../../data/files.ts";
 import { DataError, nearest, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
@@ -84,7 +84,7 @@ export const predict = defineCommand({
   positionals: [],
   notes: [
     "Label maps have the size, place and direction of their image. A file that cannot be segmented does not stop the others; the command then ends with status 1 and lists it.",
-    "Components are removed after the class of every voxel is decided, in the voxels of the image; a slice is one along its third axis. Biases that begin with a minus follow an equals sign: --class-bias=-0.1,0.6.",
+    "Components are removed after the class of every voxel is decided, in the voxels of the image; a slice is one along its third axis, or z of the run's setting orientation. Biases that begin with a minus follow an equals sign: --class-bias=-0.1,0.6.",
   ],
   examples: [
     "voxgrad predict --run runs/sdnet --input scan.nii.gz --out organs.nii.gz",
@@ -212,7 +212,8 @@ async function predictOne(
   warn: (text: string) => void,
 ): Promise<void> {
   const began = performance.now();
-  const { image, size, geometry } = await loadVolume({ id: job.id, image: job.image }, config, warn);
+  const volume = await loadVolume({ id: job.id, image: job.image }, config, warn);
+  const { image, size, geometry, file } = volume;
   let progress: Progress | undefined;
   const onProgress = (done: number, total: number) => {
     progress ??= new Progress(stdout, { total, label, unit: "window" });
@@ -224,7 +225,8 @@ async function predictOne(
     if (cleaning !== undefined)
       removed = await clean({ size, data, geometry }, cleaning, label, stdout, sliding.signal);
     await mkdir(dirname(job.out), { recursive: true });
-    await writeLabels(job.out, { size, data, geometry });
+    const placed = rearrange({ size, data, geometry }, inverse(file.rearranged));
+    await writeLabels(job.out, { ...placed, geometry: file.geometry });
   } finally {
     progress?.done();
   }
