@@ -111,12 +111,12 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   if (given.seed !== undefined) values.seed = given.seed;
   if (given.steps !== undefined) values.steps = given.steps;
   if (given.labelMap !== undefined) values.labelMap = await readLabelMap(given.labelMap);
-  const { labelMap } = makeConfig(preset, values, recipe);
+  const { labelMap, group } = makeConfig(preset, values, recipe);
   if (labelMap !== null) values.classes ??= classesOf(labelMap);
   checkRecipe(recipe, makeConfig(preset, values, recipe));
 
   const dataset = await openDataset(given.data);
-  checkTestApart(dataset, makeConfig(preset, values).group);
+  checkTestApart(dataset, group);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
   const { split, config } = await chooseSplit(
     dataset.cases,
