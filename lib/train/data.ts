@@ -59,7 +59,7 @@ export async function loadVolume(
   for (const warning of warnings) onWarning(warning);
   const { affine } = stored.geometry;
   const rearranged = rearrangementTo(affine, orientation === "file" ? orientationOf(affine) : orientation);
-  const prepared = preprocess(stored, { window: window ?? undefined, normalize });
+  const prepared = preprocess(stored, { window: window ?? undefined, normalize }, stored.data);
   const { data: image, size, geometry } = rearrange(prepared, rearranged);
   // Image and label are paired by index, so what turns the one turns the other, whatever the label says of itself.
   const labels = label && rearrange({ ...stored, data: label.data }, rearranged);
