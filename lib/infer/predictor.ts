@@ -18,11 +18,14 @@ export class Predictor {
   /** Whether all networks segment every slice (of constant z) by itself. */
   readonly slices: boolean;
   private readonly device: Device;
+  private readonly onPlan: ((plan: Plan) => void) | undefined;
   private readonly plans = new Map<string, Promise<Plan<"result">>>();
 
-  constructor(networks: readonly Network[], device: Device) {
+  /** `onPlan` hears of every plan once it is made: of each batch shape its own. */
+  constructor(networks: readonly Network[], device: Device, onPlan?: (plan: Plan) => void) {
     this.networks = networks;
     this.device = device;
+    this.onPlan = onPlan;
     this.classes = networks[0].classes;
     this.divisor = commonDivisor(networks);
     this.slices = networks.every(({ slices }) => slices);
@@ -44,7 +47,7 @@ export class Predictor {
     return result;
   }
 
-  private planFor(output: Output, shape: PatchShape): Promise<Plan<"result">> {
+  private async planFor(output: Output, shape: PatchShape): Promise<Plan<"result">> {
     const key = `${output} ${shape.join("x")}`;
     let plan = this.plans.get(key);
     if (plan === undefined) {
@@ -59,6 +62,7 @@ export class Predictor {
         { device: this.device },
       );
       this.plans.set(key, plan);
+      this.onPlan?.(await plan);
     }
     return plan;
   }

@@ -19,6 +19,7 @@ import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
+import { formatBytes } from "../table.ts";
 
 const options = {
   run: { type: "string", placeholder: "RUN", help: "folder of a training run" },
@@ -158,12 +159,16 @@ async function predictAll(
 ): Promise<number> {
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
-  const predictor = new Predictor(networks, device);
+  const log = new Progress(context.stdout, { total: jobs.length, label: "predict" });
+  const predictor = new Predictor(networks, device, ({ flops, peakBytes }) =>
+    log.log(
+      `plan      ${(flops / 1e9).toPrecision(3)} GFLOP a window, peak memory ${formatBytes(peakBytes)}`,
+    ),
+  );
   const patch = choosePatch(given.patch, run.config, predictor.divisor);
   const classBias =
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
-  const log = new Progress(stdout, { total: jobs.length, label: "predict" });
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
   log.log(`device    ${device.describe()}`);
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
