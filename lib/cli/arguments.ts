@@ -59,6 +59,8 @@ type PositionalValue<S extends PositionalSpec> = S["required"] extends true
 export interface Arguments<O extends OptionSpecs, P extends readonly PositionalSpec[]> {
   options: { [K in keyof O & string as CamelCase<K>]: OptionValue<O[K]> };
   positionals: { [S in P[number] as S["name"]]: PositionalValue<S> };
+  /** The words behind `--`, for a command that has a `rest`. */
+  rest: readonly string[];
 }
 
 interface CommandBase {
@@ -69,6 +71,8 @@ interface CommandBase {
   usage: string;
   /** Whole command lines that work when copied. */
   examples: readonly string[];
+  /** What the words behind `--` are, for a command that takes some; elsewhere `--` only ends the options. */
+  rest?: { readonly name: string; readonly help: string };
   /** Sentences below the options: what a user must know that fits no single option. */
   notes?: readonly string[];
 }
@@ -96,8 +100,10 @@ export function defineCommand<const O extends OptionSpecs, const P extends reado
   return {
     ...definition,
     async execute(argv, context) {
-      const args = parseArguments(definition, argv);
-      return (await definition.run(args as Arguments<O, P>, context)) ?? 0;
+      const end = definition.rest === undefined ? -1 : argv.indexOf("--");
+      const args = parseArguments(definition, end < 0 ? argv : argv.slice(0, end));
+      const rest = end < 0 ? [] : argv.slice(end + 1);
+      return (await definition.run({ ...args, rest } as unknown as Arguments<O, P>, context)) ?? 0;
     },
   };
 }

@@ -1,5 +1,6 @@
 import { existsSync, statSync } from "node:fs";
-import { type Geometry, readLabels, type Triple, type Volume } from "../data/index.ts";
+import { type Geometry, type LabelMapping, readLabels, type Triple, type Volume } from "../data/index.ts";
+import { classesOf } from "../data/label_map.ts";
 import { stemOf } from "../data/files.ts";
 import { DataError, UsageError } from "../errors.ts";
 import { volumesIn } from "./options.ts";
@@ -31,14 +32,18 @@ export async function findPairs(ref: string, pred: string): Promise<{ pairs: Pai
   return { pairs, ignored: [...preds.keys()].filter((name) => !refs.has(name)) };
 }
 
-/** Classes by the largest label of all maps. Where nothing but 0, 1 and 255 occurs, they are masks of one class. */
+/**
+ * Classes by the largest label of all maps, and what `mapping` makes of the references. Where nothing but 0, 1 and 255
+ * occurs, they are masks of one class.
+ */
 export async function countClasses(
   pairs: readonly Pair[],
   progress: Progress,
+  mapping?: LabelMapping,
 ): Promise<{ classes: number; masks: boolean }> {
-  const found = new Set<number>();
+  const found = new Set<number>(mapping && [classesOf(mapping) - 1]);
   for (const [index, { ref, pred }] of pairs.entries()) {
-    for (const path of [ref, pred]) {
+    for (const path of mapping === undefined ? [ref, pred] : [pred]) {
       const labels = labelsOf((await readLabels(path)).data);
       for (const label of labels) found.add(label);
     }
@@ -68,13 +73,18 @@ export interface Maps {
   spacing: Triple;
 }
 
-/** Reads a pair; throws DataError when the sizes differ, and warns when the files claim different places. */
+/**
+ * Reads a pair, the reference through `mapping`; throws DataError when the sizes differ, and warns when the files claim
+ * different places.
+ */
 export async function readPair(
   { name, ref, pred }: Pair,
   { classes, masks }: { classes: number; masks: boolean },
   warn: (text: string) => void,
+  mapping?: LabelMapping,
 ): Promise<Maps> {
-  const reference = await readMap(ref, classes, masks);
+  const reference =
+    mapping === undefined ? await readMap(ref, classes, masks) : await readLabels(ref, classes, mapping);
   const prediction = await readMap(pred, classes, masks);
   if (reference.size.some((extent, axis) => extent !== prediction.size[axis]))
     throw new DataError(

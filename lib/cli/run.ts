@@ -119,6 +119,7 @@ export function commandHelp(command: Command, stream: Writer): string {
     spec.name.toUpperCase(),
     join(spec.help, spec.choices && `one of ${spec.choices.join(", ")}`),
   ]);
+  const rest = command.rest === undefined ? [] : [[command.rest.name, command.rest.help] as const];
   const options = Object.entries(command.options).map(([name, spec]): [string, string] => [
     `${spec.short === undefined ? "    " : `-${spec.short}, `}${optionUsage(name, spec)}`,
     join(
@@ -134,7 +135,7 @@ export function commandHelp(command: Command, stream: Writer): string {
     command.summary,
     "",
     ...section("Usage", [`  voxgrad ${command.name} ${command.usage}`.trimEnd()]),
-    ...section("Arguments", aligned(positionals)),
+    ...section("Arguments", aligned([...positionals, ...rest])),
     ...section("Options", aligned([...options, ["-h, --help", "show this text"]])),
     ...section(
       "Notes",

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { type Case, readLabels } from "../data/index.ts";
+import { type Case, type LabelMapping, readLabels } from "../data/index.ts";
+import { isLabelMapping, labelMappingForm } from "../data/label_map.ts";
 import { DataError } from "../errors.ts";
 import { parseSetting } from "../train/config.ts";
 
@@ -32,6 +33,20 @@ async function readSettingsFile(path: string): Promise<Settings> {
     throw new DataError(path, `expected a JSON object such as { "steps": 400 }, found ${typeof parsed}`);
   if (!isObject(parsed.config)) return { values: parsed };
   return { preset: String(parsed.preset), values: parsed.config };
+}
+
+/** The label map of a JSON file. Throws DataError when it holds none. */
+export async function readLabelMap(path: string): Promise<LabelMapping> {
+  let map: unknown;
+  try {
+    map = JSON.parse(await readFile(path, "utf8"));
+  } catch (error) {
+    throw new DataError(path, `expected a JSON file with a label map: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  if (!isLabelMapping(map)) throw new DataError(path, `expected ${labelMappingForm}`);
+  return map;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -4,6 +4,7 @@ import { DataError, UsageError } from "../errors.ts";
 import { Random } from "../random.ts";
 import { checkOneFormat, endings, imageFiles, type Stems } from "./files.ts";
 import { type Grouping, grouping, groupsOf } from "./groups.ts";
+import type { LabelMapping } from "./label_map.ts";
 import { readImage, readLabels } from "./read.ts";
 import type { Volume } from "./volume.ts";
 
@@ -192,7 +193,7 @@ export interface LoadedCase {
 }
 
 /**
- * Reads a case's image and label; `classes` counts the background. Throws DataError when either cannot be
+ * Reads a case's image and label; `classes` counts the background, `mapping` takes stored labels to classes. Throws DataError when either cannot be
  * read, the image holds values that are not finite, or the two differ in size or by more than 0.1 % in voxel
  * spacing. A label that claims another place or direction than its image is reported in `warnings`: voxels
  * are paired by index.
@@ -200,6 +201,7 @@ export interface LoadedCase {
 export async function loadCase(
   { id, image: imagePath, label: labelPath }: Case,
   classes?: number,
+  mapping?: LabelMapping,
 ): Promise<LoadedCase> {
   const image = await readImage(imagePath);
   const notFinite = image.data.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
@@ -210,7 +212,7 @@ export async function loadCase(
     );
   }
   if (labelPath === undefined) return { id, image, warnings: [] };
-  const label = await readLabels(labelPath, classes);
+  const label = await readLabels(labelPath, classes, mapping);
   if (image.size.some((extent, axis) => extent !== label.size[axis])) {
     throw new DataError(
       labelPath,

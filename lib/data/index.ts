@@ -9,8 +9,17 @@ export {
   openDataset,
 } from "./dataset.ts";
 export { type Grouping, grouping, groupsOf } from "./groups.ts";
+export type { LabelMapping } from "./label_map.ts";
 export { readHeader, writeImage, writeLabels } from "./nifti.ts";
 export type { NiftiHeader, NiftiType } from "./nifti_header.ts";
+export {
+  inverse,
+  isOrientation,
+  orientationOf,
+  rearrange,
+  type Rearrangement,
+  rearrangementTo,
+} from "./orientation.ts";
 export {
   type CohortOptions,
   type PhantomCase,

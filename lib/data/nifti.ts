@@ -3,7 +3,7 @@ import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { DataError, UsageError } from "../errors.ts";
 import { writeAtomically } from "./atomic.ts";
-import { LabelMap } from "./label_map.ts";
+import { LabelMap, type LabelMapping } from "./label_map.ts";
 import { CHUNK, type Consume, Decoder, encodeVoxels } from "./nifti_codec.ts";
 import {
   bytesPerVoxel,
@@ -157,14 +157,19 @@ export async function readImage(path: string): Promise<Volume<Float32Array>> {
 }
 
 /**
- * Reads a label map; `classes` counts the background. Values within 1e-3 of a whole number are rounded to it.
- * Throws DataError as `readImage` does, and when a value is not whole or lies outside 0 … classes - 1 (0 …
- * 255 without `classes`): the message lists such values and how many voxels have them.
+ * Reads a label map; `classes` counts the background. Values within 1e-3 of a whole number are rounded to it, and
+ * `mapping` says which class each becomes. Throws DataError as `readImage` does, and when a value is not whole, has no
+ * class in `mapping`, or lies outside 0 … classes - 1 (0 … 255 without `classes`): the message lists such values and how
+ * many voxels have them.
  */
-export async function readLabels(path: string, classes = 256): Promise<Volume<Uint8Array>> {
-  let labels = new LabelMap(0, classes);
+export async function readLabels(
+  path: string,
+  classes = 256,
+  mapping?: LabelMapping,
+): Promise<Volume<Uint8Array>> {
+  let labels = new LabelMap(0, classes, mapping);
   const header = await readVoxels(path, ({ size, slope, intercept }) => {
-    const map = new LabelMap(voxelCount(size), classes);
+    const map = new LabelMap(voxelCount(size), classes, mapping);
     labels = map;
     return (values, count, start) => {
       for (let i = 0; i < count; i++) map.set(start + i, values[i] * slope + intercept);

@@ -19,58 +19,71 @@ function checkWindow(low: number, high: number): void {
   }
 }
 
-function clip(data: Float32Array, low: number, high: number): Float32Array {
-  return data.map((value) => Math.min(high, Math.max(low, value)));
+/** `value(v)` of every voxel, into `into`, which may be `data` itself. */
+function map(data: Float32Array, into: Float32Array, value: (stored: number) => number): Float32Array {
+  for (let i = 0; i < data.length; i++) into[i] = value(data[i]);
+  return into;
 }
 
-function scaleToUnit(data: Float32Array, low: number, high: number): Float32Array {
+function clip(data: Float32Array, low: number, high: number, into: Float32Array): Float32Array {
+  return map(data, into, (value) => Math.min(high, Math.max(low, value)));
+}
+
+function scaleToUnit(data: Float32Array, low: number, high: number, into: Float32Array): Float32Array {
   const scale = high > low ? 1 / (high - low) : 0;
-  return data.map((value) => (value - low) * scale);
+  return map(data, into, (value) => (value - low) * scale);
 }
 
 /** Clips to [low, high], then scales that range to [0, 1]. Throws UsageError unless low < high. */
 export function window(data: Float32Array, low: number, high: number): Float32Array {
   checkWindow(low, high);
-  return scaleToUnit(clip(data, low, high), low, high);
+  const into = new Float32Array(data.length);
+  return scaleToUnit(clip(data, low, high, into), low, high, into);
 }
 
 /**
- * (v - mean) / (s + 1e-6), with the population deviation s over all voxels; a constant image becomes zeros.
+ * (v - mean) / (s + 1e-6), with the population deviation s over all voxels; a constant image becomes zeros. `into` takes the
+ * result, and may be `data` itself.
  */
-export function zScore(data: Float32Array): Float32Array {
+export function zScore(data: Float32Array, into: Float32Array = new Float32Array(data.length)): Float32Array {
   let sum = 0;
   for (const value of data) sum += value;
   const mean = sum / data.length;
   let squares = 0;
   for (const value of data) squares += (value - mean) ** 2;
   const scale = 1 / (Math.sqrt(squares / data.length) + 1e-6);
-  return data.map((value) => (value - mean) * scale);
+  return map(data, into, (value) => (value - mean) * scale);
 }
 
-function unitRange(data: Float32Array): Float32Array {
+function unitRange(data: Float32Array, into: Float32Array): Float32Array {
   let low = Number.POSITIVE_INFINITY;
   let high = Number.NEGATIVE_INFINITY;
   for (const value of data) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  return scaleToUnit(data, low, high);
+  return scaleToUnit(data, low, high, into);
 }
 
 /**
- * A new volume of the same geometry with the intensities that `config` asks for; the input is not changed.
+ * A volume of the same geometry with the intensities that `config` asks for. They are written to `into`: a new array, or
+ * that of the volume itself where nobody needs the stored ones any more; otherwise the input is not changed.
  */
-export function preprocess(volume: Volume<Float32Array>, config: Preprocess): Volume<Float32Array> {
+export function preprocess(
+  volume: Volume<Float32Array>,
+  config: Preprocess,
+  into: Float32Array = new Float32Array(volume.data.length),
+): Volume<Float32Array> {
   if (config.window) checkWindow(...config.window);
-  const clipped = config.window ? clip(volume.data, ...config.window) : volume.data;
+  const data = config.window ? clip(volume.data, ...config.window, into) : volume.data;
   const normalize = (): Float32Array => {
     switch (config.normalize) {
       case "zscore":
-        return zScore(clipped);
+        return zScore(data, into);
       case "unit":
-        return config.window ? scaleToUnit(clipped, ...config.window) : unitRange(clipped);
+        return config.window ? scaleToUnit(data, ...config.window, into) : unitRange(data, into);
       case "none":
-        return clipped.slice();
+        return map(data, into, (value) => value);
     }
   };
   return { ...volume, data: normalize() };

@@ -1,4 +1,5 @@
 import { isSlice } from "./files.ts";
+import type { LabelMapping } from "./label_map.ts";
 import * as nifti from "./nifti.ts";
 import { readSlice, readSliceLabels } from "./slice.ts";
 import type { Volume } from "./volume.ts";
@@ -9,6 +10,11 @@ export function readImage(path: string): Promise<Volume<Float32Array>> {
 }
 
 /** Reads a label map from a grey PNG, when the name ends so, as `readSliceLabels` does, or else from NIfTI. */
-export function readLabels(path: string, classes?: number): Promise<Volume<Uint8Array>> {
-  return isSlice(path) ? readSliceLabels(path, classes) : nifti.readLabels(path, classes);
+export function readLabels(
+  path: string,
+  classes?: number,
+  mapping?: LabelMapping,
+): Promise<Volume<Uint8Array>> {
+  const read = isSlice(path) ? readSliceLabels : nifti.readLabels;
+  return read(path, classes, mapping);
 }

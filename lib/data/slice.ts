@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { DataError } from "../errors.ts";
-import { LabelMap } from "./label_map.ts";
+import { LabelMap, type LabelMapping } from "./label_map.ts";
 import { decodePng, type GreyPicture } from "./png.ts";
 import { type Geometry, screenGeometry, type Triple, type Volume } from "./volume.ts";
 
@@ -33,14 +33,20 @@ export async function readSlice(path: string): Promise<Volume<Float32Array>> {
 
 /**
  * Reads a label slice whose grey values are the labels; `classes` counts the background. A mask, which has no
- * grey values but 0 and 255, becomes 0 and 1 unless more than two classes are asked for. Throws DataError as
- * `readSlice` does, and for values outside 0 … classes - 1 (0 … 255 without `classes`).
+ * grey values but 0 and 255, becomes 0 and 1 unless more than two classes are asked for or `mapping` says which class
+ * each grey value is. Throws DataError as `readSlice` does, and for values outside 0 … classes - 1 (0 … 255 without
+ * `classes`) or without a class in `mapping`.
  */
-export async function readSliceLabels(path: string, classes?: number): Promise<Volume<Uint8Array>> {
+export async function readSliceLabels(
+  path: string,
+  classes?: number,
+  mapping?: LabelMapping,
+): Promise<Volume<Uint8Array>> {
   const picture = await readPicture(path);
   const { data } = picture;
-  const mask = (classes ?? 2) <= 2 && data.every((value) => value === 0 || value === 255);
-  const labels = new LabelMap(data.length, classes ?? 256);
+  const isMask = () => data.every((value) => value === 0 || value === 255);
+  const mask = mapping === undefined && (classes ?? 2) <= 2 && isMask();
+  const labels = new LabelMap(data.length, classes ?? 256, mapping);
   for (let i = 0; i < data.length; i++) labels.set(i, mask ? data[i] / 255 : data[i]);
   return { ...placed(picture), data: labels.finish(path) };
 }

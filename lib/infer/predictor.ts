@@ -1,9 +1,13 @@
 import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
 import { commonDivisor, type Network } from "../models/index.ts";
+import { argmax } from "../ops/argmax.ts";
 import { add, scale } from "../ops/arithmetic.ts";
 import { softmax } from "../ops/softmax.ts";
 import type { Device } from "../runtime/device.ts";
+
+type Output = "probabilities" | "labels";
+type PatchShape = readonly [count: number, z: number, y: number, x: number];
 
 /** Class probabilities of patches, averaged over one or more networks; plans are kept by batch shape. */
 export class Predictor {
@@ -11,29 +15,40 @@ export class Predictor {
   readonly classes: number;
   /** What extents along x, y, z must be multiples of. */
   readonly divisor: readonly [x: number, y: number, z: number];
+  /** Whether all networks segment every slice (of constant z) by itself. */
+  readonly slices: boolean;
   private readonly device: Device;
-  private readonly plans = new Map<string, Promise<Plan<"probabilities">>>();
+  private readonly onPlan: ((plan: Plan) => void) | undefined;
+  private readonly plans = new Map<string, Promise<Plan<"result">>>();
 
-  constructor(networks: readonly Network[], device: Device) {
+  /** `onPlan` hears of every plan once it is made: of each batch shape its own. */
+  constructor(networks: readonly Network[], device: Device, onPlan?: (plan: Plan) => void) {
     this.networks = networks;
     this.device = device;
+    this.onPlan = onPlan;
     this.classes = networks[0].classes;
     this.divisor = commonDivisor(networks);
+    this.slices = networks.every(({ slices }) => slices);
   }
 
   /** `image` is `[count, z, y, x]`; resolves to `[count, z, y, x, classes]`. */
-  async run(
-    image: Float32Array,
-    shape: readonly [count: number, z: number, y: number, x: number],
-    signal?: AbortSignal,
-  ): Promise<Float32Array> {
-    const plan = await this.planFor(shape);
-    const { probabilities } = await plan.run({ image }, { signal });
-    return probabilities as Float32Array;
+  async run(image: Float32Array, shape: PatchShape, signal?: AbortSignal): Promise<Float32Array> {
+    return (await this.compute("probabilities", image, shape, signal)) as Float32Array;
   }
 
-  private planFor(shape: readonly number[]): Promise<Plan<"probabilities">> {
-    const key = shape.join("x");
+  /** The class of the largest averaged probability, the first of equals: `[count, z, y, x]`. */
+  async classify(image: Float32Array, shape: PatchShape, signal?: AbortSignal): Promise<Uint8Array> {
+    return (await this.compute("labels", image, shape, signal)) as Uint8Array;
+  }
+
+  private async compute(output: Output, image: Float32Array, shape: PatchShape, signal?: AbortSignal) {
+    const plan = await this.planFor(output, shape);
+    const { result } = await plan.run({ image }, { signal });
+    return result;
+  }
+
+  private async planFor(output: Output, shape: PatchShape): Promise<Plan<"result">> {
+    const key = `${output} ${shape.join("x")}`;
     let plan = this.plans.get(key);
     if (plan === undefined) {
       plan = compile(
@@ -41,11 +56,13 @@ export class Predictor {
           const image = graph.input("image", [...shape, 1]);
           const each = this.networks.map((network) => softmax(network.apply(image)));
           const total = each.reduce((left, right) => add(left, right));
-          return { probabilities: each.length === 1 ? total : scale(total, 1 / each.length) };
+          const probabilities = each.length === 1 ? total : scale(total, 1 / each.length);
+          return { result: output === "labels" ? argmax(probabilities) : probabilities };
         },
         { device: this.device },
       );
       this.plans.set(key, plan);
+      this.onPlan?.(await plan);
     }
     return plan;
   }

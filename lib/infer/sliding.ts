@@ -1,9 +1,14 @@
 import { type Triple, voxelCount } from "../data/volume.ts";
 import { biasFactors } from "./class_bias.ts";
 import type { Predictor } from "./predictor.ts";
+import { Slab } from "./slab.ts";
+import { cut, gaussianWindow, type WindowGrid, windowGrid, within } from "./windows.ts";
 
 export interface SlidingOptions {
-  /** Window as x, y, z; `"whole"` takes each volume at once, padded to what the networks divide. */
+  /**
+   * Window as x, y, z; `"whole"` takes each volume at once, padded to what the networks divide, or, where they take slices
+   * one by one, each slice.
+   */
   readonly patch: Triple | "whole";
   /** Share of a window that its neighbour covers again; default 0.5. */
   readonly overlap?: number;
@@ -17,7 +22,9 @@ export interface SlidingOptions {
 
 /**
  * The most probable class of every voxel `[z, y, x]` of a prepared image of `size`, from overlapping windows whose
- * probabilities are averaged. A volume smaller than the window is padded with zeros on both sides.
+ * probabilities are averaged. A volume smaller than the window is padded with zeros on both sides. Where no windows overlap and
+ * nothing is biased, the device itself finds the class and no probability leaves it; else those of the slices that windows still reach are kept, never
+ * those of the volume. The device computes a window while the one before is added up.
  */
 export async function predictVolume(
   predictor: Predictor,
@@ -25,130 +32,84 @@ export async function predictVolume(
   size: Triple,
   options: SlidingOptions,
 ): Promise<Uint8Array> {
-  const { overlap = 0.5, blend = "gaussian", signal, onProgress } = options;
-  const factors = biasFactors(predictor.classes, options.classBias);
-  const window = options.patch === "whole" ? roundUp(size, predictor.divisor) : options.patch;
-  const frame = padTo(image, size, window);
-  const starts = [0, 1, 2].map((axis) => windowStarts(frame.size[axis], window[axis], overlap));
-  const origins = starts[2].flatMap((z) => starts[1].flatMap((y) => starts[0].map((x): Triple => [x, y, z])));
-  const only = origins.length === 1;
-  const weights = blend === "uniform" || only ? undefined : gaussianWindow(window);
-
-  const { classes } = predictor;
-  let sums = new Float32Array(only ? 0 : voxelCount(frame.size) * classes);
-  for (const [done, origin] of origins.entries()) {
-    signal?.throwIfAborted();
-    const patch = only ? frame.data : cut(frame.data, frame.size, origin, window);
-    const probabilities = await predictor.run(patch, [1, window[2], window[1], window[0]], signal);
-    if (only) sums = probabilities as Float32Array<ArrayBuffer>;
-    else accumulate(sums, frame.size, probabilities, origin, window, weights, classes);
-    onProgress?.(done + 1, origins.length);
-  }
-  return mostProbable(sums, frame, size, factors);
-}
-
-function roundUp(size: Triple, divisor: Triple): Triple {
-  const up = (axis: number) => Math.ceil(size[axis] / divisor[axis]) * divisor[axis];
-  return [up(0), up(1), up(2)];
-}
-
-interface Frame {
-  readonly data: Float32Array;
-  readonly size: Triple;
-  readonly before: Triple;
-}
-
-function padTo(image: Float32Array, size: Triple, least: Triple): Frame {
-  const padded = size.map((extent, axis) => Math.max(extent, least[axis])) as unknown as Triple;
-  const before = size.map((extent, axis) => Math.floor((padded[axis] - extent) / 2)) as unknown as Triple;
-  if (padded.every((extent, axis) => extent === size[axis])) return { data: image, size, before };
-  const data = new Float32Array(voxelCount(padded));
-  for (let z = 0; z < size[2]; z++) {
-    for (let y = 0; y < size[1]; y++) {
-      const from = (z * size[1] + y) * size[0];
-      const to = ((z + before[2]) * padded[1] + y + before[1]) * padded[0] + before[0];
-      data.set(image.subarray(from, from + size[0]), to);
-    }
-  }
-  return { data, size: padded, before };
-}
-
-/** First voxels of windows that cover `extent` evenly, none reaching over its end. */
-export function windowStarts(extent: number, window: number, overlap: number): number[] {
-  const room = extent - window;
-  if (room <= 0) return [0];
-  const count = Math.ceil(room / Math.max(1, window * (1 - overlap))) + 1;
-  return Array.from({ length: count }, (_, index) => Math.round((room * index) / (count - 1)));
-}
-
-/** A Gaussian along each axis, sigma an eighth of the window (Isensee et al. 2021), never below a thousandth. */
-function gaussianWindow(window: Triple): Float32Array {
-  const axis = (extent: number) =>
-    Float64Array.from({ length: extent }, (_, i) =>
-      Math.exp(-0.5 * ((i - (extent - 1) / 2) / (extent / 8)) ** 2),
-    );
-  const [x, y, z] = window.map(axis);
-  const weights = new Float32Array(voxelCount(window));
-  let index = 0;
-  for (const c of z) for (const b of y) for (const a of x) weights[index++] = Math.max(1e-3, a * b * c);
-  return weights;
-}
-
-function cut(image: Float32Array, size: Triple, [x, y, z]: Triple, window: Triple): Float32Array {
-  const patch = new Float32Array(voxelCount(window));
-  for (let k = 0; k < window[2]; k++) {
-    for (let j = 0; j < window[1]; j++) {
-      const from = ((z + k) * size[1] + y + j) * size[0] + x;
-      patch.set(image.subarray(from, from + window[0]), (k * window[1] + j) * window[0]);
-    }
-  }
-  return patch;
-}
-
-function accumulate(
-  sums: Float32Array,
-  size: Triple,
-  probabilities: Float32Array,
-  [x, y, z]: Triple,
-  window: Triple,
-  weights: Float32Array | undefined,
-  classes: number,
-): void {
-  for (let k = 0; k < window[2]; k++) {
-    for (let j = 0; j < window[1]; j++) {
-      const row = (k * window[1] + j) * window[0];
-      let to = (((z + k) * size[1] + y + j) * size[0] + x) * classes;
-      let from = row * classes;
-      for (let i = 0; i < window[0]; i++) {
-        const weight = weights === undefined ? 1 : weights[row + i];
-        for (let c = 0; c < classes; c++) sums[to++] += weight * probabilities[from++];
-      }
-    }
-  }
-}
-
-/** Every class of a voxel was weighted alike, so sums order the classes as averages do. */
-function mostProbable(sums: Float32Array, frame: Frame, size: Triple, factors: Float64Array): Uint8Array {
-  const { before, size: padded } = frame;
-  const classes = factors.length;
+  const { patch, overlap = 0.5, blend = "gaussian", classBias, signal, onProgress } = options;
+  const factors = biasFactors(predictor.classes, classBias);
+  const grid = windowGrid(size, patch === "whole" ? wholeWindow(size, predictor) : patch, overlap);
+  const { window, apart } = grid;
+  const shape = [1, window[2], window[1], window[0]] as const;
   const labels = new Uint8Array(voxelCount(size));
-  let index = 0;
-  for (let z = 0; z < size[2]; z++) {
-    for (let y = 0; y < size[1]; y++) {
-      let at = (((z + before[2]) * padded[1] + y + before[1]) * padded[0] + before[0]) * classes;
-      for (let x = 0; x < size[0]; x++, at += classes) {
-        let best = 0;
-        let most = sums[at] * factors[0];
-        for (let c = 1; c < classes; c++) {
-          const value = sums[at + c] * factors[c];
-          if (value > most) {
-            most = value;
-            best = c;
-          }
-        }
-        labels[index++] = best;
+  const patchAt = (origin: Triple) => cut(image, size, origin, window);
+  if (apart && factors.every((factor) => factor === 1)) {
+    const classify = (origin: Triple) => predictor.classify(patchAt(origin), shape, signal);
+    await oneAhead(originsOf(grid), classify, onProgress, signal, (found, origin) =>
+      paste(labels, size, found, origin, window),
+    );
+    return labels;
+  }
+  const weights = blend === "uniform" || apart ? undefined : gaussianWindow(window);
+  const slab = new Slab(size, window[2], factors);
+  const run = (origin: Triple) => predictor.run(patchAt(origin), shape, signal);
+  await oneAhead(originsOf(grid), run, onProgress, signal, async (probabilities, origin, next) => {
+    await slab.add(probabilities, origin, window, weights);
+    const from = Math.max(0, origin[2]);
+    const to = next === undefined ? size[2] : next[2];
+    await slab.finish(from, to, labels);
+  });
+  return labels;
+}
+
+function wholeWindow(size: Triple, { divisor, slices }: Predictor): Triple {
+  const up = (axis: number) => Math.ceil(size[axis] / divisor[axis]) * divisor[axis];
+  return [up(0), up(1), slices ? 1 : up(2)];
+}
+
+/** Window by window, x first, then y, then z: a slice is done as soon as the windows are past it. */
+function originsOf({ starts }: WindowGrid): Triple[] {
+  return starts[2].flatMap((z) => starts[1].flatMap((y) => starts[0].map((x): Triple => [x, y, z])));
+}
+
+/**
+ * Calls `use` with what `run` makes of each origin, in order, and the origin behind it, while the next one is already
+ * computed. No run is under way any more when it resolves or throws.
+ */
+async function oneAhead<T>(
+  origins: readonly Triple[],
+  run: (origin: Triple) => Promise<T>,
+  onProgress: SlidingOptions["onProgress"],
+  signal: AbortSignal | undefined,
+  use: (result: T, origin: Triple, next: Triple | undefined) => Promise<void> | void,
+): Promise<void> {
+  signal?.throwIfAborted();
+  let ahead: Promise<T> | undefined = run(origins[0]);
+  try {
+    for (const [index, origin] of origins.entries()) {
+      const result: T = await ahead;
+      ahead = undefined;
+      signal?.throwIfAborted();
+      const next = origins.at(index + 1);
+      if (next !== undefined) {
+        ahead = run(next);
+        // Its failure is met where it is awaited; until then it must not count as unhandled.
+        ahead.catch(() => undefined);
       }
+      await use(result, origin, next);
+      onProgress?.(index + 1, origins.length);
+      if (ahead === undefined) return;
+    }
+  } finally {
+    await ahead?.catch(() => undefined);
+  }
+}
+
+/** Copies the labels of a window to where it lies. */
+function paste(labels: Uint8Array, size: Triple, found: Uint8Array, origin: Triple, window: Triple): void {
+  const [[x0, x1], [y0, y1], [z0, z1]] = [0, 1, 2].map((axis) =>
+    within(origin[axis], window[axis], size[axis]),
+  );
+  for (let z = z0; z < z1; z++) {
+    for (let y = y0; y < y1; y++) {
+      const row = ((z - origin[2]) * window[1] + y - origin[1]) * window[0] - origin[0];
+      labels.set(found.subarray(row + x0, row + x1), (z * size[1] + y) * size[0] + x0);
     }
   }
-  return labels;
 }

@@ -20,6 +20,7 @@ export interface DeepLabOptions extends NetworkOptions {
 
 class DeepLabV3Plus extends Network {
   readonly divisor = [1, 16, 16] as const;
+  override readonly slices = true;
   readonly stem: ConvNormRelu;
   readonly stages: Sequential[];
   readonly aspp: Aspp;

@@ -21,6 +21,8 @@ export abstract class Network extends Module {
   readonly classes: number;
   /** What D, H and W must be multiples of. */
   abstract readonly divisor: readonly [number, number, number];
+  /** Whether every slice (of constant D) is segmented by itself. */
+  readonly slices: boolean = false;
 
   constructor(options: NetworkOptions) {
     super();

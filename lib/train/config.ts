@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { isLabelMapping, type LabelMapping, labelMappingForm } from "../data/label_map.ts";
+import { isOrientation } from "../data/orientation.ts";
 import { nearest, UsageError } from "../errors.ts";
 import type { Recipe } from "./recipes/recipe.ts";
 import { commonDivisor, modelNamed, models } from "../models/index.ts";
@@ -23,7 +25,16 @@ export const configSchema = z.strictObject({
   aspp: z.enum(["added", "concatenated"]),
   decoderConvs: z.union([z.literal(1), z.literal(2)]),
 
-  /** Voxels along x, y, z as the files list them; multiples of what the networks divide by. */
+  /** The class that each value of a label file becomes; null takes the values as they are. */
+  labelMap: z.custom<LabelMapping>(isLabelMapping, `expected ${labelMappingForm}, or null`).nullable(),
+  /** What every volume is turned to as it is read, by its geometry: `file`, or where x, y and z lead, such as `LPS`. */
+  orientation: z
+    .string()
+    .refine(
+      (value) => value === "file" || isOrientation(value),
+      'expected "file", or where x, y and z lead: one letter of L and R, of A and P, of S and I, such as "LPS"',
+    ),
+  /** Voxels along x, y, z as the files list them (after `orientation`); multiples of what the networks divide by. */
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
   window: z.tuple([z.number(), z.number()]).nullable(),
@@ -119,6 +130,8 @@ const common: Config = {
   outputStride: 16,
   aspp: "added",
   decoderConvs: 2,
+  labelMap: null,
+  orientation: "file",
   patch: [112, 112, 80],
   window: null,
   normalize: "zscore",

@@ -1,6 +1,7 @@
 import { boxMask } from "../data/boxes.ts";
 import { type Case, loadCase } from "../data/dataset.ts";
 import { grouping, groupsOf } from "../data/groups.ts";
+import { orientationOf, rearrange, type Rearrangement, rearrangementTo } from "../data/orientation.ts";
 import { preprocess } from "../data/preprocess.ts";
 import { PatchSampler, type SampledVolume } from "../data/sampler.ts";
 import type { Volume } from "../data/volume.ts";
@@ -16,10 +17,12 @@ export interface Split {
   readonly validation: readonly string[];
 }
 
-/** A case in memory, its intensities as the networks see them. */
+/** A case in memory, its intensities and axes as the networks see them. */
 export interface LoadedVolume extends SampledVolume {
   readonly id: string;
   readonly geometry: Volume["geometry"];
+  /** Where the file has the voxels, and how its axes were put in another order. */
+  readonly file: { readonly geometry: Volume["geometry"]; readonly rearranged: Rearrangement };
 }
 
 /**
@@ -51,10 +54,16 @@ export async function loadVolume(
   config: Config,
   onWarning: (text: string) => void,
 ): Promise<LoadedVolume> {
-  const { id, image, label, warnings } = await loadCase(each, config.classes);
+  const { window, normalize, classes, labelMap, orientation } = config;
+  const { id, image: stored, label, warnings } = await loadCase(each, classes, labelMap ?? undefined);
   for (const warning of warnings) onWarning(warning);
-  const prepared = preprocess(image, { window: config.window ?? undefined, normalize: config.normalize });
-  return { id, image: prepared.data, label: label?.data, size: image.size, geometry: image.geometry };
+  const { affine } = stored.geometry;
+  const rearranged = rearrangementTo(affine, orientation === "file" ? orientationOf(affine) : orientation);
+  const prepared = preprocess(stored, { window: window ?? undefined, normalize }, stored.data);
+  const { data: image, size, geometry } = rearrange(prepared, rearranged);
+  // Image and label are paired by index, so what turns the one turns the other, whatever the label says of itself.
+  const labels = label && rearrange({ ...stored, data: label.data }, rearranged);
+  return { id, image, label: labels?.data, size, geometry, file: { geometry: stored.geometry, rearranged } };
 }
 
 /** The batches of a run. What a step gets depends on the configuration's seed and the step alone. */

@@ -204,6 +204,17 @@ test("what cannot be meant is refused with the nearest right word", async () => 
   assert.not(existsSync(join(root, "usage")));
 });
 
+test("the networks of a recipe's own preset are those that the patch must fit", async () => {
+  const run = join(root, "cps");
+  const argv = ["train", "cps", "--data", data, "--out", run, "--steps", "1", ...tiny];
+  const { status, err } = await voxgrad([...argv, "--set", "patch=16x16x1"]);
+  assert.is(status, 0, err);
+  assert.equal((readJson(run, "config.json").config as Record<string, unknown>).networks, [
+    "deeplabv3plus",
+    "deeplabv3plus",
+  ]);
+});
+
 test("a missing run or data folder is named", async () => {
   const noRun = await voxgrad(["train", "--out", join(root, "nowhere"), "--resume"]);
   assert.is(noRun.status, 1);

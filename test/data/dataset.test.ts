@@ -1,10 +1,19 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { checkTestApart, hideLabels, holdOut, loadCase, openDataset } from "../../lib/data/dataset.ts";
 import { grouping, groupsOf } from "../../lib/data/groups.ts";
+import type { LabelMapping } from "../../lib/data/label_map.ts";
 import { writeImage, writeLabels } from "../../lib/data/nifti.ts";
 import { screenGeometry, type Triple } from "../../lib/data/volume.ts";
 
@@ -264,6 +273,24 @@ if (existsSync(join(shared, "totalseg"))) {
         `liver: ${sum / voxels} HU in ${voxels} voxels`,
       );
     }
+  });
+
+  test("real: TotalSegmentator's 117 classes become the 13 organs of FLARE22", async () => {
+    const at = (name: string) => join(shared, "totalseg", name);
+    const example = join(import.meta.dirname, "../../examples/label-maps/totalsegmentator_flare22.json");
+    const mapping = JSON.parse(readFileSync(example, "utf8")) as LabelMapping;
+    const label = at("example_seg_fast_force_split.nii.gz");
+    const stored = await loadCase({ id: "ct", image: at("example_ct.nii.gz"), label });
+    const organs = await loadCase({ id: "ct", image: at("example_ct.nii.gz"), label }, 14, mapping);
+    const from = [0, 5, 2, 1, 7, 52, 63, 8, 9, 4, 15, 6, 19, 3];
+    organs.label!.data.forEach((organ, i) => {
+      const organOfValue = Math.max(0, from.indexOf(stored.label!.data[i]));
+      if (organ !== organOfValue) assert.unreachable(`voxel ${i}: ${organ}, not ${organOfValue}`);
+    });
+    assert.equal(
+      [...new Set(organs.label!.data)].sort((a, b) => a - b),
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13],
+    );
   });
 } else {
   console.log("skipped: the TotalSegmentator test needs ../shared/data/totalseg");

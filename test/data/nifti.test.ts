@@ -6,6 +6,7 @@ import { gunzipSync, gzipSync } from "node:zlib";
 import * as oracle from "nifti-reader-js";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { LabelMap, type LabelMapping } from "../../lib/data/label_map.ts";
 import { readHeader, readImage, readLabels, writeImage, writeLabels } from "../../lib/data/nifti.ts";
 import { screenGeometry, type Triple, type Volume } from "../../lib/data/volume.ts";
 import { niftiBytes, type Spec } from "./nifti_bytes.ts";
@@ -287,6 +288,28 @@ test("labels are rounded when near a whole number and listed when not", async ()
   assert.is((await readLabels(all)).data[0], 255);
   const many = niftiBytes({ body: Uint8Array.from({ length: 24 }, (_, i) => i + 10) });
   await rejects(readLabels(file("l.nii", many), 2), /and 16 voxels with further values/);
+});
+
+test('a label map takes stored values to classes; what it does not name is an error or what "*" says', async () => {
+  const values = Array.from({ length: 24 }, (_, i) => [0, 117, 5, 14175, 300][i % 5]);
+  const path = file("l.nii", niftiBytes({ code: 16, bits: 32, body: bodyOf("float32", values, true) }));
+  const map = { "5": 1, "117": 2, "14175": 1 };
+  assert.equal([...(await readLabels(path, 3, { ...map, "300": 0 })).data.subarray(0, 5)], [0, 2, 1, 1, 0]);
+  assert.equal([...(await readLabels(path, 4, { ...map, "*": 3 })).data.subarray(0, 5)], [0, 2, 1, 1, 3]);
+  assert.equal([...(await readLabels(path, 3, { ...map, "0": 2, "*": 0 })).data.subarray(0, 2)], [2, 2]);
+  await rejects(
+    readLabels(path, 3, map),
+    /values that the label map takes to classes 0 to 2 .*found 4 voxels with others: 300 \(4 voxels\)/,
+  );
+  await rejects(readLabels(path, 2, { ...map, "*": 0 }), /found 5 voxels with others: 117 \(5 voxels\)/);
+  const below = Array.from({ length: 24 }, (_, i) => (i === 3 ? -1 : i === 4 ? 0.5 : i === 5 ? 70_000 : 0));
+  const odd = file("l.nii", niftiBytes({ code: 16, bits: 32, body: bodyOf("float32", below, true) }));
+  await rejects(readLabels(odd, 2, { "1": 1 }), /found 3 voxels with others: -1 .*0\.5 .*70000/);
+  await rejects(readLabels(odd, 2, { "1": 1, "*": 0 }), /found 1 voxels with others: 0\.5/);
+  for (const wrong of ["{}", '{"-1":1}', '{"1.5":1}', '{"a":1}', '{"1":255}', '{"1":0.5}', '{"70000":1}']) {
+    const read = () => new LabelMap(24, 3, JSON.parse(wrong) as LabelMapping);
+    assert.throws(read, /a label map must be an object from label values/);
+  }
 });
 
 async function rejects(work: Promise<unknown>, pattern: RegExp): Promise<void> {

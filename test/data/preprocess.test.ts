@@ -35,6 +35,12 @@ test("preprocess combines window and normalisation and leaves its input alone", 
   const copy = preprocess(volume, { normalize: "none" });
   copy.data[0] = 1;
   assert.equal(volume.data, before);
+  for (const config of [{ window: [0, 400], normalize: "zscore" }, { normalize: "unit" }] as const) {
+    const own = { ...volume, data: volume.data.slice() };
+    const inPlace = preprocess(own, config, own.data);
+    assert.is(inPlace.data, own.data);
+    assert.equal(inPlace.data, preprocess(volume, config).data);
+  }
   assert.throws(() => preprocess(volume, { window: [1, 0], normalize: "none" }), /low < high/);
 });
 

@@ -23,6 +23,8 @@ const predictor = {
   divisor: [1, 1, 1],
   run: (image: Float32Array) =>
     Promise.resolve(Float32Array.from([...image].flatMap((value) => softmaxOf(logitsOf(value))))),
+  classify: (image: Float32Array) =>
+    Promise.resolve(Uint8Array.from(image, (value) => argmax(softmaxOf(logitsOf(value))))),
 } as unknown as Predictor;
 
 const size: Triple = [9, 7, 5];

@@ -11,6 +11,7 @@ import { countClasses, findPairs, type Maps, readPair } from "../evaluate_pairs.
 import type { CaseResult, Results, SurfaceSettings } from "../evaluate_results.ts";
 import { tables } from "../evaluate_tables.ts";
 import { atLeast } from "../options.ts";
+import { readLabelMap } from "../settings.ts";
 import { Progress } from "../progress.ts";
 import { paint } from "../style.ts";
 
@@ -34,6 +35,11 @@ export const evaluate = defineCommand({
     classes: {
       type: "integer",
       help: "classes, background included; default: the largest label of all files + 1",
+    },
+    "label-map": {
+      type: "string",
+      placeholder: "FILE",
+      help: 'JSON file with the class of each value in the references, such as {"5": 1, "2": 2, "*": 0}; predictions hold classes',
     },
     "roi-margin": {
       type: "integer",
@@ -80,6 +86,7 @@ export const evaluate = defineCommand({
     "voxgrad evaluate --ref scans/labelsTs --pred predictions",
     "voxgrad evaluate --ref liver.nii.gz --pred prediction.nii.gz --surface --tolerance 2",
     "voxgrad evaluate --ref scans/labelsTs --pred predictions --flare22 --json scores.json",
+    "voxgrad evaluate --ref atlas/labelsTs --pred predictions --flare22 --label-map organs.json",
   ],
   async run({ options }, context) {
     const { ref, pred, json, flare22 } = options;
@@ -90,12 +97,15 @@ export const evaluate = defineCommand({
       throw new UsageError("--flare22 has classes of its own, 0 to 13: leave --classes out");
     const roiMargin = atLeast("--roi-margin", options.roiMargin, 0);
     const surface = surfaceSettings(options);
+    const mapping = options.labelMap === undefined ? undefined : await readLabelMap(options.labelMap);
     const { pairs, ignored } = await findPairs(ref, pred);
     const { stderr } = context;
     const reading = new Progress(stderr, { total: pairs.length, label: "read", unit: "pair" });
     const given = flare22 ? flare22Organs.length + 1 : options.classes;
     const kinds =
-      given === undefined ? await countClasses(pairs, reading) : { classes: given, masks: given === 2 };
+      given === undefined
+        ? await countClasses(pairs, reading, mapping)
+        : { classes: given, masks: given === 2 && mapping === undefined };
     reading.done();
     const { classes } = kinds;
     const scored = (surface ? classes - 1 : 0) + (flare22 ? classes - 1 : 0);
@@ -112,7 +122,7 @@ export const evaluate = defineCommand({
         await setImmediate();
         context.signal.throwIfAborted();
       };
-      const maps = await readPair(pair, kinds, warn);
+      const maps = await readPair(pair, kinds, warn, mapping);
       const counts = evaluateCase(maps.ref, maps.pred, maps.size, classes, { roi: roiMargin });
       await rest();
       const distances = surface ? await collect(surfacesOf(maps, classes, surface), rest) : [];

@@ -2,6 +2,7 @@ import type { Command } from "../arguments.ts";
 import { bench } from "./bench.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
+import { efficiency } from "./efficiency.ts";
 import { evaluate } from "./evaluate.ts";
 import { phantom } from "./phantom.ts";
 import { predict } from "./predict.ts";
@@ -9,4 +10,14 @@ import { summary } from "./summary.ts";
 import { train } from "./train.ts";
 
 /** The commands in the order in which the overview lists them. */
-export const commands: readonly Command[] = [demo, train, predict, evaluate, summary, phantom, doctor, bench];
+export const commands: readonly Command[] = [
+  demo,
+  train,
+  predict,
+  evaluate,
+  efficiency,
+  summary,
+  phantom,
+  doctor,
+  bench,
+];

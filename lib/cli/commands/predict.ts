@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { type Case, openDataset, type Triple, writeLabels } from "../../data/index.ts";
+import { type Case, inverse, openDataset, rearrange, type Triple, writeLabels } from "../../data/index.ts";
 import { stemOf } from "../../data/files.ts";
 import { DataError, nearest, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
@@ -19,6 +19,7 @@ import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
+import { formatBytes } from "../table.ts";
 
 const options = {
   run: { type: "string", placeholder: "RUN", help: "folder of a training run" },
@@ -84,7 +85,7 @@ export const predict = defineCommand({
   positionals: [],
   notes: [
     "Label maps have the size, place and direction of their image. A file that cannot be segmented does not stop the others; the command then ends with status 1 and lists it.",
-    "Components are removed after the class of every voxel is decided, in the voxels of the image; a slice is one along its third axis. Biases that begin with a minus follow an equals sign: --class-bias=-0.1,0.6.",
+    "Components are removed after the class of every voxel is decided, in the voxels of the image; a slice is one along its third axis, or z of the run's setting orientation. Biases that begin with a minus follow an equals sign: --class-bias=-0.1,0.6.",
   ],
   examples: [
     "voxgrad predict --run runs/sdnet --input scan.nii.gz --out organs.nii.gz",
@@ -158,12 +159,16 @@ async function predictAll(
 ): Promise<number> {
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
-  const predictor = new Predictor(networks, device);
+  const log = new Progress(context.stdout, { total: jobs.length, label: "predict" });
+  const predictor = new Predictor(networks, device, ({ flops, peakBytes }) =>
+    log.log(
+      `plan      ${(flops / 1e9).toPrecision(3)} GFLOP a window, peak memory ${formatBytes(peakBytes)}`,
+    ),
+  );
   const patch = choosePatch(given.patch, run.config, predictor.divisor);
   const classBias =
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
-  const log = new Progress(stdout, { total: jobs.length, label: "predict" });
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
   log.log(`device    ${device.describe()}`);
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
@@ -212,7 +217,8 @@ async function predictOne(
   warn: (text: string) => void,
 ): Promise<void> {
   const began = performance.now();
-  const { image, size, geometry } = await loadVolume({ id: job.id, image: job.image }, config, warn);
+  const volume = await loadVolume({ id: job.id, image: job.image }, config, warn);
+  const { image, size, geometry, file } = volume;
   let progress: Progress | undefined;
   const onProgress = (done: number, total: number) => {
     progress ??= new Progress(stdout, { total, label, unit: "window" });
@@ -224,7 +230,8 @@ async function predictOne(
     if (cleaning !== undefined)
       removed = await clean({ size, data, geometry }, cleaning, label, stdout, sliding.signal);
     await mkdir(dirname(job.out), { recursive: true });
-    await writeLabels(job.out, { size, data, geometry });
+    const placed = rearrange({ size, data, geometry }, inverse(file.rearranged));
+    await writeLabels(job.out, { ...placed, geometry: file.geometry });
   } finally {
     progress?.done();
   }

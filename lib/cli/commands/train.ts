@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Case, checkTestApart, grouping, groupsOf, hideLabels, openDataset } from "../../data/index.ts";
+import { classesOf } from "../../data/label_map.ts";
 import { UsageError } from "../../errors.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { readCheckpoint } from "../../train/checkpoint.ts";
@@ -13,7 +14,7 @@ import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { deviceOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
-import { findClasses, readSettings } from "../settings.ts";
+import { findClasses, readLabelMap, readSettings } from "../settings.ts";
 import { sit } from "../training.ts";
 
 const options = {
@@ -49,6 +50,11 @@ const options = {
     placeholder: "FILE",
     help: 'JSON {"labeled": [ids], "unlabeled": [ids], "validation": [ids]}, such as the split.json of a run; other cases are left out',
   },
+  "label-map": {
+    type: "string",
+    placeholder: "FILE",
+    help: 'JSON file with the class of each value in the label files, such as {"5": 1, "2": 2, "*": 0}; short for --set labelMap={...}',
+  },
   seed: { type: "integer", help: "seed of weights, patches, augmentation and split; short for --set seed=N" },
   steps: { type: "integer", help: "training steps; short for --set steps=N" },
   resume: { type: "boolean", help: "go on with the run in --out, with its own settings" },
@@ -72,13 +78,14 @@ export const train = defineCommand({
   ],
   notes: [
     "RUN then holds config.json (every setting), split.json, metrics.jsonl, last.safetensors, best.safetensors and report.html.",
-    "Without a setting 'classes' their number is the largest label in the data folder + 1.",
+    "Without a setting 'classes' their number is the largest label in the data folder, or class in the label map, + 1.",
     "Ctrl-C finishes the step, saves, prints the command that continues, and exits with status 130. A second Ctrl-C ends at once.",
   ],
   examples: [
     "voxgrad train sdnet --data scans --out runs/sdnet --labeled-cases 8",
     "voxgrad train supervised --data scans --out runs/supervised --split runs/sdnet/split.json",
     "voxgrad train sdnet --data scans --out runs/small --set patch=64x64x48 --set baseChannels=8 --steps 400",
+    "voxgrad train cps --data scans --out runs/organs --label-map organs.json --set patch=256x256x1",
     "voxgrad train --out runs/sdnet --resume",
   ],
   async run({ options: given, positionals: { recipe } }, context) {
@@ -103,10 +110,13 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   const values: Record<string, unknown> = { ...asked.values };
   if (given.seed !== undefined) values.seed = given.seed;
   if (given.steps !== undefined) values.steps = given.steps;
+  if (given.labelMap !== undefined) values.labelMap = await readLabelMap(given.labelMap);
+  const { labelMap, group } = makeConfig(preset, values, recipe);
+  if (labelMap !== null) values.classes ??= classesOf(labelMap);
   checkRecipe(recipe, makeConfig(preset, values, recipe));
 
   const dataset = await openDataset(given.data);
-  checkTestApart(dataset, makeConfig(preset, values).group);
+  checkTestApart(dataset, group);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
   const { split, config } = await chooseSplit(
     dataset.cases,
@@ -166,12 +176,13 @@ async function resume(
   recipeName: string | undefined,
   context: Context,
 ): Promise<number> {
-  const { preset, config: file, set, labeledCases, split: splitFile, seed, steps } = given;
+  const { preset, config: file, set, labeledCases, split: splitFile, labelMap, seed, steps } = given;
   const changed = Object.entries({
     preset,
     config: file,
     "labeled-cases": labeledCases,
     split: splitFile,
+    "label-map": labelMap,
     seed,
     steps,
   })

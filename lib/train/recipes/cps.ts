@@ -11,6 +11,7 @@ import { confident, teach } from "./teacher.ts";
 /** What both presets have in common. */
 const common: Partial<Config> = {
   networks: ["deeplabv3plus", "deeplabv3plus"],
+  orientation: "RAS",
   dropout: 0,
   flip: [],
   learningRate: 0.02,
