@@ -1,9 +1,8 @@
 import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
 import { commonDivisor, type Network } from "../models/index.ts";
-import { add, scale } from "../ops/arithmetic.ts";
-import { softmax } from "../ops/softmax.ts";
 import type { Device } from "../runtime/device.ts";
+import { meanProbabilities } from "./mean_probabilities.ts";
 
 /** Class probabilities of patches, averaged over one or more networks; plans are kept by batch shape. */
 export class Predictor {
@@ -39,9 +38,7 @@ export class Predictor {
       plan = compile(
         (graph) => {
           const image = graph.input("image", [...shape, 1]);
-          const each = this.networks.map((network) => softmax(network.apply(image)));
-          const total = each.reduce((left, right) => add(left, right));
-          return { probabilities: each.length === 1 ? total : scale(total, 1 / each.length) };
+          return { probabilities: meanProbabilities(this.networks, image) };
         },
         { device: this.device },
       );

@@ -3,10 +3,21 @@ import { bench } from "./bench.ts";
 import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { evaluate } from "./evaluate.ts";
+import { exportCommand } from "./export.ts";
 import { phantom } from "./phantom.ts";
 import { predict } from "./predict.ts";
 import { summary } from "./summary.ts";
 import { train } from "./train.ts";
 
 /** The commands in the order in which the overview lists them. */
-export const commands: readonly Command[] = [demo, train, predict, evaluate, summary, phantom, doctor, bench];
+export const commands: readonly Command[] = [
+  demo,
+  train,
+  predict,
+  evaluate,
+  exportCommand,
+  summary,
+  phantom,
+  doctor,
+  bench,
+];
