@@ -34,6 +34,7 @@ export { type Initial, State, type TypedArray } from "./graph/state.ts";
 export type { DType, Operand, Shape, Value } from "./graph/value.ts";
 export type { Connectivity } from "./infer/component_runs.ts";
 export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
+export { type ExportedOnnx, exportOnnx, type ExportOptions } from "./infer/export_onnx.ts";
 export { Predictor } from "./infer/predictor.ts";
 export { predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";

@@ -2,9 +2,8 @@ import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
 import { commonDivisor, type Network } from "../models/index.ts";
 import { argmax } from "../ops/argmax.ts";
-import { add, scale } from "../ops/arithmetic.ts";
-import { softmax } from "../ops/softmax.ts";
 import type { Device } from "../runtime/device.ts";
+import { meanProbabilities } from "./mean_probabilities.ts";
 
 type Output = "probabilities" | "labels";
 type PatchShape = readonly [count: number, z: number, y: number, x: number];
@@ -54,9 +53,7 @@ export class Predictor {
       plan = compile(
         (graph) => {
           const image = graph.input("image", [...shape, 1]);
-          const each = this.networks.map((network) => softmax(network.apply(image)));
-          const total = each.reduce((left, right) => add(left, right));
-          const probabilities = each.length === 1 ? total : scale(total, 1 / each.length);
+          const probabilities = meanProbabilities(this.networks, image);
           return { result: output === "labels" ? argmax(probabilities) : probabilities };
         },
         { device: this.device },

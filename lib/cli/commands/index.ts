@@ -4,6 +4,7 @@ import { demo } from "./demo.ts";
 import { doctor } from "./doctor.ts";
 import { efficiency } from "./efficiency.ts";
 import { evaluate } from "./evaluate.ts";
+import { exportCommand } from "./export.ts";
 import { phantom } from "./phantom.ts";
 import { predict } from "./predict.ts";
 import { summary } from "./summary.ts";
@@ -15,6 +16,7 @@ export const commands: readonly Command[] = [
   train,
   predict,
   evaluate,
+  exportCommand,
   efficiency,
   summary,
   phantom,

@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type Case, inverse, openDataset, rearrange, type Triple, writeLabels } from "../../data/index.ts";
 import { stemOf } from "../../data/files.ts";
-import { DataError, nearest, UsageError, VoxgradError } from "../../errors.ts";
+import { DataError, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
 import { predictVolume, type SlidingOptions } from "../../infer/sliding.ts";
 import type { Network } from "../../models/index.ts";
@@ -14,6 +14,7 @@ import { type LoadedRun, loadRun } from "../../train/load.ts";
 import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
+import { chooseNetworks } from "../networks.ts";
 import { atLeast, deviceOption, parseSize, volumesIn } from "../options.ts";
 import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { duration, Progress } from "../progress.ts";
@@ -237,17 +238,6 @@ async function predictOne(
   }
   const seconds = duration((performance.now() - began) / 1000);
   progress?.log(`${label}  ${size.join(" x ")} voxels  ${seconds}  ${job.out}${removed}`);
-}
-
-function chooseNetworks(networks: readonly Network[], name: string): readonly Network[] {
-  if (name === "all") return networks;
-  const chosen = networks.filter(({ path }) => path === name);
-  if (chosen.length > 0) return chosen;
-  const names = networks.map(({ path }) => path);
-  const hint = nearest(name, names);
-  throw new UsageError(
-    `--network cannot be '${name}': this run has all, ${names.join(", ")}${hint ? `; did you mean ${hint}?` : ""}`,
-  );
 }
 
 function choosePatch(text: string | undefined, config: Config, divisor: Triple): Triple | "whole" {
