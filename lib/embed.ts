@@ -11,9 +11,11 @@ type AnyOp = (...args: never[]) => Value;
 /** An argument of an op, with tensors in the places of graph values. */
 type Concrete<A> = A extends Value | State
   ? Tensor
-  : A extends readonly unknown[] | number | string | boolean | undefined
-    ? A
-    : { [K in keyof A]: Concrete<A[K]> };
+  : A extends readonly (Value | State)[]
+    ? readonly Tensor[]
+    : A extends readonly unknown[] | number | string | boolean | undefined
+      ? A
+      : { [K in keyof A]: Concrete<A[K]> };
 
 type ConcreteArguments<A extends unknown[]> = { [K in keyof A]: Concrete<A[K]> };
 

@@ -2,6 +2,7 @@
 import { embed } from "./embed.ts";
 import * as activation from "./ops/activation.ts";
 import * as arg from "./ops/argmax.ts";
+import * as atrous from "./ops/aspp.ts";
 import * as conv from "./ops/conv.ts";
 import * as norm from "./ops/norm.ts";
 import * as pool from "./ops/pool.ts";
@@ -9,6 +10,7 @@ import * as resizing from "./ops/resize.ts";
 import * as soft from "./ops/softmax.ts";
 
 // These take values of a graph, or tensors outside of any.
+export const aspp = embed(atrous.aspp);
 export const conv3d = embed(conv.conv3d);
 export const convTranspose3d = embed(conv.convTranspose3d);
 export const maxPool3d = embed(pool.maxPool3d);

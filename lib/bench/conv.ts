@@ -120,7 +120,7 @@ export async function prepareConv(
   if (pass !== "weight gradient") {
     // Weights that are an input may change at every run, and so are packed at every run.
     using packs = await compile(
-      (graph) => ({ packed: packedWeights(traceWith(graph, graph.input("w", extents)), device) }),
+      (graph) => ({ packed: packedWeights(traceWith(graph, graph.input("w", extents)), device)[0] }),
       { device },
     );
     const times = await packs.time({ ...feed, w: random(extents) }, 9, { signal });

@@ -143,10 +143,10 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   };
 }
 
-function flopsOf({ node, copy, moments, updates }: ScheduledStep): number {
+function flopsOf({ node, copy, joined, updates }: ScheduledStep): number {
   if (updates !== undefined)
     return updates.reduce((all, { velocity, parameter }) => all + flopsOf(velocity) + flopsOf(parameter), 0);
   const of = (value: Value) => opOf(value)?.flops(value.inputs, value, value.attributes) ?? 0;
   const own = copy || isLeaf(node) ? 0 : of(node);
-  return own + (moments === undefined ? 0 : of(moments));
+  return (joined?.values ?? []).reduce((all, value) => all + of(value), own);
 }

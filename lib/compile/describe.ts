@@ -10,7 +10,7 @@ export function labelOf(node: Value): string {
 
 /** A step as the device knows it, before its tensors have places. */
 export function describe(step: ScheduledStep): StepSpec {
-  const { node, state, copy, moments, updates } = step;
+  const { node, state, copy, joined, updates } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -21,9 +21,8 @@ export function describe(step: ScheduledStep): StepSpec {
       attributes: {},
     };
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
-  const op = moments === undefined ? node.op : `${node.op}Moments`;
   return {
-    kernel: updates === undefined ? op : "sgd",
+    kernel: updates === undefined ? (joined?.kernel ?? node.op) : "sgd",
     label:
       updates === undefined
         ? label

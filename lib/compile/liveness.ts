@@ -23,14 +23,14 @@ export function liveness(graph: Graph, { steps, prologue }: Schedule): Map<Value
   const lives = new Map<Value, Life>();
   for (const [name, value] of graph.inputs)
     lives.set(value, { label: `input ${name}`, type: value, first: -1, last: lastUse.get(value) ?? -1 });
-  for (const [index, { node, state, copy, moments }] of steps.entries()) {
+  for (const [index, { node, state, copy, joined }] of steps.entries()) {
     if (copy || state !== undefined) continue;
-    if (moments !== undefined)
-      lives.set(moments, {
-        label: labelOf(moments),
-        type: moments,
+    for (const value of joined?.values ?? [])
+      lives.set(value, {
+        label: labelOf(value),
+        type: value,
         first: index,
-        last: lastUse.get(moments) ?? index,
+        last: lastUse.get(value) ?? index,
       });
     const last = lastUse.get(node) ?? index;
     if (index < prologue) {

@@ -54,7 +54,7 @@ function profileOf(graph: Graph): Profile {
   const reads = new Map<Value, number[]>(graph.nodes.map((node) => [node, []]));
   for (const [index, step] of steps.entries()) {
     if (!step.copy) made.set(step.node, index);
-    if (step.moments !== undefined) made.set(step.moments, index);
+    for (const value of step.joined?.values ?? []) made.set(value, index);
     for (const { velocity, parameter } of step.updates ?? [])
       for (const { node } of [velocity, parameter]) made.set(node, index);
     for (const input of operandsOf(step)) reads.get(input)?.push(index);

@@ -10,14 +10,20 @@ export interface Update {
   readonly parameter: ScheduledStep;
 }
 
+/** Values that one kernel makes together with another one. */
+export interface Joined {
+  readonly kernel: string;
+  readonly values: readonly Value[];
+}
+
 /** One kernel call in order: what it computes, and the state it writes when it is an update. */
 export interface ScheduledStep {
   readonly node: Value;
   /** Written instead of arena memory: in place, or by a copy of `node`. */
   readonly state?: State;
   readonly copy: boolean;
-  /** Moments of `node`, a convolution's result, that its kernel makes as well. */
-  readonly moments?: Value;
+  /** What the kernel of that name makes besides: `node` is its result. */
+  readonly joined?: Joined;
   /** The updates that one kernel makes of many parameters and their velocities; `node` is the first parameter's. */
   readonly updates?: readonly Update[];
 }
@@ -36,8 +42,8 @@ export function isLeaf(node: Value): boolean {
 }
 
 /** What a step reads, and what it writes besides its result, in the order in which its kernel takes it. */
-export function operandsOf({ node, copy, moments, updates }: ScheduledStep): readonly Value[] {
-  if (moments !== undefined) return [moments, ...node.inputs];
+export function operandsOf({ node, copy, joined, updates }: ScheduledStep): readonly Value[] {
+  if (joined !== undefined) return [...joined.values, ...node.inputs];
   if (updates !== undefined)
     return [
       ...updates.flatMap(({ parameter, velocity }) => [parameter.node.inputs[0], velocity.node.inputs[0]]),
@@ -56,9 +62,9 @@ export function schedule(graph: Graph): Schedule {
   const tail = updateNodes(graph);
   const kept = keptNodes(graph);
   const users = usersOf(graph);
-  const summed = momentsOfConvolutions(graph, users);
-  const joined = new Set(summed.values());
-  const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node) && !joined.has(node));
+  const joined = new Map([...momentsOfConvolutions(graph, users), ...weightGradientsOfAspp(graph)]);
+  const within = new Set([...joined.values()].flatMap(({ values }) => values));
+  const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node) && !within.has(node));
   const order = [
     ...kept,
     ...computed.filter((node) => !tail.has(node)),
@@ -76,7 +82,7 @@ export function schedule(graph: Graph): Schedule {
   return {
     steps: [
       ...joinUpdates(
-        order.map((node) => ({ node, state: inPlace.get(node), copy: false, moments: summed.get(node) })),
+        order.map((node) => ({ node, state: inPlace.get(node), copy: false, joined: joined.get(node) })),
       ),
       ...copies.map(({ value, state }) => ({ node: value, state, copy: true })),
     ],
@@ -105,12 +111,36 @@ export const areBatchMoments = (node: Value, of: Value): boolean =>
   node.op === "moments" && node.inputs[0] === of && node.shape[0] === 1 && node.shape[1] === of.shape[4];
 
 /** By the convolutions that sumInStore has marked. */
-function momentsOfConvolutions(graph: Graph, users: ReadonlyMap<Value, readonly Value[]>): Map<Value, Value> {
-  const found = new Map<Value, Value>();
+function momentsOfConvolutions(
+  graph: Graph,
+  users: ReadonlyMap<Value, readonly Value[]>,
+): Map<Value, Joined> {
+  const found = new Map<Value, Joined>();
   for (const node of graph.nodes) {
     if (node.attributes.moments !== true) continue;
     const own = users.get(node)?.find((user) => areBatchMoments(user, node));
-    if (own !== undefined) found.set(node, own);
+    if (own !== undefined) found.set(node, { kernel: `${node.op}Moments`, values: [own] });
+  }
+  return found;
+}
+
+/**
+ * By the weight gradient of the first branch, those of all others of the same `aspp`, where they stand side by side: one
+ * kernel makes them all.
+ */
+function weightGradientsOfAspp(graph: Graph): Map<Value, Joined> {
+  const found = new Map<Value, Joined>();
+  for (const [index, node] of graph.nodes.entries()) {
+    if (node.op !== "asppWeightGradient" || node.attributes.branch !== 0) continue;
+    const { dilations } = node.attributes as { dilations: readonly number[] };
+    const others = graph.nodes.slice(index + 1, index + dilations.length / 3);
+    const belongs = ({ op, inputs, attributes }: Value, at: number) =>
+      op === node.op &&
+      inputs.every((input, i) => input === node.inputs[i]) &&
+      attributes.branch === at + 1 &&
+      String(attributes.dilations) === String(dilations);
+    if (others.length === dilations.length / 3 - 1 && others.length > 0 && others.every(belongs))
+      found.set(node, { kernel: "asppWeightGradients", values: others });
   }
   return found;
 }

@@ -4,6 +4,7 @@ import { BatchNorm3d, Conv3d } from "../nn/layers.ts";
 import { type Mode, Module } from "../nn/module.ts";
 import { leakyRelu, relu } from "../ops/activation.ts";
 import { add } from "../ops/arithmetic.ts";
+import { aspp } from "../ops/aspp.ts";
 import { averagePool3d } from "../ops/pool.ts";
 import { resize } from "../ops/resize.ts";
 import { concat } from "../ops/shape.ts";
@@ -34,6 +35,7 @@ export class Aspp extends Module {
   readonly pooledProjection: Conv3d | undefined;
   readonly projection: Conv3d;
   readonly projectionNorm: BatchNorm3d;
+  private readonly dilations: readonly (readonly [number, number, number])[];
 
   constructor(inputs: number, outputs: number, { rates, pooled, seeds }: AsppOptions) {
     super();
@@ -42,6 +44,7 @@ export class Aspp extends Module {
       (dilation) => new Conv3d(inputs, outputs, { ...inSlices(3, { dilation }), seeds }),
     );
     this.branches = [pointwise(inputs), ...atrous];
+    this.dilations = [1, ...rates].map((rate) => [1, rate, rate]);
     const joined = this.branches.length * outputs;
     this.norm = new BatchNorm3d(joined);
     this.pooledConv = pointwise(inputs);
@@ -53,9 +56,13 @@ export class Aspp extends Module {
 
   forward(x: Value, mode: Mode): Value {
     const activate = this.pooledProjection === undefined ? relu : leakyRelu;
-    const branches = this.branches.map((branch) => branch.apply(x, mode));
+    const branches = aspp(
+      x,
+      this.branches.map(({ weight }) => weight),
+      { dilations: this.dilations },
+    );
     // One normalisation of all branches is one of each: channels are normalised by themselves.
-    const joined = activate(this.norm.apply(concat(branches, { axis: -1 }), mode));
+    const joined = activate(this.norm.apply(branches, mode));
     const [, depth, height, width] = x.shape;
     const mean = averagePool3d(x, { kernel: [1, height, width] });
     const pooled = activate(this.pooledNorm.apply(this.pooledConv.apply(mean, mode), mode));

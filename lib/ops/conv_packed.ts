@@ -69,23 +69,26 @@ export const conv3dPacked: Op<PackedConv> = {
 /** `[source, packed, bias?]`. */
 export const packedConvOp: AddOp<PackedConv> = defineOp(conv3dPacked);
 
-/**
- * The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights.
- * `measure` says how long they are, given the step that will pack them but for its length.
- */
+/** Says how long packed weights are, given the step that will pack them but for its length. */
+export type MeasurePacked = (op: string, w: Value, attributes: Attributes) => number;
+
+/** `w` as the kernel of a convolution, or of an input gradient, reads it. */
+export const packedWeight = (w: Value, packing: Omit<PackWeights, "floats">, measure: MeasurePacked): Value =>
+  packWeightsOp([w], { ...packing, floats: measure("conv3dPackWeights", w, packing) });
+
+/** The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights. */
 export function packedConv(
   node: Value,
   operands: readonly Value[],
   packedOnce: boolean,
-  measure: (op: string, w: Value, attributes: Attributes) => number,
+  measure: MeasurePacked,
 ): Value {
   const [source, w, ...bias] = operands;
   const { stride, padding, dilation, groups } = node.attributes as Packed;
   const inputGradient = node.op === "conv3dInputGradient";
   const common = { stride, padding, dilation, groups, inputGradient, packedOnce };
   const [x, y]: Shape[] = inputGradient ? [node.shape, source.shape] : [source.shape, node.shape];
-  const packing = { ...common, input: x.slice(0, 4), output: y.slice(1, 4) };
-  const packed = packWeightsOp([w], { ...packing, floats: measure("conv3dPackWeights", w, packing) });
+  const packed = packedWeight(w, { ...common, input: x.slice(0, 4), output: y.slice(1, 4) }, measure);
   return packedConvOp([source, packed, ...bias], {
     ...common,
     kernel: w.shape.slice(1, 4),

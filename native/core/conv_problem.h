@@ -22,7 +22,13 @@ struct Conv3dProblem {
   int64_t pad[3] = {0, 0, 0};
   int64_t dilation[3] = {1, 1, 1};
   int64_t groups = 1;
+  // Where x or y is some channels of a wider tensor: floats from one voxel to the next, 0 where nothing lies
+  // between. `adds` says that a result is added to what is there. Only some kernels know either.
+  int64_t xPitch = 0, yPitch = 0;
+  bool adds = false;
 
+  int64_t xVoxel() const { return xPitch ? xPitch : C; }
+  int64_t yVoxel() const { return yPitch ? yPitch : K; }
   int64_t taps() const { return R * S * T; }
 
   // Floating-point operations of one pass (a multiply-add counts as two), taps in the padding included.

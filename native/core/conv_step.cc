@@ -108,4 +108,68 @@ Conv3dProblem packingProblem(const Step& step) {
   return finish(step, problem);
 }
 
+// Of `count` branches, whose joined results are `y`.
+static AsppBranch branchOf(const Step& step, const Tensor& x, const Tensor& y, int64_t index, int64_t count,
+                           const int64_t (&kernel)[3]) {
+  constexpr int64_t kMost = int64_t{1} << 15;
+  const auto dilations = step.attributes.integers("dilations", static_cast<size_t>(3 * count));
+  Conv3dProblem problem;
+  setActivations(step, x, y, &problem);
+  if (problem.Z != problem.D || problem.P != problem.H || problem.Q != problem.W || problem.K % count != 0)
+    refuse(step, "the branches do not fit their result");
+  problem.yPitch = problem.K;
+  problem.K /= count;
+  problem.R = kernel[0];
+  problem.S = kernel[1];
+  problem.T = kernel[2];
+  for (int axis = 0; axis < 3; ++axis) {
+    problem.dilation[axis] = dilations[static_cast<size_t>(3 * index + axis)];
+    if (kernel[axis] < 1 || kernel[axis] > kMost || kernel[axis] % 2 == 0 || problem.dilation[axis] > kMost)
+      refuse(step, "a kernel or dilation is not valid");
+    problem.pad[axis] = problem.dilation[axis] * (kernel[axis] / 2);
+  }
+  std::string why;
+  if (!problem.validate(&why)) refuse(step, why);
+  return {problem, index * problem.K};
+}
+
+static int64_t countOfBranches(const Step& step, size_t count) {
+  constexpr size_t kMost = 16;
+  if (count < 1 || count > kMost) refuse(step, "there must be 1 to 16 branches");
+  return static_cast<int64_t>(count);
+}
+
+std::vector<AsppBranch> packedAsppBranches(const Step& step) {
+  const int64_t count = countOfBranches(step, step.inputs.size() - 1);
+  const auto kernels = step.attributes.integers("kernels", static_cast<size_t>(3 * count));
+  const bool gradient = isInputGradient(step);
+  std::vector<AsppBranch> branches;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto* const kernel = &kernels[static_cast<size_t>(3 * i)];
+    branches.push_back(branchOf(step, gradient ? step.output : step.inputs[0],
+                                gradient ? step.inputs[0] : step.output, i, count,
+                                {kernel[0], kernel[1], kernel[2]}));
+  }
+  return branches;
+}
+
+std::vector<AsppBranch> asppGradientBranches(const Step& step) {
+  const size_t made = step.inputs.size() - 1;
+  const Tensor &x = step.inputs[made - 1], &y = step.inputs[made];
+  const int64_t count = countOfBranches(step, step.attributes.list("dilations").size() / 3);
+  const int64_t first = step.attributes.integer("branch");
+  if (first < 0 || first + static_cast<int64_t>(made) > count) refuse(step, "there is no such branch");
+  std::vector<AsppBranch> branches;
+  for (size_t i = 0; i < made; ++i) {
+    const Tensor& w = i == 0 ? step.output : step.inputs[i - 1];
+    expectDType(step, w, DType::f32);
+    expectRank(step, w, 5);
+    branches.push_back(
+        branchOf(step, x, y, first + static_cast<int64_t>(i), count, {w.shape[1], w.shape[2], w.shape[3]}));
+    const Conv3dProblem& problem = branches.back().problem;
+    if (w.shape[0] != problem.K || w.shape[4] != problem.C) refuse(step, "channels do not match");
+  }
+  return branches;
+}
+
 }  // namespace voxgrad

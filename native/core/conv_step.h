@@ -1,6 +1,8 @@
 // The convolution steps of a plan, decoded for every backend.
 #pragma once
 
+#include <vector>
+
 #include "conv_problem.h"
 #include "tensor.h"
 
@@ -16,7 +18,19 @@ Conv3dProblem weightGradientProblem(const Step& step);  // conv3dWeightGradient
 Conv3dProblem packedProblem(const Step& step);   // conv3dPacked
 Conv3dProblem packingProblem(const Step& step);  // conv3dPackWeights
 
-// Of those two: whether the convolution is an input gradient, and whether packed weights serve many runs.
+// The branches of an aspp step as convolutions of their own, y being their part of the joined result: those
+// of `asppPacked`, whose inputs are the source and each branch's packed weights, and those that
+// `asppWeightGradient` and `asppWeightGradients` make the gradients of, whose last inputs are x and dy;
+// before them come, of the second, the gradients of all branches but the first. `adds` is not set.
+struct AsppBranch {
+  Conv3dProblem problem;
+  int64_t channel;  // the first one of its part
+};
+std::vector<AsppBranch> packedAsppBranches(const Step& step);
+std::vector<AsppBranch> asppGradientBranches(const Step& step);
+
+// Of steps with packed weights: whether the convolution is an input gradient, and whether packed weights
+// serve many runs.
 bool isInputGradient(const Step& step);
 bool isPackedOnce(const Step& step);
 

@@ -23,6 +23,7 @@ class Winograd2d final : public NormalizingConvolution {
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
   Winograd2d(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
 
+  bool places() const override { return true; }
   size_t packedFloats() const override;
   void pack(const float* w, float* packed) const override;
   size_t workspace() const override;

@@ -25,12 +25,17 @@ struct Conv2dTiles {
   // tile.
   int64_t sourceEnd[2];
   int64_t sourceChannels;
+  int64_t sourcePitch, outputPitch;  // floats from one voxel to the next
+  bool adds;                         // to the outputs
 
   // The tiles of `p`, which fits, with `outputs` 2 or 4.
   Conv2dTiles(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
       : outputs(outputs),
         slices(p.N * (inputGradient ? p.D : p.Z)),
-        sourceChannels(inputGradient ? p.K : p.C) {
+        sourceChannels(inputGradient ? p.K : p.C),
+        sourcePitch(inputGradient ? p.yVoxel() : p.xVoxel()),
+        outputPitch(inputGradient ? p.xVoxel() : p.yVoxel()),
+        adds(p.adds) {
     const int64_t x[2] = {p.H, p.W}, y[2] = {p.P, p.Q};
     for (int axis = 0; axis < 2; ++axis) {
       sourceExtent[axis] = inputGradient ? y[axis] : x[axis];
@@ -47,7 +52,8 @@ struct Conv2dTiles {
   int64_t along(int axis) const { return divideUp(divideUp(outputExtent[axis], step[axis]), outputs); }
   int64_t inSlice() const { return maps(0) * along(0) * maps(1) * along(1); }
   int64_t count() const { return slices * inSlice(); }
-  int64_t sourceRow() const { return sourceExtent[1] * sourceChannels; }
+  int64_t sourceRow() const { return sourceExtent[1] * sourcePitch; }
+  int64_t outputRow() const { return outputExtent[1] * outputPitch; }
 
   // Visits the runs of tiles [first, first + tiles) that are neighbours along W, with their place in that
   // range, their slice, height and width of the first output of the first one, and their number.
@@ -81,6 +87,7 @@ struct Conv2dTiles {
         part.inside[t] = inside ? -1 : 0;
       }
       part.channels = sourceChannels;
+      part.voxelStride = sourcePitch;
       part.width = sourceEnd[1];
       part.begin = width - pad[1];
       part.step = step[1];
@@ -107,9 +114,10 @@ struct Conv2dTiles {
       for (int64_t i = 0; i < outputs; ++i) {
         const int64_t h = height + i * step[0];
         const bool inside = h < outputExtent[0];
-        part.rows[i] = inside ? dy + (slice * outputExtent[0] + h) * outputExtent[1] * channels : zeroRow;
+        part.rows[i] = inside ? dy + (slice * outputExtent[0] + h) * outputRow() : zeroRow;
       }
       part.channels = channels;
+      part.voxelStride = outputPitch;
       part.width = outputExtent[1];
       part.begin = width;
       part.step = step[1];
@@ -139,13 +147,14 @@ struct Conv2dTiles {
       for (int64_t i = 0; i < outputs; ++i) {
         const int64_t h = height + i * step[0];
         rows += h < outputExtent[0];
-        const int64_t voxel = (slice * outputExtent[0] + h) * outputExtent[1] + w;
-        part.rows[i] = h < outputExtent[0] ? output + voxel * channels + channel : nullptr;
+        const int64_t place = (slice * outputExtent[0] + h) * outputRow() + w * outputPitch;
+        part.rows[i] = h < outputExtent[0] ? output + place + channel : nullptr;
       }
       part.voxels = divideUp(outputExtent[1] - w, step[1]);
-      part.voxelStride = step[1] * channels;
+      part.voxelStride = step[1] * outputPitch;
       part.bias = bias;
       part.channels = channels - channel;
+      part.add = adds;
       kernels.output(part);
       if (sums) sums->voxels += rows * std::min(part.voxels, outputs * count);
     });

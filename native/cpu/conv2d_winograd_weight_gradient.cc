@@ -57,7 +57,7 @@ struct Winograd2dWeightGradient::Room {
 Winograd2dWeightGradient::Room Winograd2dWeightGradient::divide(void* workspace) const {
   WorkspaceCursor cursor(workspace);
   Room room;
-  room.zeroRow = cursor.floats(std::max(tiles_.sourceRow(), problem_.Q * problem_.K));
+  room.zeroRow = cursor.floats(std::max(tiles_.sourceRow(), tiles_.outputRow()));
   room.sums = cursor.floats((cut_ == Cut::channels ? workers_ : slabs_) * sumFloats());
   room.transformed = cursor.floats((cut_ == Cut::slabs ? workers_ : 1) * transformedFloats());
   room.bytes = cursor.used();
@@ -69,7 +69,7 @@ size_t Winograd2dWeightGradient::workspace() const { return divide(nullptr).byte
 void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw,
                                    void* workspace) const {
   const Room room = divide(workspace);
-  std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), problem_.Q * problem_.K), 0.0f);
+  std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), tiles_.outputRow()), 0.0f);
   if (cut_ == Cut::slabs) {
     forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
       sumSlab(slab, x, dy, room, room.transformed + worker * transformedFloats());

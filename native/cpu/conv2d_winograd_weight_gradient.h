@@ -15,6 +15,7 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
   Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
 
+  bool places() const override { return true; }
   size_t workspace() const override;
   void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 

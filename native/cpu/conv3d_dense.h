@@ -27,6 +27,7 @@ class Dense final : public NormalizingConvolution {
  public:
   Dense(const Conv3dProblem& problem, bool inputGradient);
 
+  bool places() const override { return isPointwise(problem_) && !problem_.adds; }
   // Weights as run() wants them: they change once per optimizer step.
   size_t packedFloats() const override;
   void pack(const float* w, float* packed) const override;

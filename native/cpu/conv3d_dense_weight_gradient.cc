@@ -94,7 +94,7 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
                 endColumn = columns * (group + 1) / columnGroups_;
   float* const gathered = threadScratch<Line>(static_cast<size_t>(kChunk * kMaxProductVectors))->floats;
   DenseProduct product;
-  product.factorStride = p.K;
+  product.factorStride = p.yVoxel();
   product.runs = gathered;
   product.sumStride = filterSums();
   for (int64_t first = begin; first < end; first += kChunk) {
@@ -111,7 +111,7 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
       product.nextStride = divideUp(p.stride[2] * p.C, blocks);
       for (int64_t b = 0; b < blocks; ++b) {
         const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
-        product.factors = dy + first * p.K + k;
+        product.factors = dy + first * p.yVoxel() + k;
         product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
         product.next =
             placeOf(x.data, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;

@@ -15,6 +15,7 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
  public:
   explicit DenseWeightGradient(const Conv3dProblem& problem);
 
+  bool places() const override { return true; }
   size_t workspace() const override;
   void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 

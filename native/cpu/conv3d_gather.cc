@@ -10,8 +10,8 @@ Gather::Gather(const Conv3dProblem& p, bool inputGradient)
     kernel_[axis] = kernel[axis];
   }
   const int64_t cPerGroup = p.C / p.groups, kPerGroup = p.K / p.groups, filter = p.taps() * cPerGroup;
-  sourceChannels_ = inputGradient ? p.K : p.C;
-  outputChannels_ = inputGradient ? p.C : p.K;
+  sourceChannels_ = inputGradient ? p.yVoxel() : p.xVoxel();
+  outputChannels_ = inputGradient ? p.xVoxel() : p.yVoxel();
   reduced_ = inputGradient ? kPerGroup : cPerGroup;
   produced_ = inputGradient ? cPerGroup : kPerGroup;
   outputStride_ = inputGradient ? 1 : filter;

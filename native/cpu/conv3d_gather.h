@@ -19,6 +19,7 @@ class Gather final : public Convolution {
   // costs anything then.
   static bool paysPerTap(int64_t reduced, int64_t produced, int64_t taps);
 
+  bool places() const override { return perTap_ && problem_.groups == 1; }
   // One at least, though no tap may reach the source.
   size_t packedFloats() const override { return std::max<size_t>(1, static_cast<size_t>(packedFloats_)); }
   void pack(const float* w, float* packed) const override;
@@ -69,7 +70,7 @@ class Gather final : public Convolution {
   const Conv3dKernels& kernels_;
   const bool inputGradient_;
   int64_t sourceExtent_[3], outputExtent_[3], kernel_[3];
-  int64_t sourceChannels_, outputChannels_;  // of the whole tensors
+  int64_t sourceChannels_, outputChannels_;  // of the whole tensors: from one voxel to the next
   int64_t reduced_, produced_;               // channels of one group
   int64_t outputStride_, reducedStride_;     // in w, between output and between reduced channels of a group
   int reduction_;                            // source floats per step: see Conv3dKernels::gather

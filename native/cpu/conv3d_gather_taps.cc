@@ -204,7 +204,8 @@ void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstR
       const int64_t firstChannel = block * kMaxVectors * lanes;
       tile.channels = std::min(produced_ - firstChannel, vectors * lanes);
       float* const output = buffers.output + group * produced_ + firstChannel;
-      if (chunk == 0) fillBias(phase, plan, buffers.bias + firstVector * lanes, tile.channels, output);
+      if (chunk == 0 && !problem_.adds)
+        fillBias(phase, plan, buffers.bias + firstVector * lanes, tile.channels, output);
       const float* const source = buffers.source + group * reduced_ + firstReduced;
       const float* const packed =
           buffers.packed + firstVector * floatsPerVector(phase) + firstReduced * vectors * lanes;

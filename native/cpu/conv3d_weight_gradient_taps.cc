@@ -157,10 +157,10 @@ void TapWeightGradient::packGradients(const float* dy, const Part& part, const C
   const Conv3dProblem& p = problem_;
   const int64_t voxels = panels.last - panels.first, block = kernels_.maxChannels;
   for (int64_t row = 0; row < chunk.rows; ++row) {
-    const float* const from =
-        dy + ((chunk.firstRow + row) * p.Q + panels.first) * p.K + part.group * kPerGroup_ + part.firstOutput;
-    kernels_.packGradients(panels.gradients + row * voxels * block, chunk.rows * voxels * block, from, p.K,
-                           voxels, part.outputs);
+    const float* const from = dy + ((chunk.firstRow + row) * p.Q + panels.first) * p.yVoxel() +
+                              part.group * kPerGroup_ + part.firstOutput;
+    kernels_.packGradients(panels.gradients + row * voxels * block, chunk.rows * voxels * block, from,
+                           p.yVoxel(), voxels, part.outputs);
   }
 }
 

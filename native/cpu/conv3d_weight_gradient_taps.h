@@ -21,6 +21,7 @@ class TapWeightGradient final : public ConvolutionWeightGradient {
   // True where this is faster than WeightGradient.
   static bool pays(const Conv3dProblem& problem);
 
+  bool places() const override { return true; }
   size_t workspace() const override;
   void run(const float* x, const float* dy, float* dw, void* workspace) const override;
 

@@ -112,7 +112,7 @@ struct WinogradStridedTiles {
                      const int64_t h = begin[0] + row * sourceStep() + phase.taps[0] + t * step;
                      part.rows[t] = h >= 0 && h < sourceEnd[0] ? slice + h * sourceRow() : zeroRow;
                    }
-                   part.channels = sourceChannels;
+                   part.channels = part.voxelStride = sourceChannels;
                    part.width = sourceEnd[1];
                    part.begin = begin[1] + column * sourceStep() + phase.taps[1];
                    part.step = step;
@@ -155,7 +155,7 @@ struct WinogradStridedTiles {
             const bool inside = h < outputExtent[0];
             part.rows[i] = inside ? dy + sample * sampleFloats + h * outputExtent[1] * channels : zeroRow;
           }
-          part.channels = channels;
+          part.channels = part.voxelStride = channels;
           part.width = outputExtent[1];
           part.begin = column * kOutputs;
           part.step = 1;

@@ -12,6 +12,9 @@ class Convolution {
  public:
   virtual ~Convolution() = default;
 
+  // Whether `run` heeds the pitches of its problem, and whether it is to add.
+  virtual bool places() const { return false; }
+
   virtual size_t packedFloats() const = 0;
   virtual void pack(const float* w, float* packed) const = 0;
 
@@ -58,6 +61,9 @@ class SummingConvolution : public NormalizingConvolution {
 class ConvolutionWeightGradient {
  public:
   virtual ~ConvolutionWeightGradient() = default;
+
+  // Whether `run` heeds the pitch of dy.
+  virtual bool places() const { return false; }
 
   virtual size_t workspace() const = 0;
   // Overwrites dw.

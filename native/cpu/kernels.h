@@ -12,6 +12,7 @@ using KernelTable = std::initializer_list<Kernel>;
 extern const KernelTable activationKernels;
 extern const KernelTable argmaxKernels;
 extern const KernelTable arithmeticKernels;
+extern const KernelTable asppKernels;
 extern const KernelTable augmentKernels;
 extern const KernelTable convKernels;
 extern const KernelTable copyKernels;

@@ -74,7 +74,7 @@ VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t
     for (int h = 0; h < Count; ++h) column[h] = vfloat{};
     return;
   }
-  const int64_t at = w * t.channels + channel;
+  const int64_t at = w * t.voxelStride + channel;
 #pragma GCC unroll 6
   for (int h = 0; h < Count; ++h) {
     column[h] = Tail ? loadFirst(t.rows[h] + at, t.channels - channel) : load(t.rows[h] + at);
@@ -214,8 +214,10 @@ void outputTiles(const Winograd2dOutput& o) {
 #pragma GCC unroll 4
         for (int h = 0; h < Outputs; ++h) {
           if (!o.rows[h]) continue;
-          const vfloat value = heights[h] + bias;
-          storeFirst(o.rows[h] + at + w * o.voxelStride, value, count);
+          float* const to = o.rows[h] + at + w * o.voxelStride;
+          vfloat value = heights[h] + bias;
+          if (o.add) value += loadFirst(to, count);
+          storeFirst(to, value, count);
           if (Sums) {
             const vfloat difference = value - shift;
             sum[vector] += difference;

@@ -18,7 +18,7 @@ namespace cpu {
 // Neighbouring tiles along W, of the source or, for the weight gradient, of the output gradient.
 struct Winograd2dTiles {
   const float* rows[6];  // at the heights of the tiles: f of the source, `outputs` of an output gradient
-  int64_t channels;
+  int64_t channels, voxelStride;
   int64_t begin, step;  // first voxel of the first tile; from one to the next
   int64_t width;        // voxels outside [0, width) count as zero
   int64_t tiles;
@@ -46,6 +46,7 @@ struct Winograd2dOutput {
   int64_t voxelStride;             // floats
   const float* bias;               // [vectors][lanes]
   int64_t channels;                // to store
+  bool add = false;                // to what the rows hold
   Winograd2dSums* sums = nullptr;  // to add them to, if any
 };
 

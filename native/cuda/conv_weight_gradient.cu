@@ -24,6 +24,7 @@ struct GradientCall {
   GatherAxis axis[3];
   int groups, filters, channels;  // the last two of a group
   int64_t voxels, slab;           // of dy, and how many of them a block adds up
+  int64_t dyPitch;                // floats from one voxel to the next
   const float *x, *dy;
   float* partial;  // [slabs, dw]
 
@@ -66,10 +67,9 @@ struct GradientLoader {
 
   __device__ __forceinline__ void load(float* tile) {
     float* to = tile + threadIdx.x / rowsAcross * Tile::rowPitch + threadIdx.x % rowsAcross * VECTOR;
-    const int64_t filters = int64_t{call.groups} * call.filters;
     UNROLL for (int i = 0; i < tileDepth / rowsAtOnce; i++) {
       const bool valid = dy != nullptr && dyVoxel < end;
-      copyAsync<VECTOR * 4>(to, valid ? dy + dyVoxel * filters : call.dy, valid);
+      copyAsync<VECTOR * 4>(to, valid ? dy + dyVoxel * call.dyPitch : call.dy, valid);
       to += rowsAtOnce * Tile::rowPitch;
       dyVoxel += rowsAtOnce;
     }
@@ -260,6 +260,7 @@ void runWeightGradient(const Conv3dProblem& problem, const float* x, const float
                     static_cast<int>(problem.C / problem.groups),
                     voxelsOf(problem),
                     slabOf(problem),
+                    problem.yVoxel(),
                     x,
                     dy,
                     slabs == 1 ? dw : static_cast<float*>(workspace)};

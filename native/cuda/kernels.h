@@ -26,6 +26,7 @@ inline Kernel updatingKernel(const char* name, void (*run)(const Step&), size_t 
 extern const KernelTable activationKernels;
 extern const KernelTable argmaxKernels;
 extern const KernelTable arithmeticKernels;
+extern const KernelTable asppKernels;
 extern const KernelTable augmentKernels;
 extern const KernelTable convKernels;
 extern const KernelTable diceKernels;

@@ -5,7 +5,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
-import { packedConv } from "../../lib/ops/conv_packed.ts";
+import { packedConv, packedWeight } from "../../lib/ops/conv_packed.ts";
 import { runBare } from "./run_bare.ts";
 
 const cases: [string, readonly number[], readonly number[], (x: Value, w: Value) => Value][] = [
@@ -46,6 +46,15 @@ for (const [name, extents, weights, convolve] of cases)
     assert.ok(Buffer.from(y.buffer).equals(Buffer.from(bare.buffer)));
     plan.dispose();
   });
+
+test("packed weights are as long as the device is told", () => {
+  const w = new Graph().input("w", [2, 3, 3, 3, 2]);
+  const one = [1, 1, 1];
+  const window = { stride: one, padding: one, dilation: one, groups: 1 };
+  const sizes = { input: [1, 4, 4, 4], output: [4, 4, 4] };
+  const packed = packedWeight(w, { ...window, ...sizes, inputGradient: false, packedOnce: true }, () => 7);
+  assert.equal([packed.op, packed.shape], ["conv3dPackWeights", [7]]);
+});
 
 test("packed weights of another size are refused by the device", async () => {
   const trace = (g: Graph) => {

@@ -1,0 +1,44 @@
+// Convolutions of one source side by side, and their summed input gradients, as one implicit matrix product:
+// rows are voxels, columns output channels, and the depth is channels of the source at each tap. Results are
+// as large as the source, so a tap is a distance between voxels whatever branch it belongs to.
+#pragma once
+
+#include <vector>
+
+#include "../core/conv_step.h"
+#include "cuda.h"
+
+namespace voxgrad::cuda {
+
+constexpr int mostBranches = 16;
+
+struct AsppCall {
+  struct Branch {
+    const float* weights;  // [columns, taps, depth]
+    int kernel[3], dilation[3];
+    int taps;
+  };
+
+  int64_t voxels;
+  int extent[3];
+  bool transposed;     // an input gradient: all branches are summed
+  int depth, columns;  // channels of the source, and of the output, that belong to one branch
+  int branches;
+  const float* source;
+  float* output;
+  Branch branch[mostBranches];
+
+  // Floats from one voxel to the next.
+  __host__ __device__ int64_t sourcePitch() const { return int64_t{depth} * (transposed ? branches : 1); }
+  __host__ __device__ int64_t outputPitch() const { return int64_t{columns} * (transposed ? 1 : branches); }
+};
+
+AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed);
+
+// The name of what `runAspp` launches where the operands are aligned to 16 bytes.
+const char* asppName(const AsppCall& call);
+// Blocks that it launches; `runAspp` needs them to be below 2^31.
+int64_t asppBlocks(const AsppCall& call);
+void runAspp(const AsppCall& call);
+
+}  // namespace voxgrad::cuda
