@@ -1,5 +1,6 @@
 import type { Attributes, Value } from "../graph/value.ts";
 import { sameShape } from "../graph/value.ts";
+import { windowOfBranch } from "../ops/aspp.ts";
 import { type OnnxBuilder, refusal } from "./onnx_builder.ts";
 
 /** How one op is written in ONNX. */
@@ -36,6 +37,22 @@ function convInputs(value: Value, to: OnnxBuilder): string[] {
   const [x, w, bias] = value.inputs;
   const inputs = [to.of(x), to.kernel(w, value)];
   return bias === undefined ? inputs : [...inputs, to.vector(bias, value)];
+}
+
+/** One `Conv` for each branch, their results joined. */
+function aspp(value: Value, to: OnnxBuilder): string {
+  const [x, ...weights] = value.inputs;
+  const dilations = triple(value.attributes, "dilations");
+  const branches = weights.map((w, index) => {
+    const { stride, padding, dilation, groups } = windowOfBranch({ dilations }, index, w.shape.slice(1, 4));
+    return to.node(value, "Conv", [to.of(x), to.kernel(w, value)], {
+      strides: to.spatial(stride),
+      pads: pads(to.spatial(padding)),
+      dilations: to.spatial(dilation),
+      group: groups,
+    });
+  });
+  return to.node(value, "Concat", branches, { axis: to.axis(4) });
 }
 
 const convInSlices = ({ inputs, attributes }: Value) => windowInSlices(inputs[1].shape[1], attributes);
@@ -173,6 +190,10 @@ export const translations: Readonly<Record<string, Translation>> = {
   conv3d: {
     write: (value, to) => to.node(value, "Conv", convInputs(value, to), convAttributes(value, to)),
     inSlices: convInSlices,
+  },
+  aspp: {
+    write: aspp,
+    inSlices: ({ inputs: [, ...weights] }) => weights.every(({ shape }) => shape[1] === 1),
   },
   conv3dInputGradient: { write: transposedConv, inSlices: convInSlices },
   normalize: { write: batchNormalization },
