@@ -2,11 +2,18 @@ import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
 import { commonDivisor, type Network } from "../models/index.ts";
 import { argmax } from "../ops/argmax.ts";
-import type { Device } from "../runtime/device.ts";
+import type { Device, Precision } from "../runtime/device.ts";
 import { meanProbabilities } from "./mean_probabilities.ts";
 
 type Output = "probabilities" | "labels";
 type PatchShape = readonly [count: number, z: number, y: number, x: number];
+
+export interface PredictorOptions {
+  /** Of convolutions; default f32. */
+  readonly precision?: Precision;
+  /** Hears of every plan once it is made: of each batch shape its own. */
+  readonly onPlan?: (plan: Plan) => void;
+}
 
 /** Class probabilities of patches, averaged over one or more networks; plans are kept by batch shape. */
 export class Predictor {
@@ -17,14 +24,13 @@ export class Predictor {
   /** Whether all networks segment every slice (of constant z) by itself. */
   readonly slices: boolean;
   private readonly device: Device;
-  private readonly onPlan: ((plan: Plan) => void) | undefined;
+  private readonly options: PredictorOptions;
   private readonly plans = new Map<string, Promise<Plan<"result">>>();
 
-  /** `onPlan` hears of every plan once it is made: of each batch shape its own. */
-  constructor(networks: readonly Network[], device: Device, onPlan?: (plan: Plan) => void) {
+  constructor(networks: readonly Network[], device: Device, options: PredictorOptions = {}) {
     this.networks = networks;
     this.device = device;
-    this.onPlan = onPlan;
+    this.options = options;
     this.classes = networks[0].classes;
     this.divisor = commonDivisor(networks);
     this.slices = networks.every(({ slices }) => slices);
@@ -56,10 +62,10 @@ export class Predictor {
           const probabilities = meanProbabilities(this.networks, image);
           return { result: output === "labels" ? argmax(probabilities) : probabilities };
         },
-        { device: this.device },
+        { device: this.device, precision: this.options.precision },
       );
       this.plans.set(key, plan);
-      this.onPlan?.(await plan);
+      this.options.onPlan?.(await plan);
     }
     return plan;
   }

@@ -3,6 +3,7 @@ import { isLabelMapping, type LabelMapping, labelMappingForm } from "../data/lab
 import { isOrientation } from "../data/orientation.ts";
 import { nearest, UsageError } from "../errors.ts";
 import type { Recipe } from "./recipes/recipe.ts";
+import { precisions } from "../runtime/device.ts";
 import { commonDivisor, modelNamed, models } from "../models/index.ts";
 
 const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
@@ -49,6 +50,8 @@ export const configSchema = z.strictObject({
   jitter: share,
   /** Standard deviation of Gaussian noise on the normalised image, drawn for each network by itself. */
   noise: weight,
+  /** Of convolutions, on an NVIDIA GPU; the CPU has f32 alone. */
+  precision: z.enum(precisions),
 
   labeledPerBatch: z.int().min(1),
   /** Unlabelled patches in a batch; recipes that learn from labels alone ignore it. */
@@ -140,6 +143,7 @@ const common: Config = {
   rotate: 15,
   jitter: 0,
   noise: 0,
+  precision: "f32",
   labeledPerBatch: 2,
   unlabeledPerBatch: 2,
   steps: 6000,

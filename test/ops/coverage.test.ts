@@ -44,6 +44,7 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
     "asppInputGradient",
     "asppPacked",
     "asppWeightGradient",
+    "cast",
     "conv3dPackWeights",
     "conv3dPacked",
     "crossEntropyGradient",

@@ -15,7 +15,7 @@ import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { chooseNetworks } from "../networks.ts";
-import { atLeast, deviceOption, parseSize, volumesIn } from "../options.ts";
+import { atLeast, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
 import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
@@ -73,6 +73,7 @@ const options = {
     placeholder: "input|unlabeled|DIR",
     help: "images for that: those to predict, the run's own unlabelled ones, or a folder; default input",
   },
+  precision: precisionOption,
   device: deviceOption,
 } as const;
 
@@ -161,11 +162,13 @@ async function predictAll(
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
   const log = new Progress(context.stdout, { total: jobs.length, label: "predict" });
-  const predictor = new Predictor(networks, device, ({ flops, peakBytes }) =>
-    log.log(
-      `plan      ${(flops / 1e9).toPrecision(3)} GFLOP a window, peak memory ${formatBytes(peakBytes)}`,
-    ),
-  );
+  const predictor = new Predictor(networks, device, {
+    precision: given.precision,
+    onPlan: ({ flops, peakBytes }) =>
+      log.log(
+        `plan      ${(flops / 1e9).toPrecision(3)} GFLOP a window, peak memory ${formatBytes(peakBytes)}`,
+      ),
+  });
   const patch = choosePatch(given.patch, run.config, predictor.divisor);
   const classBias =
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);

@@ -11,7 +11,7 @@ import { checkRecipe, recipeNamed, recipes } from "../../train/recipes/index.ts"
 import { RunFolder } from "../../train/run.ts";
 import { casesOf, readSplit } from "../../train/split.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
-import { deviceOption, shellCommand } from "../options.ts";
+import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { findClasses, readLabelMap, readSettings } from "../settings.ts";
@@ -58,6 +58,7 @@ const options = {
   seed: { type: "integer", help: "seed of weights, patches, augmentation and split; short for --set seed=N" },
   steps: { type: "integer", help: "training steps; short for --set steps=N" },
   resume: { type: "boolean", help: "go on with the run in --out, with its own settings" },
+  precision: { ...precisionOption, help: `${precisionOption.help}; short for --set precision=NAME` },
   device: deviceOption,
 } as const;
 
@@ -110,6 +111,7 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   const values: Record<string, unknown> = { ...asked.values };
   if (given.seed !== undefined) values.seed = given.seed;
   if (given.steps !== undefined) values.steps = given.steps;
+  if (given.precision !== undefined) values.precision = given.precision;
   if (given.labelMap !== undefined) values.labelMap = await readLabelMap(given.labelMap);
   const { labelMap, group } = makeConfig(preset, values, recipe);
   if (labelMap !== null) values.classes ??= classesOf(labelMap);
@@ -176,7 +178,17 @@ async function resume(
   recipeName: string | undefined,
   context: Context,
 ): Promise<number> {
-  const { preset, config: file, set, labeledCases, split: splitFile, labelMap, seed, steps } = given;
+  const {
+    preset,
+    config: file,
+    set,
+    labeledCases,
+    split: splitFile,
+    labelMap,
+    seed,
+    steps,
+    precision,
+  } = given;
   const changed = Object.entries({
     preset,
     config: file,
@@ -185,6 +197,7 @@ async function resume(
     "label-map": labelMap,
     seed,
     steps,
+    precision,
   })
     .filter(([, value]) => value !== undefined)
     .map(([name]) => name);
