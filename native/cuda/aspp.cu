@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "aspp_gemm.h"
+#include "conv_check.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
 
@@ -20,74 +21,91 @@ void checkBranches(const Step& step, const std::vector<AsppBranch>& branches) {
   }
 }
 
-void checkBlocks(const Step& step, int64_t blocks) {
-  if (blocks >= int64_t{1} << 31) refuse(step, "it takes more than 2^31 blocks of threads");
+// Of a step that may read and write bf16.
+std::vector<AsppBranch> branchesOfPacked(const Step& step) {
+  return packedAsppBranches(widened(step, 1 | outputBit));
 }
 
-AsppCall callOf(const Step& step) { return asppCall(packedAsppBranches(step), isInputGradient(step)); }
+AsppCall callOf(const Step& step) {
+  return asppCall(branchesOfPacked(step), isInputGradient(step), precisionOf(step));
+}
 
 size_t preparePacked(const Step& step) {
   expectInputs(step, 2, mostBranches + 1);
-  const auto branches = packedAsppBranches(step);
+  const auto branches = branchesOfPacked(step);
   checkBranches(step, branches);
+  checkStorage(step, step.inputs[0]);
+  checkResult(step);
   for (size_t i = 0; i < branches.size(); i++) {
     const Conv3dProblem& p = branches[i].problem;
-    expectDType(step, step.inputs[i + 1], DType::f32);
+    checkStorage(step, step.inputs[i + 1]);
     expectCount(step, step.inputs[i + 1], p.K * p.taps() * p.C);
   }
-  checkBlocks(step, asppBlocks(asppCall(branches, isInputGradient(step))));
+  checkBlocks(step, asppBlocks(callOf(step)));
   return 0;
 }
 
 void runPacked(const Step& step) {
   AsppCall call = callOf(step);
-  call.source = step.inputs[0].f32();
-  call.output = step.output.f32();
+  call.source = step.inputs[0].data;
+  call.output = step.output.data;
+  call.narrow = step.output.dtype == DType::bf16;
   for (int i = 0; i < call.branches; i++)
-    call.branch[i].weights = step.inputs[static_cast<size_t>(i) + 1].f32();
+    call.branch[i].weights = step.inputs[static_cast<size_t>(i) + 1].data;
   runAspp(call);
 }
 
 const char* packedAlgorithm(const Step& step) { return asppName(callOf(step)); }
 
+// The last inputs, x and dy, may be bf16.
+std::vector<AsppBranch> branchesOfGradients(const Step& step) {
+  return asppGradientBranches(widened(step, uint32_t{3} << (step.inputs.size() - 2)));
+}
+
 // One after another in the same workspace.
-size_t gradientBytes(const Step& step) {
-  const auto branches = asppGradientBranches(step);
+template <size_t MOST>
+size_t prepareGradients(const Step& step) {
+  expectInputs(step, 2, MOST);
+  const auto branches = branchesOfGradients(step);
   checkBranches(step, branches);
+  checkStorage(step, step.inputs[step.inputs.size() - 2]);
+  checkStorage(step, step.inputs.back());
+  const Precision precision = precisionOf(step);
   size_t bytes = 0;
   for (const AsppBranch& branch : branches) {
-    checkBlocks(step, weightGradientBlocks(branch.problem));
-    bytes = std::max(bytes, weightGradientWorkspace(branch.problem));
+    checkBlocks(step, weightGradientBlocks(branch.problem, precision));
+    bytes = std::max(bytes, weightGradientWorkspace(branch.problem, precision));
   }
   return bytes;
 }
 
 void runGradients(const Step& step) {
   const size_t last = step.inputs.size() - 1;
-  const auto branches = asppGradientBranches(step);
+  const auto branches = branchesOfGradients(step);
+  const Tensor &x = step.inputs[last - 1], &dy = step.inputs[last];
+  const auto* const slopes = static_cast<const char*>(dy.data);
   for (size_t i = 0; i < branches.size(); i++) {
+    const auto& [problem, channel] = branches[i];
+    const size_t skipped = static_cast<size_t>(channel) * bytesOf(dy.dtype);
     float* const dw = i == 0 ? step.output.f32() : step.inputs[i - 1].f32();
-    runWeightGradient(branches[i].problem, step.inputs[last - 1].f32(),
-                      step.inputs[last].f32() + branches[i].channel, dw, step.workspace);
+    runWeightGradient({problem, precisionOf(step), x.data, slopes + skipped, dw, step.workspace});
   }
 }
 
-Kernel gradients(const char* name) {
-  Kernel entry = kernel(name, runGradients, gradientBytes);
-  entry.algorithm = [](const Step& step) {
-    return weightGradientName(asppGradientBranches(step)[0].problem);
-  };
-  // All gradients but the first branch's.
-  entry.updates = [](const Step& step) { return step.inputs.size() - 2; };
-  return entry;
+const char* gradientAlgorithm(const Step& step) {
+  return weightGradientName(branchesOfGradients(step)[0].problem, precisionOf(step));
 }
+
+// All gradients but the first branch's.
+size_t otherGradients(const Step& step) { return step.inputs.size() - 2; }
 
 }  // namespace
 
 const KernelTable asppKernels = {
     {"asppPacked", preparePacked, runPacked, packedAlgorithm},
-    gradients("asppWeightGradient"),
-    gradients("asppWeightGradients"),
+    {"asppWeightGradient", prepareGradients<2>, runGradients, gradientAlgorithm},
+    {"asppWeightGradients", prepareGradients<mostBranches + 1>, runGradients, gradientAlgorithm, nullptr,
+     otherGradients},
 };
 
 }  // namespace voxgrad::cuda

@@ -1,23 +1,10 @@
 #include <algorithm>
 
 #include "aspp_gemm.h"
-#include "conv_gather.h"
-#include "conv_tile.h"
+#include "conv_gemm_tile.h"
 
 namespace voxgrad::cuda {
 namespace {
-
-// A block computes ROWS x COLUMNS, each of its warps 32 x 32; STAGES tiles are under way.
-template <int ROWS, int COLUMNS>
-struct AsppTile {
-  static constexpr int rows = ROWS, columns = COLUMNS, warpRows = 32, warpColumns = 32, stages = 3;
-  static constexpr int warpsAcross = COLUMNS / warpColumns;
-  static constexpr int threads = ROWS / warpRows * warpsAcross * warpSize;
-  // Numbers from one row of a tile to the next: eight rows lie in different banks.
-  static constexpr int pitch = tileDepth + 4;
-  static constexpr int stageFloats = (ROWS + COLUMNS) * pitch;
-  static constexpr int together = threads > 128 ? 2 : 4;
-};
 
 // What a block knows besides its tiles.
 template <class Tile>
@@ -67,12 +54,12 @@ struct TapWalk {
   }
 };
 
-// Brings tiles of both operands to shared memory, VECTOR numbers at a time. Each thread fills one column of
-// every tile: it knows one tap and channel.
-template <class Tile, int VECTOR>
-struct AsppLoader {
-  static constexpr int across = tileDepth / VECTOR, atOnce = Tile::threads / across;
-  static_assert(Tile::rows % atOnce == 0 && Tile::columns % atOnce == 0, "every thread fills as many rows");
+// Brings tiles of both operands to shared memory: each thread knows one tap and channel.
+template <class Tile, bool LOOSE, Precision P>
+struct AsppLoader : TileFill<Tile, LOOSE, P> {
+  using Fill = TileFill<Tile, LOOSE, P>;
+  using Fill::across, Fill::atOnce, Fill::bytes, Fill::pitch, Fill::vector;
+  using typename Fill::T;
 
   const AsppCall& call;
   const AsppState<Tile>& state;
@@ -86,7 +73,7 @@ struct AsppLoader {
         state(state),
         firstRow(firstRow),
         firstColumn(firstColumn),
-        channel(threadIdx.x % across * VECTOR),
+        channel(threadIdx.x % across * vector),
         at(call, state, branch, end) {
     wrap();
   }
@@ -98,15 +85,16 @@ struct AsppLoader {
     }
   }
 
-  __device__ __forceinline__ void load(float* tile) {
+  __device__ __forceinline__ void load(T* tile) {
     const bool inside = at.inside();
     const int branch = inside ? at.branch : 0;
     const int row0 = threadIdx.x / across;
-    float* to = tile + row0 * Tile::pitch + threadIdx.x % across * VECTOR;
-    const int64_t pitch = call.sourcePitch();
+    T* to = tile + row0 * pitch + threadIdx.x % across * vector;
+    const int64_t apart = call.sourcePitch();
     const int64_t voxels =
         (int64_t{at.shift[0]} * call.extent[1] + at.shift[1]) * call.extent[2] + at.shift[2];
-    const float* source = call.source + channel + (call.transposed ? int64_t{branch} * call.depth : 0);
+    const T* source =
+        static_cast<const T*>(call.source) + channel + (call.transposed ? int64_t{branch} * call.depth : 0);
     UNROLL for (int i = 0; i < Tile::rows / atOnce; i++) {
       const int(&position)[3] = state.position[row0 + i * atOnce];
       bool valid = inside;
@@ -114,19 +102,18 @@ struct AsppLoader {
         valid = valid && static_cast<unsigned>(position[k]) + static_cast<unsigned>(at.shift[k]) <
                              static_cast<unsigned>(call.extent[k]);
       const int64_t voxel = firstRow + row0 + i * atOnce + voxels;
-      copyAsync<VECTOR * 4>(to, valid ? source + voxel * pitch : call.source, valid);
-      to += atOnce * Tile::pitch;
+      bring<bytes>(to, valid ? source + voxel * apart : call.source, valid);
+      to += atOnce * pitch;
     }
     const AsppCall::Branch& own = call.branch[branch];
-    const float* weights = own.weights + int64_t{at.tap} * call.depth + channel;
+    const T* weights = static_cast<const T*>(own.weights) + int64_t{at.tap} * call.depth + channel;
     UNROLL for (int i = 0; i < Tile::columns / atOnce; i++) {
       const int column = firstColumn + row0 + i * atOnce;
       const bool valid = inside && column < call.columns;
-      copyAsync<VECTOR * 4>(to, valid ? weights + column * (int64_t{own.taps} * call.depth) : own.weights,
-                            valid);
-      to += atOnce * Tile::pitch;
+      bring<bytes>(to, valid ? weights + column * (int64_t{own.taps} * call.depth) : own.weights, valid);
+      to += atOnce * pitch;
     }
-    channel += tileDepth;
+    channel += tileDepth<P>;
     wrap();
   }
 };
@@ -156,10 +143,11 @@ __device__ void placeRows(const AsppCall& call, int64_t firstRow, int branch, in
   __syncthreads();
 }
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::together) asppKernel(AsppCall call, int columnBlocks) {
-  float* tiles = sharedMemory<float>();
-  auto& state = *reinterpret_cast<AsppState<Tile>*>(tiles + Tile::stages * Tile::stageFloats);
+  using Product = BlockProduct<Tile, P>;
+  auto* const tiles = sharedMemory<Element<P>>();
+  auto& state = *reinterpret_cast<AsppState<Tile>*>(tiles + Tile::stages * Product::stage);
 
   // Blocks that read the same part of the source follow each other.
   int64_t index = blockIdx.x;
@@ -171,58 +159,27 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together) asppKernel(Aspp
   const int branch = call.transposed ? 0 : result, end = call.transposed ? call.branches : result + 1;
   placeRows(call, firstRow, branch, end, state);
 
-  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
-  const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
-  const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
-  WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
+  Product product;
+  AsppLoader<Tile, LOOSE, P> loader(call, state, firstRow, firstColumn, branch, end);
+  product.add(tiles, loader, (state.depth + tileDepth<P> - 1) / tileDepth<P>);
 
-  AsppLoader<Tile, VECTOR> loader(call, state, firstRow, firstColumn, branch, end);
-  const int64_t steps = (state.depth + tileDepth - 1) / tileDepth;
-  for (int step = 0; step < Tile::stages - 1; step++) {
-    if (step < steps) loader.load(tiles + step * Tile::stageFloats);
-    commitCopies();
-  }
-  int computed = 0, loaded = Tile::stages - 1;
-  for (int64_t step = 0; step < steps; step++) {
-    waitCopies<Tile::stages - 2>();
-    __syncthreads();
-    if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * Tile::stageFloats);
-    commitCopies();
-    const float* a =
-        tiles + computed * Tile::stageFloats + (warpRow + lane % 16) * Tile::pitch + lane / 16 * 4;
-    const float* b = tiles + computed * Tile::stageFloats +
-                     (Tile::rows + warpColumn + lane / 16 * 8 + lane % 8) * Tile::pitch + lane / 8 % 2 * 4;
-    product.add(
-        [&](int row, int k, float(&into)[4]) { loadFragment(a + row * Tile::pitch + k, into); },
-        [&](int column, int k, float(&into)[4]) { loadFragment(b + column * Tile::pitch + k, into); });
-    computed = computed + 1 == Tile::stages ? 0 : computed + 1;
-    loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
-  }
-
-  float* output = call.output + int64_t{result} * call.columns;
   const int64_t pitch = call.outputPitch();
   product.forEachPair([&](int row, int column, float first, float second) {
-    const int64_t voxel = firstRow + warpRow + row;
-    const int at = firstColumn + warpColumn + column;
+    const int64_t voxel = firstRow + row;
+    const int at = firstColumn + column;
     if (voxel >= call.voxels || at >= call.columns) return;
-    float* to = output + voxel * pitch + at;
-    if (at + 1 < call.columns && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
-      *reinterpret_cast<float2*>(to) = {first, second};
-    } else {
-      to[0] = first;
-      if (at + 1 < call.columns) to[1] = second;
-    }
+    storePair<P>(call.output, call.narrow, voxel * pitch + int64_t{result} * call.columns + at,
+                 at + 1 < call.columns, first, second);
   });
 }
 
-using Wide = AsppTile<128, 64>;
-using Small = AsppTile<64, 32>;
+using Wide = GemmTile<128, 64, 32, 32, 3>;
+using Small = GemmTile<64, 32, 32, 32, 3>;
 
 struct Variant {
   int rows, columns;
-  // By whether precision is strict.
-  const char* names[2];
-  void (*run[2])(const char* name, const Variant& variant, const AsppCall& call);
+  Names names;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const AsppCall& call)> run;
 
   int columnBlocks(const AsppCall& call) const { return static_cast<int>(divideUp(call.columns, columns)); }
   // Saturates where it would overflow.
@@ -234,39 +191,44 @@ struct Variant {
   }
 };
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 void runVariant(const char* name, const Variant& variant, const AsppCall& call) {
-  const size_t bytes = Tile::stages * Tile::stageFloats * sizeof(float) + sizeof(AsppState<Tile>);
-  launch(name, asppKernel<Tile, VECTOR, STRICT>,
+  const size_t bytes = Tile::stages * Tile::stageBytes + sizeof(AsppState<Tile>);
+  launch(name, asppKernel<Tile, LOOSE, P>,
          Grid{static_cast<unsigned>(variant.blocks(call)), Tile::threads, bytes}, call,
          variant.columnBlocks(call));
 }
 
-template <class Tile, int VECTOR>
-constexpr Variant variantOf(const char* tf32, const char* strict) {
+template <class Tile, bool LOOSE>
+constexpr Variant variantOf(const Names& names) {
   return {Tile::rows,
           Tile::columns,
-          {tf32, strict},
-          {runVariant<Tile, VECTOR, false>, runVariant<Tile, VECTOR, true>}};
+          names,
+          {{runVariant<Tile, LOOSE, Precision::f32>, runVariant<Tile, LOOSE, Precision::tf32>,
+            runVariant<Tile, LOOSE, Precision::bf16>}}};
 }
 
-const Variant wide = variantOf<Wide, 4>("joined GEMM 128x64, tf32", "joined GEMM 128x64, tf32x3");
-const Variant small = variantOf<Small, 4>("joined GEMM 64x32, tf32", "joined GEMM 64x32, tf32x3");
-// For channels that are no multiple of four.
-const Variant loose = variantOf<Small, 1>("joined GEMM 64x32 of single numbers, tf32",
-                                          "joined GEMM 64x32 of single numbers, tf32x3");
+const Variant wide = variantOf<Wide, false>(
+    {{"joined GEMM 128x64, tf32x3", "joined GEMM 128x64, tf32", "joined GEMM 128x64, bf16"}});
+const Variant small = variantOf<Small, false>(
+    {{"joined GEMM 64x32, tf32x3", "joined GEMM 64x32, tf32", "joined GEMM 64x32, bf16"}});
+// For channels that fill no chunk.
+const Variant loose = variantOf<Small, true>(
+    {{"joined GEMM 64x32 of single numbers, tf32x3", "joined GEMM 64x32 of single numbers, tf32",
+      "joined GEMM 64x32 of single numbers, bf16"}});
 
-const Variant& choose(const AsppCall& call, bool vectors) {
-  if (!vectors || call.depth % 4 != 0) return loose;
+const Variant& choose(const AsppCall& call, bool aligned) {
+  if (!aligned || call.depth % chunkOfPrecision(call.precision) != 0) return loose;
   // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
   return call.columns <= 32 || wide.blocks(call) < 128 ? small : wide;
 }
 
 }  // namespace
 
-AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed) {
+AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed, Precision precision) {
   const Conv3dProblem& first = branches[0].problem;
   AsppCall call{};
+  call.precision = precision;
   call.voxels = first.N * first.D * first.H * first.W;
   const int64_t extent[3] = {first.D, first.H, first.W};
   std::copy_n(extent, 3, call.extent);
@@ -284,18 +246,17 @@ AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed) {
   return call;
 }
 
-const char* asppName(const AsppCall& call) { return choose(call, true).names[strictPrecision()]; }
+const char* asppName(const AsppCall& call) { return choose(call, true).names[call.precision]; }
 
 int64_t asppBlocks(const AsppCall& call) {
   return std::max(choose(call, true).blocks(call), choose(call, false).blocks(call));
 }
 
 void runAspp(const AsppCall& call) {
-  bool vectors = aligned(call.source);
-  for (int i = 0; i < call.branches; i++) vectors = vectors && aligned(call.branch[i].weights);
-  const Variant& variant = choose(call, vectors);
-  const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call);
+  bool whole = aligned(call.source);
+  for (int i = 0; i < call.branches; i++) whole = whole && aligned(call.branch[i].weights);
+  const Variant& variant = choose(call, whole);
+  variant.run[call.precision](variant.names[call.precision], variant, call);
 }
 
 }  // namespace voxgrad::cuda

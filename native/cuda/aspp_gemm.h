@@ -5,8 +5,7 @@
 
 #include <vector>
 
-#include "../core/conv_step.h"
-#include "cuda.h"
+#include "conv_gather.h"
 
 namespace voxgrad::cuda {
 
@@ -14,26 +13,28 @@ constexpr int mostBranches = 16;
 
 struct AsppCall {
   struct Branch {
-    const float* weights;  // [columns, taps, depth]
+    const void* weights;  // [columns, taps, depth]
     int kernel[3], dilation[3];
     int taps;
   };
 
+  Precision precision;
   int64_t voxels;
   int extent[3];
   bool transposed;     // an input gradient: all branches are summed
   int depth, columns;  // channels of the source, and of the output, that belong to one branch
   int branches;
-  const float* source;
-  float* output;
+  const void* source;  // of the elements of the precision, as the weights
+  void* output;
+  bool narrow;  // whether that is bf16: with no other precision
   Branch branch[mostBranches];
 
-  // Floats from one voxel to the next.
+  // Numbers from one voxel to the next.
   __host__ __device__ int64_t sourcePitch() const { return int64_t{depth} * (transposed ? branches : 1); }
   __host__ __device__ int64_t outputPitch() const { return int64_t{columns} * (transposed ? 1 : branches); }
 };
 
-AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed);
+AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed, Precision precision);
 
 // The name of what `runAspp` launches where the operands are aligned to 16 bytes.
 const char* asppName(const AsppCall& call);

@@ -3,6 +3,7 @@
 
 #include "../core/conv_step.h"
 #include "cast.h"
+#include "conv_check.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
 #include "conv_halo.h"
@@ -28,20 +29,10 @@ void checkExtents(const Step& step, const Conv3dProblem& p) {
       refuse(step, "taps times channels exceed 2^30");
 }
 
-void checkBlocks(const Step& step, int64_t blocks) {
-  if (blocks >= int64_t{1} << 31) refuse(step, "it takes more than 2^31 blocks of threads");
-}
-
 void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed) {
   checkExtents(step, problem);
   checkBlocks(step, gemmBlocks(gatherOf(problem, transposed)));
   checkBlocks(step, packBlocks(problem));
-}
-
-// What a kernel reads has the type of its precision.
-void checkStorage(const Step& step, const Tensor& tensor) {
-  const bool narrow = precisionOf(step) == Precision::bf16;
-  expectDType(step, tensor, narrow ? DType::bf16 : DType::f32);
 }
 
 const char* gatherName(const Conv3dProblem& problem, bool transposed, Precision precision) {
@@ -111,7 +102,7 @@ size_t preparePacked(const Step& step) {
   const Conv3dProblem problem = problemOfPacked(step);
   checkStorage(step, step.inputs[0]);
   checkStorage(step, step.inputs[1]);
-  if (step.output.dtype != DType::f32) checkStorage(step, step.output);
+  checkResult(step);
   expectCount(step, step.inputs[1], weightsOf(problem));
   checkGather(step, problem, isInputGradient(step));
   return 0;

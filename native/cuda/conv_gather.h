@@ -107,6 +107,30 @@ inline Gather gatherOf(const Conv3dProblem& p, bool transposed) {
   return gather;
 }
 
+// Stores two neighbouring numbers, the first alone unless `both`, as bf16 where `narrow`.
+template <Precision P>
+__device__ __forceinline__ void storePair(void* output, bool narrow, int64_t at, bool both, float first,
+                                          float second) {
+  if (P == Precision::bf16 && narrow) {
+    auto* to = static_cast<uint16_t*>(output) + at;
+    const uint32_t pair = roundToBf16(first, second);
+    if (both && reinterpret_cast<uintptr_t>(to) % sizeof pair == 0) {
+      *reinterpret_cast<uint32_t*>(to) = pair;
+    } else {
+      to[0] = static_cast<uint16_t>(pair);
+      if (both) to[1] = static_cast<uint16_t>(pair >> 16);
+    }
+    return;
+  }
+  auto* to = static_cast<float*>(output) + at;
+  if (both && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
+    *reinterpret_cast<float2*>(to) = {first, second};
+  } else {
+    to[0] = first;
+    if (both) to[1] = second;
+  }
+}
+
 // A convolution or input gradient whose weights lie as the kernels read them: [groups, columns, taps, depth].
 struct GatherCall {
   Gather gather;
@@ -129,24 +153,7 @@ struct GatherCall {
       first += bias[channel];
       if (both) second += bias[channel + 1];
     }
-    if (P == Precision::bf16 && narrow) {
-      auto* to = static_cast<uint16_t*>(output) + at;
-      const uint32_t pair = roundToBf16(first, second);
-      if (both && reinterpret_cast<uintptr_t>(to) % sizeof pair == 0) {
-        *reinterpret_cast<uint32_t*>(to) = pair;
-      } else {
-        to[0] = static_cast<uint16_t>(pair);
-        if (both) to[1] = static_cast<uint16_t>(pair >> 16);
-      }
-      return;
-    }
-    auto* to = static_cast<float*>(output) + at;
-    if (both && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
-      *reinterpret_cast<float2*>(to) = {first, second};
-    } else {
-      to[0] = first;
-      if (both) to[1] = second;
-    }
+    storePair<P>(output, narrow, at, both, first, second);
   }
 };
 

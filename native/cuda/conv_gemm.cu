@@ -1,24 +1,10 @@
 #include <algorithm>
 
 #include "conv_gemm.h"
-#include "conv_tile.h"
+#include "conv_gemm_tile.h"
 
 namespace voxgrad::cuda {
 namespace {
-
-// A block computes ROWS x COLUMNS, each of its warps WARP_ROWS x WARP_COLUMNS; STAGES tiles are under way.
-template <int ROWS, int COLUMNS, int WARP_ROWS, int WARP_COLUMNS, int STAGES>
-struct GemmTile {
-  static constexpr int rows = ROWS, columns = COLUMNS, warpRows = WARP_ROWS, warpColumns = WARP_COLUMNS,
-                       stages = STAGES;
-  static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
-  static constexpr int threads = ROWS / WARP_ROWS * warpsAcross * warpSize;
-  // From one row of a tile to the next: eight rows lie in different banks.
-  static constexpr int pitchBytes = 128 + 16;
-  static constexpr int stageBytes = (ROWS + COLUMNS) * pitchBytes;
-  // Blocks that share a multiprocessor: what registers allow.
-  static constexpr int together = threads > 128 ? 2 : threads > 64 ? 3 : 4;
-};
 
 // Where a row of a block's product begins to read and what it writes; a row behind the last reads nothing.
 struct RowPlace {
@@ -58,15 +44,12 @@ __device__ RowPlace placeOf(const Gather& gather, const Lattice (&lattice)[3], i
   return place;
 }
 
-// Brings tiles of both operands to shared memory, a chunk or, loosely, a number at a time. Each thread fills
-// one column of every tile: it knows one tap and channel.
+// Brings tiles of both operands to shared memory: each thread knows one tap and channel.
 template <class Tile, bool LOOSE, Precision P>
-struct GemmLoader {
-  using T = Element<P>;
-  static constexpr int vector = LOOSE ? 1 : chunkOf<T>, bytes = vector * static_cast<int>(sizeof(T));
-  static constexpr int pitch = Tile::pitchBytes / static_cast<int>(sizeof(T));
-  static constexpr int across = tileDepth<P> / vector, atOnce = Tile::threads / across;
-  static_assert(Tile::rows % atOnce == 0 && Tile::columns % atOnce == 0, "every thread fills as many rows");
+struct GemmLoader : TileFill<Tile, LOOSE, P> {
+  using Fill = TileFill<Tile, LOOSE, P>;
+  using Fill::across, Fill::atOnce, Fill::bytes, Fill::pitch, Fill::vector;
+  using typename Fill::T;
 
   const GatherCall& call;
   const BlockState<Tile>& block;
@@ -123,11 +106,9 @@ struct GemmLoader {
 template <class Tile, bool LOOSE, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
     convGemmKernel(GatherCall call, int columnBlocks) {
-  using T = Element<P>;
-  using Loader = GemmLoader<Tile, LOOSE, P>;
-  constexpr int pitch = Loader::pitch, stage = Tile::stageBytes / static_cast<int>(sizeof(T));
-  T* tiles = sharedMemory<T>();
-  auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * stage);
+  using Product = BlockProduct<Tile, P>;
+  auto* const tiles = sharedMemory<Element<P>>();
+  auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Product::stage);
   const Gather& gather = call.gather;
 
   // Blocks that read the same part of the source follow each other, those of its classes too.
@@ -154,37 +135,15 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     block.advance = Digits::of(tileDepth<P>, DepthRadix(lattice, gather.depth).radix);
   __syncthreads();
 
-  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
-  const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
-  const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
-  WarpProduct<Tile::warpRows, Tile::warpColumns, P> product;
-
+  Product product;
   const int steps = (depth + tileDepth<P> - 1) / tileDepth<P>;
   if (steps > 0) {
-    Loader loader(call, block, group, firstColumn);
-    for (int step = 0; step < Tile::stages - 1; step++) {
-      if (step < steps) loader.load(tiles + step * stage);
-      commitCopies();
-    }
-    int computed = 0, loaded = Tile::stages - 1;
-    for (int step = 0; step < steps; step++) {
-      waitCopies<Tile::stages - 2>();
-      __syncthreads();
-      if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * stage);
-      commitCopies();
-      const T* a = tiles + computed * stage + (warpRow + lane % 16) * pitch + lane / 16 * chunkOf<T>;
-      const T* b = tiles + computed * stage + (Tile::rows + warpColumn + lane / 16 * 8 + lane % 8) * pitch +
-                   lane / 8 % 2 * chunkOf<T>;
-      product.add([&](int row, int k, uint32_t(&into)[4]) { loadMatrices(into, a + row * pitch + k); },
-                  [&](int column, int k, uint32_t(&into)[4]) { loadMatrices(into, b + column * pitch + k); });
-      computed = computed + 1 == Tile::stages ? 0 : computed + 1;
-      loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
-    }
+    GemmLoader<Tile, LOOSE, P> loader(call, block, group, firstColumn);
+    product.add(tiles, loader, steps);
   }
-
   product.forEachPair([&](int row, int column, float first, float second) {
-    const int64_t voxel = block.places[warpRow + row].output;
-    if (voxel >= 0) call.store<P>(group, voxel, firstColumn + warpColumn + column, first, second);
+    const int64_t voxel = block.places[row].output;
+    if (voxel >= 0) call.store<P>(group, voxel, firstColumn + column, first, second);
   });
 }
 
