@@ -11,6 +11,8 @@ const convolutions = new Set([
   "conv3dPacked",
   "conv3dPackWeights",
   "conv3dWeightGradient",
+  "asppPacked",
+  "asppWeightGradient",
 ]);
 
 /** `precision`, where the device has kernels for it. */
@@ -39,7 +41,7 @@ export function setPrecision(graph: Graph, precision: Precision): Graph {
       const copy = copyOf(value);
       const wanted = narrows && takes.reads.includes(index) ? "bf16" : "f32";
       if (copy.dtype === wanted || (copy.dtype !== "f32" && copy.dtype !== "bf16")) return copy;
-      if (node.op === "conv3dPacked" && index === 1) return copy;
+      if (value.op === "conv3dPackWeights") return copy;
       let result = casts.get(copy);
       if (result === undefined) {
         result = to.scope(node.scope, () => cast(copy, wanted));
@@ -70,6 +72,8 @@ const table: Readonly<Record<string, Takes>> = {
   conv3dPacked: must([0], true),
   conv3dPackWeights: must([], true),
   conv3dWeightGradient: must([0, 1], false),
+  asppPacked: must([0], true),
+  asppWeightGradient: must([0, 1], false),
 };
 
 function takesOf(node: Value): Takes | undefined {

@@ -5,7 +5,8 @@ import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile, planOnly } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { State } from "../../lib/graph/state.ts";
-import { sum } from "../../lib/ops/arithmetic.ts";
+import { mul, sum } from "../../lib/ops/arithmetic.ts";
+import { aspp } from "../../lib/ops/aspp.ts";
 import { conv3d } from "../../lib/ops/conv.ts";
 import { batchNorm } from "../../lib/ops/norm.ts";
 import { relu } from "../../lib/ops/activation.ts";
@@ -44,6 +45,36 @@ test("the plan prints its precision, and convolutions carry it", () => {
   assert.match(plan.toString(), "precision tf32");
   for (const { op, attributes } of plan.graph.nodes)
     assert.is(attributes.precision, op.startsWith("conv3d") ? 1 : undefined);
+});
+
+test("atrous convolutions side by side carry it as well, and read what lies in memory as bf16", () => {
+  const sideBySide = (graph: Graph) => {
+    const own = [1, 3].map((size) => graph.input(`of${size}`, [8, 1, size, size, 8]));
+    const x = graph.input("x", [1, 1, 6, 6, 8]);
+    const y = aspp(x, own, { dilations: [1, 2] });
+    const same = conv3d(y, graph.input("w", [8, 1, 1, 1, 16]));
+    const [dx, ...dw] = gradients(sum(mul(same, same)), [x, ...own]);
+    return { same, dx, first: dw[0], second: dw[1] };
+  };
+  for (const [precision, stored] of [
+    ["tf32", "f32"],
+    ["bf16", "bf16"],
+  ] as const) {
+    const { graph } = planOnly(sideBySide, { device: able, precision });
+    const nodes = graph.nodes.filter(({ op }) => op === "asppPacked" || op === "asppWeightGradient");
+    assert.equal(nodes.map(({ op }) => op).sort(), [
+      "asppPacked",
+      "asppPacked",
+      "asppWeightGradient",
+      "asppWeightGradient",
+    ]);
+    for (const node of nodes) {
+      assert.is(node.attributes.precision, precisions.indexOf(precision));
+      assert.equal([...new Set(node.inputs.map(({ dtype }) => dtype))], [stored]);
+    }
+    const [forward] = nodes.filter((node) => node.op === "asppPacked" && node.shape[4] === 16);
+    assert.is(forward.dtype, stored, "what a convolution reads is stored as it reads it");
+  }
 });
 
 test.run();

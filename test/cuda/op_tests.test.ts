@@ -14,6 +14,7 @@ const families = [
   "activation",
   "argmax",
   "arithmetic",
+  "aspp",
   "augment",
   "cast",
   "conv",
