@@ -102,6 +102,10 @@ async function trainWithProgress(
       signal,
       listener: {
         onLoad: (done) => progress.update(done),
+        onCache: (kept, bytes) =>
+          progress.log(
+            `cache     ${kept} of ${needed} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others read when steps need them`,
+          ),
         onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
         onPlan,
         onStep: (metrics) => progress.update(metrics.step, lossesOf(metrics)),
