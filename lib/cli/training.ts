@@ -102,9 +102,9 @@ async function trainWithProgress(
       signal,
       listener: {
         onLoad: (done) => progress.update(done),
-        onCache: (kept, bytes) =>
+        onCache: (kept, total, bytes) =>
           progress.log(
-            `cache     ${kept} of ${needed} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others read when steps need them`,
+            `cache     ${kept} of ${total} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read when steps need them`,
           ),
         onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
         onPlan,

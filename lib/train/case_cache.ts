@@ -1,10 +1,10 @@
 import { codeImage, intensityBytes } from "../data/coded_image.ts";
 import { checkVoxels, foregroundVoxels, type PatchVolume } from "../data/patch_draws.ts";
-import type { LoadedVolume } from "./data.ts";
+import type { SampledVolume } from "../data/sampler.ts";
 
 export interface CaseCacheOptions {
   /** Reads and prepares a case. */
-  readonly load: (id: string) => Promise<LoadedVolume>;
+  readonly load: (id: string) => Promise<SampledVolume>;
   /** Bytes that may be kept. */
   readonly budget: number;
   /** The first step from `step` on that needs a case. */

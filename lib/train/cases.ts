@@ -47,7 +47,7 @@ export async function openCases(
     await cache.get(id, 0);
     listener?.onLoad?.(done + 1, ids.length);
     if (cache.count <= done) {
-      listener?.onCache?.(cache.count, cache.bytes);
+      listener?.onCache?.(cache.count, ids.length, cache.bytes);
       break;
     }
   }

@@ -41,8 +41,8 @@ export interface TrainOptions {
 /** What a caller may follow of a run; every method is optional. */
 export interface TrainListener {
   onLoad?(done: number, total: number): void;
-  /** Not all cases fit into memory: `kept` of them do, in `bytes`; the others are read when steps need them. */
-  onCache?(kept: number, bytes: number): void;
+  /** Not all cases fit into memory: `kept` of `total` do, in `bytes`; the others are read when steps need them. */
+  onCache?(kept: number, total: number, bytes: number): void;
   onWarning?(text: string): void;
   /** The step is compiled and its memory taken. The first step waits for a Promise that this may return. */
   onPlan?(plan: Plan, firstStep: number): unknown;

@@ -1,10 +1,10 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { floatImage } from "../../lib/data/coded_image.ts";
-import { screenGeometry, type Triple } from "../../lib/data/volume.ts";
+import type { SampledVolume } from "../../lib/data/sampler.ts";
+import type { Triple } from "../../lib/data/volume.ts";
 import { Batches } from "../../lib/train/batches.ts";
 import { CaseCache } from "../../lib/train/case_cache.ts";
-import type { LoadedVolume } from "../../lib/train/data.ts";
 import { recipes } from "../../lib/train/recipes/index.ts";
 import { tinyConfig } from "./fixtures.ts";
 
@@ -12,13 +12,13 @@ const size: Triple = [24, 20, 10];
 const voxels = 24 * 20 * 10;
 
 /** A case whose voxels say which case and which voxel they are. */
-function made(id: string): LoadedVolume {
+function made(id: string): SampledVolume {
   const number = Number(id.slice(1));
   const image = Float32Array.from({ length: voxels }, (_, i) => number * 1e4 + (i % 300));
   const label = id.startsWith("l")
     ? Uint8Array.from(image, (_, i) => (i % 11 === number ? 1 : 0))
     : undefined;
-  return { id, image, label, size, geometry: screenGeometry(size, [1, 1, 1]) };
+  return { image, label, size };
 }
 
 /** The number of the case that patch `i` of a batch comes from. */

@@ -40,7 +40,7 @@ async function sit(cacheGB: number | null, options: { run?: RunFolder; listener?
 }
 
 const weights = (run: RunFolder) => readFileSync(run.file("last.safetensors")).toString("base64");
-const kept: (readonly [number, number])[] = [];
+const kept: (readonly [number, number, number])[] = [];
 const whole = await sit(null, { listener: { onCache: (...found) => kept.push(found) } });
 
 test("cases that all fit are all kept", () => {
@@ -52,17 +52,18 @@ for (const [name, cacheGB] of [
   ["some", 1.2e-4],
 ] as const)
   test(`with room for ${name}, losses, validation and weights are the same`, async () => {
-    const found: (readonly [number, number])[] = [];
+    const found: (readonly [number, number, number])[] = [];
     const loaded: number[] = [];
     const listener = {
-      onCache: (...each: [number, number]) => found.push(each),
+      onCache: (...each: [number, number, number]) => found.push(each),
       onLoad: (done: number) => loaded.push(done),
     };
     const run = await sit(cacheGB, { listener });
     assert.ok(weights(run) === weights(whole), "the weights differ");
     assert.equal(await run.metrics(), await whole.metrics());
     assert.is(found.length, 1);
-    const [[count, bytes]] = found;
+    const [[count, total, bytes]] = found;
+    assert.is(total, 7);
     assert.ok(bytes <= cacheGB * 2 ** 30 && count < 7, `${count} cases in ${bytes} bytes`);
     assert.is(count > 0, cacheGB > 0);
     // Reading stops where memory is full.
