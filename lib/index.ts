@@ -35,7 +35,7 @@ export type { DType, Operand, Shape, Value } from "./graph/value.ts";
 export type { Connectivity } from "./infer/component_runs.ts";
 export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
 export { Predictor } from "./infer/predictor.ts";
-export { predictVolume, type SlidingOptions } from "./infer/sliding.ts";
+export { predictSlices, predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";
 export { distanceTransform } from "./metrics/distance_transform.ts";
 export { type Flare22Score, flare22Organs, flare22Scores, summarizeFlare22 } from "./metrics/flare22.ts";
