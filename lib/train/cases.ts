@@ -1,3 +1,4 @@
+import { inspectCase } from "../data/dataset.ts";
 import { DataError } from "../errors.ts";
 import { hostMemory } from "../runtime/device.ts";
 import type { Batches } from "./batches.ts";
@@ -7,7 +8,7 @@ import type { TrainOptions } from "./trainer.ts";
 
 /**
  * The cases that a run needs, as many of them decoded as the setting `cacheGB` allows, those that are needed first. Where all
- * fit, every file is thereby checked before the first step.
+ * fit, every file is thereby checked before the first step; of the others the headers are.
  */
 export async function openCases(
   { cases, split, config, recipe, listener }: TrainOptions,
@@ -43,13 +44,13 @@ export async function openCases(
   const ids = cases.flatMap(({ id }) => (needed.has(id) ? [id] : []));
   const firstUse = new Map(ids.map((id) => [id, nextUse(id, 0)]));
   ids.sort((a, b) => (firstUse.get(a) as number) - (firstUse.get(b) as number));
+  let full = false;
   for (const [done, id] of ids.entries()) {
-    await cache.get(id, 0);
+    if (full) await inspectCase(find(id));
+    else await cache.get(id, 0);
+    full ||= cache.count <= done;
     listener?.onLoad?.(done + 1, ids.length);
-    if (cache.count <= done) {
-      listener?.onCache?.(cache.count, ids.length, cache.bytes);
-      break;
-    }
   }
+  if (full) listener?.onCache?.(cache.count, ids.length, cache.bytes);
   return cache;
 }
