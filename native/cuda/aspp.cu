@@ -1,6 +1,4 @@
 // Convolutions of one source side by side: the steps of a plan, decoded and handed to the kernels.
-#include <algorithm>
-
 #include "aspp_gemm.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
@@ -50,26 +48,24 @@ void runPacked(const Step& step) {
 
 const char* packedAlgorithm(const Step& step) { return asppName(callOf(step)); }
 
-// One after another in the same workspace.
 size_t gradientBytes(const Step& step) {
   const auto branches = asppGradientBranches(step);
   checkBranches(step, branches);
-  size_t bytes = 0;
-  for (const AsppBranch& branch : branches) {
-    checkBlocks(step, weightGradientBlocks(branch.problem));
-    bytes = std::max(bytes, weightGradientWorkspace(branch.problem));
-  }
-  return bytes;
+  std::vector<Conv3dProblem> problems;
+  for (const AsppBranch& branch : branches) problems.push_back(branch.problem);
+  checkBlocks(step, weightGradientBlocks(problems));
+  return weightGradientWorkspace(problems);
 }
 
 void runGradients(const Step& step) {
   const size_t last = step.inputs.size() - 1;
-  const auto branches = asppGradientBranches(step);
-  for (size_t i = 0; i < branches.size(); i++) {
-    float* const dw = i == 0 ? step.output.f32() : step.inputs[i - 1].f32();
-    runWeightGradient(branches[i].problem, step.inputs[last - 1].f32(),
-                      step.inputs[last].f32() + branches[i].channel, dw, step.workspace);
+  const float *const x = step.inputs[last - 1].f32(), *const dy = step.inputs[last].f32();
+  std::vector<WeightGradient> gradients;
+  for (const auto& [problem, channel] : asppGradientBranches(step)) {
+    float* const dw = gradients.empty() ? step.output.f32() : step.inputs[gradients.size() - 1].f32();
+    gradients.push_back({problem, x, dy + channel, dw});
   }
+  runWeightGradients(gradients, step.workspace);
 }
 
 Kernel gradients(const char* name) {

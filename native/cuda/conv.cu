@@ -141,20 +141,24 @@ size_t weightGradientBytes(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
   checkExtents(step, problem);
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks(problem));
+  checkBlocks(step, weightGradientBlocks({problem}));
   // Either may run, as operands are aligned.
   const size_t halo = suitsHaloWeightGradient(problem) ? haloWeightGradientWorkspace(problem) : 0;
-  return std::max(halo, weightGradientWorkspace(problem));
+  return std::max(halo, weightGradientWorkspace({problem}));
 }
 
 void runWeightGradientStep(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
   const bool halo =
       suitsHaloWeightGradient(problem) && aligned(step.inputs[0].data) && aligned(step.inputs[1].data);
-  const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient
-                   : halo                          ? runHaloWeightGradient
-                                                   : runWeightGradient;
-  run(problem, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
+  const float *const x = step.inputs[0].f32(), *const dy = step.inputs[1].f32();
+  float* const dw = step.output.f32();
+  if (isDirectWeightGradient(problem))
+    runDirectWeightGradient(problem, x, dy, dw, step.workspace);
+  else if (halo)
+    runHaloWeightGradient(problem, x, dy, dw, step.workspace);
+  else
+    runWeightGradients({{problem, x, dy, dw}}, step.workspace);
 }
 
 const char* weightGradientAlgorithm(const Step& step) {

@@ -1,17 +1,27 @@
 // The weight gradient as a matrix product whose depth is the voxels: of slabs of them, which are then added.
 #pragma once
 
+#include <vector>
+
 #include "../core/conv_problem.h"
 
 namespace voxgrad::cuda {
 
-// The name of what `runWeightGradient` launches where the operands are aligned to 16 bytes.
+// The name of what `runWeightGradients` launches where the operands are aligned to 16 bytes.
 const char* weightGradientName(const Conv3dProblem& problem);
-// Blocks that it launches; `runWeightGradient` needs them to be below 2^31.
-int64_t weightGradientBlocks(const Conv3dProblem& problem);
-size_t weightGradientWorkspace(const Conv3dProblem& problem);
-void runWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                       void* workspace);
+// Several are made by one launch where their operands have the same voxels and channels.
+constexpr size_t mostWeightGradients = 16;
+
+struct WeightGradient {
+  Conv3dProblem problem;
+  const float *x, *dy;
+  float* dw;
+};
+
+// Blocks that `runWeightGradients` launches, which needs them to be below 2^31.
+int64_t weightGradientBlocks(const std::vector<Conv3dProblem>& problems);
+size_t weightGradientWorkspace(const std::vector<Conv3dProblem>& problems);
+void runWeightGradients(const std::vector<WeightGradient>& gradients, void* workspace);
 
 // dw = the sum of `slabs` partial gradients of `count` numbers, in order.
 void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw);
