@@ -38,7 +38,7 @@ export type { Connectivity } from "./infer/component_runs.ts";
 export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
 export { type ExportedOnnx, exportOnnx, type ExportOptions } from "./infer/export_onnx.ts";
 export { Predictor } from "./infer/predictor.ts";
-export { predictVolume, type SlidingOptions } from "./infer/sliding.ts";
+export { predictSlices, predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";
 export { distanceTransform } from "./metrics/distance_transform.ts";
 export { type Flare22Score, flare22Organs, flare22Scores, summarizeFlare22 } from "./metrics/flare22.ts";

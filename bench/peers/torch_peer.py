@@ -99,6 +99,47 @@ def conv_call(shape, which, dims, form):
     return lambda: backward(dy, x, w, None, stride, padding, dilation, transposed, [0] * dims, 1, mask)
 
 
+# --- convolutions side by side --------------------------------------------------------------------------------------
+
+
+def aspp_calls(shape, which):
+    """All branches of one input, their results joined, or their input gradients summed: by memory layout."""
+    return {
+        f"2-D {layout}": aspp_call(shape, which, form)
+        for layout, form in (("contiguous", torch.contiguous_format), ("channels-last", torch.channels_last))
+    }
+
+
+def aspp_call(shape, which, form):
+    def tensor(extents, scale=1.0):
+        return torch.rand(extents).sub_(0.5).mul_(scale).contiguous(memory_format=form)
+
+    samples, depth, height, width, channels = shape["input"]
+    joined, branches = shape["output"][4], shape["branches"]
+    x = tensor([samples * depth, channels, height, width])
+    dy = tensor([samples * depth, joined, height, width])
+    outputs = joined // len(branches)
+    weights = [tensor([outputs, channels, *branch["kernel"][1:]], 0.1) for branch in branches]
+    windows = [(branch["padding"][1:], branch["dilation"][1:]) for branch in branches]
+
+    def forward():
+        return torch.cat([F.conv2d(x, w, None, 1, *window) for w, window in zip(weights, windows)], 1)
+
+    if which == "forward":
+        return forward
+    index = 0 if which == "input gradient" else 1
+    mask = [index == 0, index == 1, False]
+
+    def backward():
+        parts = [
+            torch.ops.aten.convolution_backward(slope, x, w, None, [1, 1], *window, False, [0, 0], 1, mask)[index]
+            for slope, w, window in zip(dy.split(outputs, 1), weights, windows)
+        ]
+        return sum(parts[1:], parts[0]) if index == 0 else parts
+
+    return backward
+
+
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +256,8 @@ def prepare(request):
     mode = request["mode"]
     if mode == "conv":
         return conv_calls(request["shape"], request["pass"]), True
+    if mode == "aspp":
+        return aspp_calls(request["shape"], request["pass"]), True
     if mode == "loss":
         return loss_calls(request), False
     if mode in ("step", "memory"):

@@ -1,15 +1,16 @@
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { nearest, UsageError } from "../errors.ts";
+import { asppPeer, asppWork, prepareAspp, readAsppShapes } from "./aspp.ts";
 import { convWork, passes, prepareConv, readConvShapes } from "./conv.ts";
 import { prepareLoss, readLossShapes } from "./loss.ts";
 import type { Work } from "./machine.ts";
-import { benchFolder, type Task } from "./peers.ts";
+import { benchFolder, type Peer, type Task } from "./peers.ts";
 import { prepareStep, readStepShapes, type StepShape } from "./step.ts";
 import type { Target } from "./target.ts";
 import type { Contender } from "./turns.ts";
 
-export const modes = ["conv", "loss", "step", "memory", "profile"] as const;
+export const modes = ["conv", "aspp", "loss", "step", "memory", "profile"] as const;
 /** Modes whose rows are measured against peers, in turns. */
 export type TimedMode = Exclude<Mode, "memory" | "profile">;
 export type Mode = (typeof modes)[number];
@@ -22,13 +23,15 @@ export interface Case {
   readonly pass: string;
   /** How often it counts in the total of its list. */
   readonly count: number;
-  /** What peers are asked. */
-  readonly task: Task;
+  /** A peer that does the same. */
+  rival(peer: Peer): Contender;
   prepare(target: Target, signal: AbortSignal): Promise<Prepared>;
 }
 
 export interface Prepared extends Disposable {
   readonly contender: Contender;
+  /** Other ways of voxgrad to do the same, measured like peers. */
+  readonly others?: readonly Contender[];
   readonly work: Work;
   /** Milliseconds of packing weights, which the times leave out. */
   readonly packing?: number;
@@ -36,6 +39,7 @@ export interface Prepared extends Disposable {
 
 const lists: Readonly<Record<Mode, readonly string[]>> = {
   conv: ["vnet", "resvnet", "deeplab2d"],
+  aspp: ["aspp"],
   loss: ["loss"],
   step: ["steps"],
   memory: ["steps"],
@@ -79,12 +83,37 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
         name: shape.name,
         pass,
         count: shape.count,
-        task: { mode: "conv", pass, shape },
+        rival: rivalBy({ mode: "conv", pass, shape }),
         async prepare(target, signal) {
           return prepareConv(shape, pass, target, signal).then((conv) => ({
             ...prepared(conv, convWork(shape)),
             packing: conv.packing,
           }));
+        },
+      })),
+    ),
+  aspp: (file, list) =>
+    readAsppShapes(file).flatMap((shape) =>
+      passes.map((pass) => ({
+        list,
+        name: shape.name,
+        pass,
+        count: 1,
+        rival: (peer) =>
+          asppPeer(
+            peer,
+            { mode: "aspp", pass, shape },
+            shape.branches.map((branch) => ({ mode: "conv", pass, shape: branch })),
+          ),
+        async prepare(target, signal) {
+          const aspp = await prepareAspp(shape, pass, target, signal);
+          return {
+            contender: aspp.fused,
+            others: [aspp.apart],
+            work: asppWork(shape),
+            packing: aspp.packing,
+            [Symbol.dispose]: () => aspp[Symbol.dispose](),
+          };
         },
       })),
     ),
@@ -94,7 +123,7 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
       name: shape.name,
       pass: "loss and gradient",
       count: 1,
-      task: { mode: "loss", ...shape },
+      rival: rivalBy({ mode: "loss", ...shape }),
       async prepare(target, signal) {
         const loss = await prepareLoss(shape, target, signal);
         return prepared(loss, loss.work);
@@ -106,7 +135,7 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
       name: shape.name,
       pass: "training step",
       count: 1,
-      task: { mode: "step", ...shape },
+      rival: rivalBy({ mode: "step", ...shape }),
       async prepare(target, signal) {
         const step = await prepareStep(shape, target, signal);
         // The traffic of a step depends on the plan; its roof is that of the arithmetic.
@@ -114,6 +143,8 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
       },
     })),
 };
+
+const rivalBy = (task: Task) => (peer: Peer) => peer.contender(task);
 
 function prepared(contender: Contender & Disposable, work: Work): Prepared {
   return { contender, work, [Symbol.dispose]: () => contender[Symbol.dispose]() };

@@ -64,7 +64,7 @@ export function readConvShapes(file: string): ConvShape[] {
 }
 
 /** Of `[Cout, kD, kH, kW, Cin]`; a transposed convolution is the input gradient of one with the channels exchanged. */
-function weightShape({ input, output, kernel, transposed }: Omit<ConvShape, "count">): number[] {
+export function weightShape({ input, output, kernel, transposed }: Omit<ConvShape, "count">): number[] {
   const [first, last] = transposed ? [input[4], output[4]] : [output[4], input[4]];
   return [first, ...kernel, last];
 }
@@ -108,7 +108,7 @@ export async function prepareConv(
   const w = new State("w", extents, { initial: () => random(extents) });
   const activations = activationsOf(shape, pass);
   const traceWith = (graph: Graph, weights: Operand) =>
-    trace(
+    traceConv(
       graph,
       shape,
       pass,
@@ -144,7 +144,14 @@ function activationsOf({ input, output, transposed }: ConvShape, pass: Pass): Sh
   return transposed ? [output, input] : [input, output];
 }
 
-function trace(graph: Graph, shape: ConvShape, pass: Pass, inputs: readonly Value[], w: Operand): Value {
+/** The pass as a node of `graph`; `inputs` are what it reads besides weights. */
+export function traceConv(
+  graph: Graph,
+  shape: ConvShape,
+  pass: Pass,
+  inputs: readonly Value[],
+  w: Operand,
+): Value {
   const { stride, padding, dilation, transposed, input, output } = shape;
   const window = { stride, padding, dilation, groups: 1 };
   if (pass === "weight gradient") {

@@ -81,7 +81,7 @@ const keepMemory = {
 const torch: PeerKind = {
   name: "torch",
   install: "apt-get install python3-torch (Debian), or pip install torch",
-  modes: ["conv", "loss", "step", "memory"],
+  modes: ["conv", "aspp", "loss", "step", "memory"],
   devices: ["cpu", "cuda"],
   launches() {
     const args = [program("torch_peer.py")];
@@ -96,7 +96,7 @@ const torch: PeerKind = {
 const onednn: PeerKind = {
   name: "onednn",
   install: "apt-get install libdnnl-dev g++ (Debian)",
-  modes: ["conv"],
+  modes: ["conv", "aspp"],
   devices: ["cpu"],
   async launches(workshop, signal) {
     const command = join(workshop.folder, "onednn_peer");
@@ -117,7 +117,7 @@ const onednn: PeerKind = {
 const onnxruntime: PeerKind = {
   name: "onnxruntime",
   install: "npm install onnxruntime-node onnx-proto",
-  modes: ["conv"],
+  modes: ["conv", "aspp"],
   devices: ["cpu"],
   launches: () =>
     Promise.resolve([
@@ -133,7 +133,7 @@ function custom(name: string, command: string): PeerKind {
   return {
     name,
     install: "see whether the command starts",
-    modes: ["conv", "loss", "step", "memory"],
+    modes: ["conv", "aspp", "loss", "step", "memory"],
     devices: ["cpu", "cuda"],
     launches: () => Promise.resolve([{ label: name, command: first, args }]),
   };

@@ -1,7 +1,12 @@
 import type { Triple, Volume } from "../data/volume.ts";
 import { UsageError } from "../errors.ts";
 import { biasFactors } from "../infer/class_bias.ts";
-import { chooseConnectivity, type ComponentOptions, removeComponents } from "../infer/components.ts";
+import {
+  chooseConnectivity,
+  type ComponentOptions,
+  type RemovedComponents,
+  removeComponents,
+} from "../infer/components.ts";
 import type { OptionSpec } from "./arguments.ts";
 import { Progress } from "./progress.ts";
 import type { Writer } from "./style.ts";
@@ -122,10 +127,43 @@ export async function clean(
   };
   const options = { within, connectivity, largest, minimum: minimum(geometry.spacing), signal, onProgress };
   try {
-    const removed = await removeComponents(data, size, options);
-    const parts = removed.map((each) => `class ${each.class} ${each.components} (${each.voxels} voxels)`);
-    return `  components removed: ${parts.length === 0 ? "none" : parts.join(", ")}`;
+    return describeRemoved(await removeComponents(data, size, options));
   } finally {
     progress?.done();
   }
+}
+
+/**
+ * The same for slices `[y, x]` of `size`, as they come, each by itself; `removed` gives what the log says of those so far. They are
+ * changed in place. Throws UsageError when components are not sought within slices.
+ */
+export function cleanSlices(
+  slices: AsyncIterable<Uint8Array>,
+  size: Triple,
+  spacing: Triple,
+  { within, connectivity, largest, minimum }: Cleaning,
+): { slices: AsyncIterable<Uint8Array>; removed: () => string } {
+  if (within !== "slice") throw new UsageError("components of a volume cannot be removed slice by slice");
+  const totals = new Map<number, RemovedComponents>();
+  async function* cleaned() {
+    for await (const data of slices) {
+      const options = { within, connectivity, largest, minimum: minimum(spacing) } as const;
+      for (const each of await removeComponents(data, size, options)) {
+        const { components, voxels } = totals.get(each.class) ?? { components: 0, voxels: 0 };
+        totals.set(each.class, {
+          class: each.class,
+          components: components + each.components,
+          voxels: voxels + each.voxels,
+        });
+      }
+      yield data;
+    }
+  }
+  const inOrder = () => [...totals.values()].sort((a, b) => a.class - b.class);
+  return { slices: cleaned(), removed: () => describeRemoved(inOrder()) };
+}
+
+function describeRemoved(removed: readonly RemovedComponents[]): string {
+  const parts = removed.map((each) => `class ${each.class} ${each.components} (${each.voxels} voxels)`);
+  return `  components removed: ${parts.length === 0 ? "none" : parts.join(", ")}`;
 }

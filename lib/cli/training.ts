@@ -102,6 +102,10 @@ async function trainWithProgress(
       signal,
       listener: {
         onLoad: (done) => progress.update(done),
+        onCache: (kept, total, bytes) =>
+          progress.log(
+            `cache     ${kept} of ${total} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read when steps need them`,
+          ),
         onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
         onPlan,
         onStep: (metrics) => progress.update(metrics.step, lossesOf(metrics)),

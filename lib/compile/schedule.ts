@@ -62,7 +62,7 @@ export function schedule(graph: Graph): Schedule {
   const tail = updateNodes(graph);
   const kept = keptNodes(graph);
   const users = usersOf(graph);
-  const joined = new Map([...momentsOfConvolutions(graph, users), ...weightGradientsOfAspp(graph)]);
+  const joined = new Map([...momentsOfConvolutions(graph, users), ...weightGradientsOfAspp(graph, tail)]);
   const within = new Set([...joined.values()].flatMap(({ values }) => values));
   const computed = graph.nodes.filter((node) => !isLeaf(node) && !kept.has(node) && !within.has(node));
   const order = [
@@ -128,7 +128,7 @@ function momentsOfConvolutions(
  * By the weight gradient of the first branch, those of all others of the same `aspp`, where they stand side by side: one
  * kernel makes them all.
  */
-function weightGradientsOfAspp(graph: Graph): Map<Value, Joined> {
+function weightGradientsOfAspp(graph: Graph, tail: ReadonlySet<Value>): Map<Value, Joined> {
   const found = new Map<Value, Joined>();
   for (const [index, node] of graph.nodes.entries()) {
     if (node.op !== "asppWeightGradient" || node.attributes.branch !== 0) continue;
@@ -138,6 +138,7 @@ function weightGradientsOfAspp(graph: Graph): Map<Value, Joined> {
       op === node.op &&
       inputs.every((input, i) => input === node.inputs[i]) &&
       attributes.branch === at + 1 &&
+      tail.has(others[at]) === tail.has(node) &&
       String(attributes.dilations) === String(dilations);
     if (others.length === dilations.length / 3 - 1 && others.length > 0 && others.every(belongs))
       found.set(node, { kernel: "asppWeightGradients", values: others });

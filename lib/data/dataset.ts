@@ -2,9 +2,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { DataError, UsageError } from "../errors.ts";
 import { Random } from "../random.ts";
-import { checkOneFormat, endings, imageFiles, type Stems } from "./files.ts";
+import { checkOneFormat, endings, imageFiles, isSlice, type Stems } from "./files.ts";
 import { type Grouping, grouping, groupsOf } from "./groups.ts";
 import type { LabelMapping } from "./label_map.ts";
+import { readHeader } from "./nifti.ts";
 import { readImage, readLabels } from "./read.ts";
 import type { Volume } from "./volume.ts";
 
@@ -213,6 +214,24 @@ export async function loadCase(
   }
   if (labelPath === undefined) return { id, image, warnings: [] };
   const label = await readLabels(labelPath, classes, mapping);
+  checkPair(imagePath, image, labelPath, label);
+  return { id, image, label, warnings: placementWarnings(id, image, label) };
+}
+
+/**
+ * Looks at the headers of a case's NIfTI files; of PNG slices nothing is read. Throws DataError for what `loadCase` refuses and headers
+ * show.
+ */
+export async function inspectCase({ image, label }: Case): Promise<void> {
+  if (isSlice(image)) return;
+  const header = await readHeader(image);
+  if (label !== undefined) checkPair(image, header, label, await readHeader(label));
+}
+
+type Extent = Pick<Volume, "size" | "geometry">;
+
+/** Throws DataError unless a label has the size and the spacing of its image. */
+function checkPair(imagePath: string, image: Extent, labelPath: string, label: Extent): void {
   if (image.size.some((extent, axis) => extent !== label.size[axis])) {
     throw new DataError(
       labelPath,
@@ -228,7 +247,6 @@ export async function loadCase(
       `expected the voxel spacing of its image ${imagePath}, ${mm(wanted)} mm; found ${mm(found)} mm`,
     );
   }
-  return { id, image, label, warnings: placementWarnings(id, image, label) };
 }
 
 function placementWarnings(id: string, image: Volume, label: Volume<Uint8Array>): string[] {

@@ -69,11 +69,22 @@ function parse(path: string, bytes: Uint8Array, gzip: boolean): NiftiHeader {
   }
 }
 
+type Receiver = (header: NiftiHeader) => Consume;
+
+/** As `decodeVoxels`, to the end; resolves to the header. */
+async function readVoxels(path: string, receiver: Receiver): Promise<NiftiHeader> {
+  const decoding = decodeVoxels(path, receiver);
+  for (;;) {
+    const { done, value } = await decoding.next();
+    if (done) return value;
+  }
+}
+
 /**
- * Reads header and voxels in one pass over the file; memory beyond the result is a few chunks. Bytes after
- * the voxels are ignored.
+ * Reads header and voxels in one pass over the file and yields whenever some have been handed on; memory beyond what the
+ * receiver takes is a few chunks. Bytes after the voxels are ignored.
  */
-async function readVoxels(path: string, receiver: (header: NiftiHeader) => Consume): Promise<NiftiHeader> {
+async function* decodeVoxels(path: string, receiver: Receiver): AsyncGenerator<undefined, NiftiHeader> {
   const { chunks, atMost, gzip } = await openStream(path);
   const start = (front: Uint8Array): Decoder => {
     const header = parse(path, front, gzip);
@@ -97,16 +108,19 @@ async function readVoxels(path: string, receiver: (header: NiftiHeader) => Consu
       end += chunk.length;
       if (decoder) {
         decoder.push(chunk.subarray(Math.max(0, decoder.header.offset - begin)));
+        yield;
         continue;
       }
       front = Buffer.concat([front, chunk]);
       if (front.length < HEADER_BYTES) continue;
       decoder = start(front);
       decoder.push(front.subarray(decoder.header.offset));
+      yield;
     }
     if (!decoder) {
       decoder = start(front);
       decoder.push(front.subarray(decoder.header.offset));
+      yield;
     }
   } catch (error) {
     throw readError(path, error);
@@ -157,6 +171,34 @@ export async function readImage(path: string): Promise<Volume<Float32Array>> {
 }
 
 /**
+ * The slices of an image, `[y, x]` one after the other along the file's z, with the intensities that `readImage` gives;
+ * memory is a few of them. Throws DataError as `readImage` does, when it comes to what is wrong.
+ */
+export async function* readSlices(path: string): AsyncGenerator<Float32Array> {
+  const ready: Float32Array[] = [];
+  const decoding = decodeVoxels(path, ({ size, slope, intercept }) => {
+    const voxels = size[0] * size[1];
+    let slice = new Float32Array(voxels);
+    let filled = 0;
+    return (values, count) => {
+      for (let i = 0; i < count; i++) {
+        slice[filled++] = values[i] * slope + intercept;
+        if (filled < voxels) continue;
+        ready.push(slice);
+        slice = new Float32Array(voxels);
+        filled = 0;
+      }
+    };
+  });
+  try {
+    while (!(await decoding.next()).done) yield* ready.splice(0);
+  } finally {
+    // A reader that stops early lets go of the file.
+    await decoding.return(undefined as never);
+  }
+}
+
+/**
  * Reads a label map; `classes` counts the background. Values within 1e-3 of a whole number are rounded to it, and
  * `mapping` says which class each becomes. Throws DataError as `readImage` does, and when a value is not whole, has no
  * class in `mapping`, or lies outside 0 … classes - 1 (0 … 255 without `classes`): the message lists such values and how
@@ -178,11 +220,15 @@ export async function readLabels(
   return { size: header.size, data: labels.finish(path), geometry: header.geometry };
 }
 
-async function write(path: string, volume: Volume<VolumeData>, type: NiftiType): Promise<void> {
-  const { size, data, geometry } = volume;
+function checkName(path: string): void {
   if (!/\.nii(\.gz)?$/.test(path)) {
     throw new UsageError(`${path}: a NIfTI file to write must be named .nii or .nii.gz`);
   }
+}
+
+async function write(path: string, volume: Volume<VolumeData>, type: NiftiType): Promise<void> {
+  const { size, data, geometry } = volume;
+  checkName(path);
   if (data.length !== voxelCount(size)) {
     throw new DataError(
       path,
@@ -219,6 +265,23 @@ export async function writeImage(
   }
   if (data instanceof Float32Array) return write(path, volume, "float32");
   return write(path, volume, data instanceof Uint8Array ? "uint8" : "int32");
+}
+
+/**
+ * Writes a label map whose slices, `[y, x]` along z, come one after the other; otherwise as `writeLabels`. What the slices
+ * throw is thrown, and nothing is written then.
+ */
+export async function writeLabelSlices(
+  path: string,
+  { size, geometry }: Pick<Volume, "size" | "geometry">,
+  slices: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  checkName(path);
+  async function* chunks() {
+    yield encodeHeader(size, "uint8", geometry);
+    yield* slices;
+  }
+  await writeAtomically(path, chunks(), { gzip: path.endsWith(".gz") });
 }
 
 /** Writes a label map of one byte per voxel; otherwise as `writeImage`. */

@@ -12,7 +12,7 @@ export async function reestimateStatistics(
   device: Device,
   shape: readonly number[],
   batches: number,
-  batch: (index: number) => Float32Array,
+  batch: (index: number) => Float32Array | Promise<Float32Array>,
 ): Promise<void> {
   const plan = await compile(
     (graph) => {
@@ -25,6 +25,6 @@ export async function reestimateStatistics(
     { device },
   );
   for (let index = 0; index < batches; index++)
-    await plan.run({ image: batch(index), kept: index / (index + 1) });
+    await plan.run({ image: await batch(index), kept: index / (index + 1) });
   plan.dispose();
 }

@@ -1,8 +1,9 @@
 import { type Triple, voxelCount } from "../data/volume.ts";
 import { biasFactors } from "./class_bias.ts";
 import type { Predictor } from "./predictor.ts";
-import { Slab } from "./slab.ts";
-import { cut, gaussianWindow, type WindowGrid, windowGrid, within } from "./windows.ts";
+import { LabelSlab, type Slab, SumSlab } from "./slab.ts";
+import { SliceBuffer } from "./slice_buffer.ts";
+import { gaussianWindow, type WindowGrid, windowGrid } from "./windows.ts";
 
 export interface SlidingOptions {
   /**
@@ -21,10 +22,8 @@ export interface SlidingOptions {
 }
 
 /**
- * The most probable class of every voxel `[z, y, x]` of a prepared image of `size`, from overlapping windows whose
- * probabilities are averaged. A volume smaller than the window is padded with zeros on both sides. Where no windows overlap and
- * nothing is biased, the device itself finds the class and no probability leaves it; else those of the slices that windows still reach are kept, never
- * those of the volume. The device computes a window while the one before is added up.
+ * The most probable class of every voxel `[z, y, x]` of a prepared image of `size`: what `predictSlices` yields, in one
+ * array.
  */
 export async function predictVolume(
   predictor: Predictor,
@@ -32,30 +31,52 @@ export async function predictVolume(
   size: Triple,
   options: SlidingOptions,
 ): Promise<Uint8Array> {
-  const { patch, overlap = 0.5, blend = "gaussian", classBias, signal, onProgress } = options;
+  const voxels = size[0] * size[1];
+  const labels = new Uint8Array(voxelCount(size));
+  let z = 0;
+  for await (const slice of predictSlices(predictor, slicesOf(image, voxels), size, options))
+    labels.set(slice, z++ * voxels);
+  return labels;
+}
+
+function* slicesOf(image: Float32Array, voxels: number): Generator<Float32Array> {
+  for (let at = 0; at < image.length; at += voxels) yield image.subarray(at, at + voxels);
+}
+
+/**
+ * The most probable class of every voxel of a prepared image of `size`, slice `[y, x]` by slice along z, from overlapping
+ * windows whose probabilities are averaged. A volume smaller than the window is padded with zeros on both sides. Slices of the image
+ * are asked for as windows need them, and labels are yielded as soon as the windows are past a slice: what is held at a time is
+ * a window's depth of the image and of the sums of class probabilities, whatever the number of slices. Where no windows
+ * overlap and nothing is biased, the device itself finds the class and no probability leaves it. The device computes a window
+ * while the one before is added up.
+ */
+export async function* predictSlices(
+  predictor: Predictor,
+  slices: AsyncIterable<Float32Array> | Iterable<Float32Array>,
+  size: Triple,
+  options: SlidingOptions,
+): AsyncGenerator<Uint8Array, void, void> {
+  const { patch, overlap = 0.5, blend = "gaussian", classBias } = options;
   const factors = biasFactors(predictor.classes, classBias);
   const grid = windowGrid(size, patch === "whole" ? wholeWindow(size, predictor) : patch, overlap);
   const { window, apart } = grid;
   const shape = [1, window[2], window[1], window[0]] as const;
-  const labels = new Uint8Array(voxelCount(size));
-  const patchAt = (origin: Triple) => cut(image, size, origin, window);
-  if (apart && factors.every((factor) => factor === 1)) {
-    const classify = (origin: Triple) => predictor.classify(patchAt(origin), shape, signal);
-    await oneAhead(originsOf(grid), classify, onProgress, signal, (found, origin) =>
-      paste(labels, size, found, origin, window),
-    );
-    return labels;
+  const image = new SliceBuffer(slices, size);
+  try {
+    if (apart && factors.every((factor) => factor === 1)) {
+      const classify = async (origin: Triple) =>
+        predictor.classify(await image.cut(origin, window), shape, options.signal);
+      yield* oneAhead(grid, size, classify, new LabelSlab(size, window[2]), options);
+    } else {
+      const weights = blend === "uniform" || apart ? undefined : gaussianWindow(window);
+      const run = async (origin: Triple) =>
+        predictor.run(await image.cut(origin, window), shape, options.signal);
+      yield* oneAhead(grid, size, run, new SumSlab(size, window[2], factors, weights), options);
+    }
+  } finally {
+    await image.close();
   }
-  const weights = blend === "uniform" || apart ? undefined : gaussianWindow(window);
-  const slab = new Slab(size, window[2], factors);
-  const run = (origin: Triple) => predictor.run(patchAt(origin), shape, signal);
-  await oneAhead(originsOf(grid), run, onProgress, signal, async (probabilities, origin, next) => {
-    await slab.add(probabilities, origin, window, weights);
-    const from = Math.max(0, origin[2]);
-    const to = next === undefined ? size[2] : next[2];
-    await slab.finish(from, to, labels);
-  });
-  return labels;
 }
 
 function wholeWindow(size: Triple, { divisor, slices }: Predictor): Triple {
@@ -63,53 +84,37 @@ function wholeWindow(size: Triple, { divisor, slices }: Predictor): Triple {
   return [up(0), up(1), slices ? 1 : up(2)];
 }
 
-/** Window by window, x first, then y, then z: a slice is done as soon as the windows are past it. */
-function originsOf({ starts }: WindowGrid): Triple[] {
-  return starts[2].flatMap((z) => starts[1].flatMap((y) => starts[0].map((x): Triple => [x, y, z])));
-}
-
 /**
- * Calls `use` with what `run` makes of each origin, in order, and the origin behind it, while the next one is already
- * computed. No run is under way any more when it resolves or throws.
+ * Runs window after window, x first, then y, then z, and yields the slices that are done. The next window is already computed
+ * while one is added to the slab. No run is under way any more when this ends, however it ends.
  */
-async function oneAhead<T>(
-  origins: readonly Triple[],
+async function* oneAhead<T>(
+  { window, starts }: WindowGrid,
+  size: Triple,
   run: (origin: Triple) => Promise<T>,
-  onProgress: SlidingOptions["onProgress"],
-  signal: AbortSignal | undefined,
-  use: (result: T, origin: Triple, next: Triple | undefined) => Promise<void> | void,
-): Promise<void> {
+  slab: Slab<T>,
+  { signal, onProgress }: SlidingOptions,
+): AsyncGenerator<Uint8Array, void, void> {
+  const origins = starts[2].flatMap((z) => starts[1].flatMap((y) => starts[0].map((x): Triple => [x, y, z])));
   signal?.throwIfAborted();
   let ahead: Promise<T> | undefined = run(origins[0]);
+  let done = 0;
   try {
     for (const [index, origin] of origins.entries()) {
-      const result: T = await ahead;
+      const found: T = await ahead;
       ahead = undefined;
       signal?.throwIfAborted();
       const next = origins.at(index + 1);
-      if (next !== undefined) {
-        ahead = run(next);
-        // Its failure is met where it is awaited; until then it must not count as unhandled.
-        ahead.catch(() => undefined);
-      }
-      await use(result, origin, next);
+      if (next !== undefined) ahead = run(next);
+      // A failure ahead is met where it is awaited; until then it must not count as unhandled.
+      ahead?.catch(() => undefined);
+      await slab.add(found, origin, window);
+      const end = next === undefined ? size[2] : next[2];
+      while (done < end) yield await slab.take(done++);
       onProgress?.(index + 1, origins.length);
       if (ahead === undefined) return;
     }
   } finally {
     await ahead?.catch(() => undefined);
-  }
-}
-
-/** Copies the labels of a window to where it lies. */
-function paste(labels: Uint8Array, size: Triple, found: Uint8Array, origin: Triple, window: Triple): void {
-  const [[x0, x1], [y0, y1], [z0, z1]] = [0, 1, 2].map((axis) =>
-    within(origin[axis], window[axis], size[axis]),
-  );
-  for (let z = z0; z < z1; z++) {
-    for (let y = y0; y < y1; y++) {
-      const row = ((z - origin[2]) * window[1] + y - origin[1]) * window[0] - origin[0];
-      labels.set(found.subarray(row + x0, row + x1), (z * size[1] + y) * size[0] + x0);
-    }
   }
 }

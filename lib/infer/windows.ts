@@ -46,19 +46,3 @@ export function gaussianWindow(window: Triple): Float32Array {
 export function within(start: number, window: number, size: number): [from: number, to: number] {
   return [Math.max(0, start), Math.min(size, start + window)];
 }
-
-/** The voxels of a window, zero where it overhangs the volume. */
-export function cut(image: Float32Array, size: Triple, origin: Triple, window: Triple): Float32Array {
-  const patch = new Float32Array(voxelCount(window));
-  const [[x0, x1], [y0, y1], [z0, z1]] = [0, 1, 2].map((axis) =>
-    within(origin[axis], window[axis], size[axis]),
-  );
-  for (let z = z0; z < z1; z++) {
-    for (let y = y0; y < y1; y++) {
-      const row = (z * size[1] + y) * size[0];
-      const to = ((z - origin[2]) * window[1] + y - origin[1]) * window[0] + x0 - origin[0];
-      patch.set(image.subarray(row + x0, row + x1), to);
-    }
-  }
-  return patch;
-}

@@ -28,7 +28,7 @@ const packedAsppOp: AddOp<PackedAspp> = defineOp({
       expectDType(op, "a packed weight", weight, "f32");
       expectRank(op, "a packed weight", weight, 1);
     }
-    const [wide] = inputGradient ? [source.shape[4]] : [shape[4]];
+    const wide = inputGradient ? source.shape[4] : shape[4];
     const same = shape.length === 5 && [0, 1, 2, 3].every((axis) => shape[axis] === source.shape[axis]);
     if (!same || wide % packed.length !== 0)
       throw new ShapeError(

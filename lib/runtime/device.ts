@@ -103,8 +103,8 @@ function override(): number | undefined {
   return bytes > 0 ? bytes : undefined;
 }
 
-/** Free memory of the machine, and of the container when one limits us. */
-function hostMemory(): number {
+/** Free memory of the machine in bytes, and of the container when one limits us. */
+export function hostMemory(): number {
   // Node 20.13 and later know about container limits and reclaimable caches.
   const measure = (process as { availableMemory?: () => number }).availableMemory;
   return override() ?? (measure === undefined ? freemem() : measure.call(process));

@@ -114,6 +114,8 @@ export const configSchema = z.strictObject({
    * part, and cases are counted in groups. null makes each case its own.
    */
   group: z.string().refine(isPattern, "expected a regular expression").nullable(),
+  /** Gigabytes (2^30 bytes) of decoded cases that stay in memory; null takes half of what is free. The numbers do not depend on it. */
+  cacheGB: z.number().min(0).nullable(),
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
   /** Steps between validations, checkpoints and looks at the training loss. */
@@ -172,6 +174,7 @@ const common: Config = {
   pseudoLabels: "unlabeled",
   cutMixBoxes: 0,
   group: null,
+  cacheGB: null,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,

@@ -1,14 +1,11 @@
-import { boxMask } from "../data/boxes.ts";
 import { type Case, loadCase } from "../data/dataset.ts";
 import { grouping, groupsOf } from "../data/groups.ts";
 import { orientationOf, rearrange, type Rearrangement, rearrangementTo } from "../data/orientation.ts";
 import { preprocess } from "../data/preprocess.ts";
-import { PatchSampler, type SampledVolume } from "../data/sampler.ts";
+import type { SampledVolume } from "../data/sampler.ts";
 import type { Volume } from "../data/volume.ts";
 import { UsageError } from "../errors.ts";
-import { Random } from "../random.ts";
 import type { Config } from "./config.ts";
-import { type Recipe, usesMixMask } from "./recipes/index.ts";
 
 /** Which case plays which part, by id; a run keeps it as `split.json`. */
 export interface Split {
@@ -64,56 +61,4 @@ export async function loadVolume(
   // Image and label are paired by index, so what turns the one turns the other, whatever the label says of itself.
   const labels = label && rearrange({ ...stored, data: label.data }, rearranged);
   return { id, image, label: labels?.data, size, geometry, file: { geometry: stored.geometry, rearranged } };
-}
-
-/** The batches of a run. What a step gets depends on the configuration's seed and the step alone. */
-export class Batches {
-  private readonly config: Config;
-  private readonly labeled: PatchSampler;
-  private readonly unlabeled: PatchSampler | undefined;
-  private readonly mixes: boolean;
-
-  /** `unlabeled` may be empty: labelled cases then also serve, without their labels. */
-  constructor(
-    config: Config,
-    recipe: Recipe,
-    labeled: readonly LoadedVolume[],
-    unlabeled: readonly LoadedVolume[],
-  ) {
-    const { patch, seed, foreground } = config;
-    this.config = config;
-    this.mixes = usesMixMask(recipe, config);
-    this.labeled = new PatchSampler(labeled, { patch, seed, stream: 0, foreground });
-    const others = unlabeled.length > 0 ? unlabeled : labeled;
-    const needed = recipe.unlabeled && config.unlabeledPerBatch > 0;
-    this.unlabeled = needed
-      ? new PatchSampler(
-          others.map(({ image, size }) => ({ image, size })),
-          { patch, seed, stream: 1, foreground: 0 },
-        )
-      : undefined;
-  }
-
-  /** Labelled patches first, then unlabelled ones; with the masks by which the latter are mixed, where the recipe does. */
-  at(step: number): { image: Float32Array; labels: Uint8Array; mixMask?: Uint8Array } {
-    const { patch, labeledPerBatch, unlabeledPerBatch } = this.config;
-    const voxels = patch[0] * patch[1] * patch[2];
-    const unlabeled = this.unlabeled === undefined ? 0 : unlabeledPerBatch;
-    const image = new Float32Array((labeledPerBatch + unlabeled) * voxels);
-    const labels = new Uint8Array(labeledPerBatch * voxels);
-    this.labeled.sample(step, labeledPerBatch, image.subarray(0, labeledPerBatch * voxels), labels);
-    this.unlabeled?.sample(step, unlabeled, image.subarray(labeledPerBatch * voxels));
-    return this.mixes ? { image, labels, mixMask: this.mixMask(step) } : { image, labels };
-  }
-
-  private mixMask(step: number): Uint8Array {
-    const { patch, seed, unlabeledPerBatch: count, cutMixBoxes } = this.config;
-    const voxels = patch[0] * patch[1] * patch[2];
-    const masks = new Uint8Array(count * voxels);
-    for (let i = 0; i < count; i++) {
-      const random = new Random(seed, 3, step * count + i);
-      boxMask(masks.subarray(i * voxels, (i + 1) * voxels), patch, cutMixBoxes, random);
-    }
-    return masks;
-  }
 }

@@ -61,7 +61,7 @@ function checkGroups(path: string, split: Split, known: ReadonlyMap<string, Case
       if (first !== undefined && first.part !== part && !beside)
         throw new DataError(
           path,
-          `"${groupOf(id)}" would play two parts: case "${first.id}" is in "${first.part}", case "${id}" in "${part}"`,
+          `"${groupOf(id)}" would play two parts: case "${first.id}" is in "${first.part}", case "${id}" in "${part}"; list all of its cases under one`,
         );
       if (first === undefined) parts.set(groupOf(id), { part, id });
     }

@@ -3,7 +3,7 @@ import type { Plan } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
 import type { Case } from "../data/dataset.ts";
 import { DataError, NotFiniteError } from "../errors.ts";
-import { reestimateFromPatches } from "./reestimate.ts";
+import { reestimateFromCases } from "./reestimate.ts";
 import {
   constantRate,
   polynomial,
@@ -15,7 +15,10 @@ import {
 import type { Device } from "../runtime/device.ts";
 import { readCheckpoint, restore, saveCheckpoint, snapshot } from "./checkpoint.ts";
 import type { Config } from "./config.ts";
-import { Batches, loadVolume, type LoadedVolume, type Split } from "./data.ts";
+import { Batches } from "./batches.ts";
+import type { CaseCache } from "./case_cache.ts";
+import { openCases } from "./cases.ts";
+import type { Split } from "./data.ts";
 import { checkRecipe, type Recipe } from "./recipes/index.ts";
 import type { Metrics, RunFolder } from "./run.ts";
 import { compileStep, type Learners, makeLearners } from "./step.ts";
@@ -38,6 +41,8 @@ export interface TrainOptions {
 /** What a caller may follow of a run; every method is optional. */
 export interface TrainListener {
   onLoad?(done: number, total: number): void;
+  /** Not all cases fit into memory: `kept` of `total` do, in `bytes`; the others are read when steps need them. */
+  onCache?(kept: number, total: number, bytes: number): void;
   onWarning?(text: string): void;
   /** The step is compiled and its memory taken. The first step waits for a Promise that this may return. */
   onPlan?(plan: Plan, firstStep: number): unknown;
@@ -74,11 +79,8 @@ interface Progress {
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const { config, recipe, device, listener } = options;
   checkRecipe(recipe, config);
-  const volumes = await loadAll(options);
-  const pick = (ids: readonly string[]) => ids.map((id) => volumes.get(id) as LoadedVolume);
-  const labeled = pick(options.split.labeled);
-  const unlabeled = pick(options.split.unlabeled);
-  const batches = new Batches(config, recipe, labeled, unlabeled);
+  const batches = new Batches(config, recipe, options.split);
+  const cases = await openCases(options, batches);
   const learners = makeLearners(config, recipe);
   const plan = await compileStep(config, recipe, learners, device);
   try {
@@ -86,46 +88,24 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       ? await resumeFrom(options, learners)
       : { step: 0, best: -Infinity, lossSum: 0, lossCount: 0 };
     await listener?.onPlan?.(plan, progress.step);
-    const last = await runSteps(options, plan, batches, learners, progress, pick(options.split.validation));
+    const last = await runSteps(options, plan, batches, cases, learners, progress);
     const finished = progress.step === config.steps;
-    if (finished && config.reestimateBatches > 0)
-      await reestimate(options, learners, progress, unlabeled.length > 0 ? unlabeled : labeled);
+    if (finished && config.reestimateBatches > 0) await reestimate(options, learners, progress, cases);
     return { steps: progress.step, finished, last };
   } finally {
+    await batches.close();
     plan.dispose();
     disposeStates(device, learners.everything.values());
   }
-}
-
-async function loadAll({
-  cases,
-  split,
-  config,
-  recipe,
-  listener,
-}: TrainOptions): Promise<Map<string, LoadedVolume>> {
-  const needed = new Set([...split.labeled, ...split.validation]);
-  if (recipe.unlabeled || config.reestimateBatches > 0) for (const id of split.unlabeled) needed.add(id);
-  const chosen = cases.filter(({ id }) => needed.has(id));
-  const volumes = new Map<string, LoadedVolume>();
-  for (const [index, each] of chosen.entries()) {
-    volumes.set(each.id, await loadVolume(each, config, (text) => listener?.onWarning?.(text)));
-    listener?.onLoad?.(index + 1, chosen.length);
-    needed.delete(each.id);
-  }
-  for (const id of split.unlabeled) needed.delete(id);
-  for (const id of needed)
-    throw new DataError(id, "the run's split names this case and the dataset does not hold it");
-  return volumes;
 }
 
 async function runSteps(
   options: TrainOptions,
   plan: Plan,
   batches: Batches,
+  cases: CaseCache,
   learners: Learners,
   progress: Progress,
-  validation: readonly LoadedVolume[],
 ): Promise<Metrics | undefined> {
   const { config, run, signal, listener } = options;
   const rate = scheduleOf(config);
@@ -136,15 +116,19 @@ async function runSteps(
     const learningRate = rate(step, config.steps);
     const unsupervisedWeight = config.unsupervisedWeight * rampUp(step, config.rampShare * config.steps);
     const key = Int32Array.of(config.seed, step);
-    const feed = { ...batches.at(step), key, learningRate, unsupervisedWeight };
     // The average forgets the first weights quickly, then as slowly as the setting says.
     const decay = Math.min(step / (step + 1), config.teacherDecay);
-    const results = await runStep(
-      plan,
-      config.teacherDecay === 0 ? feed : { ...feed, teacherDecay: decay },
-      options,
-      step,
-    );
+    const rates = {
+      learningRate,
+      unsupervisedWeight,
+      ...(config.teacherDecay > 0 ? { teacherDecay: decay } : {}),
+    };
+    const batch = await batches.at(step, cases).catch(async (error: unknown) => {
+      // A file that cannot be read costs none of the steps before.
+      if (saved < step) await saveLast(options, learners, progress);
+      throw error;
+    });
+    const results = await runStep(plan, { ...batch, ...rates, key }, options, step);
     progress.step++;
     for (const [name, value] of Object.entries(results)) {
       if (!name.startsWith("loss.")) continue;
@@ -156,7 +140,7 @@ async function runSteps(
     await run.log(metrics);
     listener?.onStep?.(metrics);
     if (progress.step % config.checkpointEvery === 0 || progress.step === config.steps) {
-      await checkpoint(options, learners, progress, validation);
+      await checkpoint(options, learners, progress, cases);
       saved = progress.step;
     }
   }
@@ -192,12 +176,14 @@ async function checkpoint(
   options: TrainOptions,
   learners: Learners,
   progress: Progress,
-  validation: readonly LoadedVolume[],
+  cases: CaseCache,
 ): Promise<void> {
   const { config, run, device, listener } = options;
+  const { validation } = options.split;
+  const volumes = { ids: validation, cases, step: progress.step };
   const score =
     validation.length > 0
-      ? await validate(learners.networks, device, validation, config)
+      ? await validate(learners.networks, device, volumes, config)
       : -progress.lossSum / Math.max(1, progress.lossCount);
   if (validation.length > 0) await run.log({ step: progress.step, validationDice: score });
   progress.lossSum = 0;
@@ -245,10 +231,11 @@ async function reestimate(
   options: TrainOptions,
   learners: Learners,
   progress: Progress,
-  volumes: readonly LoadedVolume[],
+  cases: CaseCache,
 ): Promise<void> {
-  const { config, device } = options;
-  await reestimateFromPatches(learners.networks, device, config, volumes, config.reestimateBatches);
+  const { config, device, split } = options;
+  const ids = split.unlabeled.length > 0 ? split.unlabeled : split.labeled;
+  await reestimateFromCases(learners.networks, device, config, ids, cases);
   await saveLast(options, learners, progress);
 }
 

@@ -68,12 +68,32 @@ size_t TapWeightGradient::workspace() const {
 
 void TapWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
   float* const sums = static_cast<float*>(workspace);
+  if (direct_) clearUnreached(dw);
   parallelFor(parts() * slabs_, [&](int64_t task) {
     sumPart(x, dy, partOf(task % parts()), task / parts(), slabs_ > 1 ? sums + task * sumsPerPart_ : nullptr,
             dw);
   });
   if (slabs_ > 1)
     parallelFor(parts(), [&](int64_t index) { storePart(partOf(index), sums + index * sumsPerPart_, dw); });
+}
+
+// Taps that find no voxel inside x, of whole filters at a time: there may be more of them than of others.
+void TapWeightGradient::clearUnreached(float* dw) const {
+  const Conv3dProblem& p = problem_;
+  const auto reaches = [](int64_t source, int64_t outputs, int64_t stride, int64_t offset) {
+    const int64_t first = offset < 0 ? divideUp(-offset, stride) : 0;
+    return first < outputs && first * stride + offset < source;
+  };
+  parallelFor(p.K, [&](int64_t k) {
+    float* filter = dw + k * p.taps() * cPerGroup_;
+    for (int64_t tap = 0; tap < p.taps(); ++tap, filter += cPerGroup_) {
+      const int64_t r = tap / (p.S * p.T), s = tap / p.T % p.S, t = tap % p.T;
+      const bool reached = reaches(p.D, p.Z, p.stride[0], r * p.dilation[0] - p.pad[0]) &&
+                           reaches(p.H, p.P, p.stride[1], s * p.dilation[1] - p.pad[1]) &&
+                           reaches(p.W, p.Q, p.stride[2], t * p.dilation[2] - p.pad[2]);
+      if (!reached) std::fill_n(filter, cPerGroup_, 0.0f);
+    }
+  });
 }
 
 void TapWeightGradient::sumPart(const float* x, const float* dy, const Part& part, int64_t slab, float* sums,
@@ -142,11 +162,8 @@ void TapWeightGradient::sumPart(const float* x, const float* dy, const Part& par
       }
     }
   }
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    if (met[tap]) continue;
-    if (!direct_) std::fill_n(sums + tap * tapFloats, tapFloats, 0.0f);
-    for (int64_t k = 0; direct_ && k < part.outputs; ++k)
-      std::fill_n(filters + (k * taps + tap) * cPerGroup_, part.inputs, 0.0f);
+  for (int64_t tap = 0; tap < taps && !direct_; ++tap) {
+    if (!met[tap]) std::fill_n(sums + tap * tapFloats, tapFloats, 0.0f);
   }
   if (slabs_ == 1 && !direct_) storePart(part, sums, dw);
 }

@@ -41,6 +41,7 @@ class TapWeightGradient final : public ConvolutionWeightGradient {
   Part partOf(int64_t index) const;
   Chunk chunkOf(int64_t index) const;
   int64_t parts() const { return problem_.groups * columns_ * ranges_; }
+  void clearUnreached(float* dw) const;
   void sumPart(const float* x, const float* dy, const Part& part, int64_t slab, float* sums, float* dw) const;
   void packGradients(const float* dy, const Part& part, const Chunk& chunk, Panels& panels) const;
   bool packWindows(const float* x, const Part& part, const Chunk& chunk, const Tap& tap,

@@ -1,6 +1,4 @@
 // Convolutions of one source side by side: the steps of a plan, decoded and handed to the kernels.
-#include <algorithm>
-
 #include "aspp_gemm.h"
 #include "conv_check.h"
 #include "conv_weight_gradient.h"
@@ -62,7 +60,6 @@ std::vector<AsppBranch> branchesOfGradients(const Step& step) {
   return asppGradientBranches(widened(step, uint32_t{3} << (step.inputs.size() - 2)));
 }
 
-// One after another in the same workspace.
 template <size_t MOST>
 size_t prepareGradients(const Step& step) {
   expectInputs(step, 2, MOST);
@@ -71,25 +68,23 @@ size_t prepareGradients(const Step& step) {
   checkStorage(step, step.inputs[step.inputs.size() - 2]);
   checkStorage(step, step.inputs.back());
   const Precision precision = precisionOf(step);
-  size_t bytes = 0;
-  for (const AsppBranch& branch : branches) {
-    checkBlocks(step, weightGradientBlocks(branch.problem, precision));
-    bytes = std::max(bytes, weightGradientWorkspace(branch.problem, precision));
-  }
-  return bytes;
+  std::vector<Conv3dProblem> problems;
+  for (const AsppBranch& branch : branches) problems.push_back(branch.problem);
+  checkBlocks(step, weightGradientBlocks(problems, precision));
+  return weightGradientWorkspace(problems, precision);
 }
 
 void runGradients(const Step& step) {
   const size_t last = step.inputs.size() - 1;
-  const auto branches = branchesOfGradients(step);
   const Tensor &x = step.inputs[last - 1], &dy = step.inputs[last];
   const auto* const slopes = static_cast<const char*>(dy.data);
-  for (size_t i = 0; i < branches.size(); i++) {
-    const auto& [problem, channel] = branches[i];
+  std::vector<GradientOperands> gradients;
+  for (const auto& [problem, channel] : branchesOfGradients(step)) {
+    float* const dw = gradients.empty() ? step.output.f32() : step.inputs[gradients.size() - 1].f32();
     const size_t skipped = static_cast<size_t>(channel) * bytesOf(dy.dtype);
-    float* const dw = i == 0 ? step.output.f32() : step.inputs[i - 1].f32();
-    runWeightGradient({problem, precisionOf(step), x.data, slopes + skipped, dw, step.workspace});
+    gradients.push_back({problem, precisionOf(step), x.data, slopes + skipped, dw, step.workspace});
   }
+  runWeightGradients(gradients);
 }
 
 const char* gradientAlgorithm(const Step& step) {

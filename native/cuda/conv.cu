@@ -163,22 +163,24 @@ size_t weightGradientBytes(const Step& step) {
   checkStorage(step, step.inputs[0]);
   checkExtents(step, problem);
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks(problem, precision));
+  checkBlocks(step, weightGradientBlocks({problem}, precision));
   // Either may run, as operands are aligned.
   const size_t halo =
       suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
-  return std::max(halo, weightGradientWorkspace(problem, precision));
+  return std::max(halo, weightGradientWorkspace({problem}, precision));
 }
 
 void runWeightGradientStep(const Step& step) {
   const Conv3dProblem problem = problemOfWeightGradient(step);
   const Precision precision = precisionOf(step);
   const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
-  const bool halo = suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy);
-  const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient
-                   : halo                          ? runHaloWeightGradient
-                                                   : runWeightGradient;
-  run({problem, precision, x, dy, step.output.f32(), step.workspace});
+  const GradientOperands operands{problem, precision, x, dy, step.output.f32(), step.workspace};
+  if (isDirectWeightGradient(problem))
+    runDirectWeightGradient(operands);
+  else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
+    runHaloWeightGradient(operands);
+  else
+    runWeightGradients({operands});
 }
 
 const char* weightGradientAlgorithm(const Step& step) {

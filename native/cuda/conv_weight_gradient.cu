@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "conv_gather.h"
 #include "conv_tile.h"
@@ -28,9 +29,32 @@ struct GradientCall {
   int64_t dyPitch;                // numbers from one voxel to the next
   const void *x, *dy;
   float* partial;  // [slabs, dw]
+  int rowBlocks, columnBlocks;
 
   __host__ __device__ int taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   __host__ __device__ int columns() const { return taps() * channels; }
+
+  // Whether one of the columns [first, last) has a tap that may find a voxel of x.
+  __device__ bool reaches(int first, int last) const {
+    const int kernel[3] = {axis[0].taps, axis[1].taps, axis[2].taps};
+    for (int64_t tap = first / channels; tap * channels < last; tap++) {
+      const Digits at = Digits::of(tap, kernel);
+      bool reached = at.lead == 0;
+      for (int i = 0; i < 3; i++) {
+        const int shift = at.digit[i] * axis[i].dilation - axis[i].pad;
+        reached = reached && shift < axis[i].source && (axis[i].output - 1) * axis[i].stride + shift >= 0;
+      }
+      if (reached) return true;
+    }
+    return false;
+  }
+};
+
+// What one launch makes: the operands of all have the same channels.
+struct GradientCalls {
+  int count;
+  int64_t firstBlock[mostWeightGradients];
+  GradientCall call[mostWeightGradients];
 };
 
 // Brings the voxels of both operands to shared memory, a chunk or, loosely, a channel at a time. Each thread
@@ -99,17 +123,19 @@ struct GradientLoader {
 };
 
 template <class Tile, bool LOOSE, Precision P>
-__global__ void __launch_bounds__(Tile::threads, 3)
-    weightGradientKernel(GradientCall call, int rowBlocks, int columnBlocks) {
+__global__ void __launch_bounds__(Tile::threads, 3) weightGradientKernel(GradientCalls calls) {
   using T = Element<P>;
   constexpr int stage = Tile::stageBytes / static_cast<int>(sizeof(T));
   T* tiles = sharedMemory<T>();
+  int which = 0;
+  while (which + 1 < calls.count && blockIdx.x >= calls.firstBlock[which + 1]) which++;
+  const GradientCall& call = calls.call[which];
   // Blocks that read the same voxels follow each other.
-  int64_t index = blockIdx.x;
-  const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
-  index /= columnBlocks;
-  const int firstRow = static_cast<int>(index % rowBlocks) * Tile::rows;
-  index /= rowBlocks;
+  int64_t index = blockIdx.x - calls.firstBlock[which];
+  const int firstColumn = static_cast<int>(index % call.columnBlocks) * Tile::columns;
+  index /= call.columnBlocks;
+  const int firstRow = static_cast<int>(index % call.rowBlocks) * Tile::rows;
+  index /= call.rowBlocks;
   const int group = static_cast<int>(index % call.groups);
   const int64_t slab = index / call.groups;
   const int64_t begin = slab * call.slab;
@@ -121,7 +147,8 @@ __global__ void __launch_bounds__(Tile::threads, 3)
   WarpProduct<Tile::warpRows, Tile::warpColumns, P> product;
 
   GradientLoader<Tile, LOOSE, P> loader(call, group, firstRow, firstColumn, begin, end);
-  const int64_t steps = (end - begin + tileDepth<P> - 1) / tileDepth<P>;
+  const bool reached = call.reaches(firstColumn, firstColumn + Tile::columns);
+  const int64_t steps = reached ? (end - begin + tileDepth<P> - 1) / tileDepth<P> : 0;
   for (int step = 0; step < Tile::stages - 1; step++) {
     if (step < steps) loader.load(tiles + step * stage);
     commitCopies();
@@ -169,8 +196,7 @@ using Thin = GradientTile<16, 64, 16, 16>;
 struct Variant {
   int rows, columns;
   Names names;
-  ByPrecision<void (*)(const char* name, const Variant& variant, const GradientCall& call, unsigned blocks)>
-      run;
+  ByPrecision<void (*)(const char* name, const GradientCalls& calls, unsigned blocks)> run;
 
   int rowBlocks(const Conv3dProblem& p) const { return static_cast<int>(divideUp(p.K / p.groups, rows)); }
   int columnBlocks(const Conv3dProblem& p) const {
@@ -186,11 +212,9 @@ struct Variant {
 };
 
 template <class Tile, bool LOOSE, Precision P>
-void runVariant(const char* name, const Variant& variant, const GradientCall& call, unsigned blocks) {
+void runVariant(const char* name, const GradientCalls& calls, unsigned blocks) {
   launch(name, weightGradientKernel<Tile, LOOSE, P>,
-         Grid{blocks, Tile::threads, Tile::stages * Tile::stageBytes}, call,
-         static_cast<int>(divideUp(call.filters, Tile::rows)),
-         static_cast<int>(divideUp(call.columns(), Tile::columns)));
+         Grid{blocks, Tile::threads, Tile::stages * Tile::stageBytes}, calls);
 }
 
 template <class Tile, bool LOOSE>
@@ -226,18 +250,30 @@ const Variant& choose(const Conv3dProblem& p, Precision precision, bool aligned)
 int64_t voxelsOf(const Conv3dProblem& p) { return p.N * p.Z * p.P * p.Q; }
 int64_t weightsOf(const Conv3dProblem& p) { return p.K * p.taps() * (p.C / p.groups); }
 
+using Problems = std::vector<Conv3dProblem>;
+
+// Saturates where it would overflow.
+int64_t blocksOf(const Problems& problems, Precision precision, bool aligned) {
+  int64_t all = 0;
+  for (const Conv3dProblem& p : problems)
+    if (__builtin_add_overflow(all, choose(p, precision, aligned).blocks(p), &all)) return INT64_MAX;
+  return all;
+}
+
 // Voxels that one block adds up: few enough for float32 and to keep a device busy, many enough to be worth
-// their partial sums. By the problem alone, so that sums have the same order everywhere.
-int64_t slabOf(const Conv3dProblem& p, Precision precision) {
-  const int64_t voxels = voxelsOf(p), most = 65536, least = 256, depth = tileDepth<Precision::bf16>;
-  const int64_t byBlocks = divideUp(528, std::min<int64_t>(528, choose(p, precision, true).blocks(p)));
-  const int64_t byMemory = std::max<int64_t>(1, (int64_t{1} << 24) / weightsOf(p));
+// their partial sums. By the problems alone, so that sums have the same order everywhere.
+int64_t slabOf(const Problems& problems, Precision precision) {
+  const int64_t voxels = voxelsOf(problems[0]), most = 65536, least = 256, depth = tileDepth<Precision::bf16>;
+  int64_t weights = 0;
+  for (const Conv3dProblem& p : problems) weights += weightsOf(p);
+  const int64_t byBlocks = divideUp(528, std::min<int64_t>(528, blocksOf(problems, precision, true)));
+  const int64_t byMemory = std::max<int64_t>(1, (int64_t{1} << 24) / weights);
   const int64_t slabs = std::max(std::min(byBlocks, byMemory), divideUp(voxels, most));
   return divideUp(std::max(divideUp(voxels, slabs), least), depth) * depth;
 }
 
-int64_t slabsOf(const Conv3dProblem& p, Precision precision) {
-  return divideUp(voxelsOf(p), slabOf(p, precision));
+int64_t slabsOf(const Problems& problems, Precision precision) {
+  return divideUp(voxelsOf(problems[0]), slabOf(problems, precision));
 }
 
 }  // namespace
@@ -246,43 +282,62 @@ const char* weightGradientName(const Conv3dProblem& problem, Precision precision
   return choose(problem, precision, true).names[precision];
 }
 
-int64_t weightGradientBlocks(const Conv3dProblem& problem, Precision precision) {
+int64_t weightGradientBlocks(const Problems& problems, Precision precision) {
   int64_t most = 0;
   for (const bool vectors : {false, true}) {
     int64_t blocks;
-    if (__builtin_mul_overflow(choose(problem, precision, vectors).blocks(problem),
-                               slabsOf(problem, precision), &blocks))
+    if (__builtin_mul_overflow(blocksOf(problems, precision, vectors), slabsOf(problems, precision), &blocks))
       return INT64_MAX;
     most = std::max(most, blocks);
   }
   return most;
 }
 
-size_t weightGradientWorkspace(const Conv3dProblem& problem, Precision precision) {
-  const int64_t slabs = slabsOf(problem, precision);
-  return slabs == 1 ? 0 : static_cast<size_t>(slabs * weightsOf(problem)) * sizeof(float);
+size_t weightGradientWorkspace(const Problems& problems, Precision precision) {
+  const int64_t slabs = slabsOf(problems, precision);
+  size_t floats = 0;
+  for (const Conv3dProblem& p : problems) floats += static_cast<size_t>(slabs * weightsOf(p));
+  return slabs == 1 ? 0 : floats * sizeof(float);
 }
 
-void runWeightGradient(const GradientOperands& operands) {
-  const auto& [problem, precision, x, dy, dw, workspace] = operands;
-  const Variant& variant = choose(problem, precision, aligned(x) && aligned(dy));
-  const int64_t slabs = slabsOf(problem, precision);
-  GradientCall call{problem.N,
-                    {},
-                    static_cast<int>(problem.groups),
-                    static_cast<int>(problem.K / problem.groups),
-                    static_cast<int>(problem.C / problem.groups),
-                    voxelsOf(problem),
-                    slabOf(problem, precision),
-                    problem.yVoxel(),
-                    x,
-                    dy,
-                    slabs == 1 ? dw : static_cast<float*>(workspace)};
-  const Gather gather = gatherOf(problem, false);
-  std::copy(std::begin(gather.axis), std::end(gather.axis), call.axis);
-  variant.run[precision](variant.names[precision], variant, call,
-                         static_cast<unsigned>(slabs * variant.blocks(problem)));
-  if (slabs > 1) addSlabs(call.partial, slabs, weightsOf(problem), dw);
+void runWeightGradients(const std::vector<GradientOperands>& gradients) {
+  Problems problems;
+  bool vectors = true;
+  for (const GradientOperands& each : gradients) {
+    problems.push_back(each.problem);
+    vectors = vectors && aligned(each.x) && aligned(each.dy);
+  }
+  const Precision precision = gradients[0].precision;
+  const Variant& variant = choose(problems[0], precision, vectors);
+  const int64_t slabs = slabsOf(problems, precision);
+  int64_t blocks = 0, partials = 0;
+  GradientCalls calls{};
+  for (const auto& [problem, own, x, dy, dw, workspace] : gradients) {
+    calls.firstBlock[calls.count] = blocks;
+    GradientCall& call = calls.call[calls.count++];
+    call = {problem.N,
+            {},
+            static_cast<int>(problem.groups),
+            static_cast<int>(problem.K / problem.groups),
+            static_cast<int>(problem.C / problem.groups),
+            voxelsOf(problem),
+            slabOf(problems, precision),
+            problem.yVoxel(),
+            x,
+            dy,
+            slabs == 1 ? dw : static_cast<float*>(workspace) + partials,
+            variant.rowBlocks(problem),
+            variant.columnBlocks(problem)};
+    const Gather gather = gatherOf(problem, false);
+    std::copy(std::begin(gather.axis), std::end(gather.axis), call.axis);
+    blocks += slabs * variant.blocks(problem);
+    partials += slabs * weightsOf(problem);
+  }
+  variant.run[precision](variant.names[precision], calls, static_cast<unsigned>(blocks));
+  for (int i = 0; i < calls.count && slabs > 1; i++) {
+    const GradientOperands& each = gradients[static_cast<size_t>(i)];
+    addSlabs(calls.call[i].partial, slabs, weightsOf(each.problem), each.dw);
+  }
 }
 
 void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw) {

@@ -1,16 +1,22 @@
 // The weight gradient as a matrix product whose depth is the voxels: of slabs of them, which are then added.
 #pragma once
 
+#include <vector>
+
 #include "conv_gather.h"
 
 namespace voxgrad::cuda {
 
-// The name of what `runWeightGradient` launches where the operands are aligned to 16 bytes.
+// The name of what `runWeightGradients` launches where the operands are aligned to 16 bytes.
 const char* weightGradientName(const Conv3dProblem& problem, Precision precision);
-// Blocks that it launches; `runWeightGradient` needs them to be below 2^31.
-int64_t weightGradientBlocks(const Conv3dProblem& problem, Precision precision);
-size_t weightGradientWorkspace(const Conv3dProblem& problem, Precision precision);
-void runWeightGradient(const GradientOperands& operands);
+// Several are made by one launch where their operands have the same voxels and channels.
+constexpr size_t mostWeightGradients = 16;
+
+// Blocks that `runWeightGradients` launches, which needs them to be below 2^31.
+int64_t weightGradientBlocks(const std::vector<Conv3dProblem>& problems, Precision precision);
+size_t weightGradientWorkspace(const std::vector<Conv3dProblem>& problems, Precision precision);
+// All of one precision, in one workspace.
+void runWeightGradients(const std::vector<GradientOperands>& gradients);
 
 // dw = the sum of `slabs` partial gradients of `count` numbers, in order.
 void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw);

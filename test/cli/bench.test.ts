@@ -2,6 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { asppWork, readAsppShapes } from "../../lib/bench/aspp.ts";
 import { convWork, readConvShapes } from "../../lib/bench/conv.ts";
 import { findLists, casesOf, stepsOf } from "../../lib/bench/cases.ts";
 import { quantile } from "../../lib/bench/statistics.ts";
@@ -89,7 +90,7 @@ test("operations count taps inside the input apart from all", () => {
 });
 
 test("the lists of the package can be read, and V-Net's hold all of its work", async () => {
-  for (const mode of ["conv", "loss", "step"] as const)
+  for (const mode of ["conv", "aspp", "loss", "step"] as const)
     assert.ok(casesOf(mode, findLists(mode, [])).length > 0);
   assert.is(stepsOf(findLists("memory", [])).length, 5);
   const { out } = await voxgrad(["summary", "vnet", "--patch", "64x64x64", "--batch", "2", "--json"]);
@@ -161,6 +162,28 @@ test("a peer takes turns; its best variant counts, and what it cannot do is said
   assert.equal(score.medians, { fast: 500, slow: 900 });
   assert.ok(Math.abs(score.ratio * forward.milliseconds.median - 500) < 1e-6);
   assert.match(out, new RegExp(`\\nplain +forward .* ${score.ratio.toFixed(2)}x\\n`));
+});
+
+test("aspp: all branches as one op, one by one, and by a peer that knows each by itself", async () => {
+  const shapes = file("aspp.txt", "small x=1x1x6x5x3 out=2 rates=1x2x7\n");
+  const [shape] = readAsppShapes(shapes);
+  assert.equal(shape.output, [1, 1, 6, 5, 8]);
+  const [point, ...others] = shape.branches.map(convWork);
+  assert.is(asppWork(shape).flop, point.flop + 3 * others[0].flop);
+  assert.is(asppWork(shape).bytes, 4 * (30 * 3 + 30 * 8 + 2 * 3 * (1 + 27)));
+  const json = join(root, "aspp.json");
+  const { status, out, err } = await voxgrad([
+    ...["bench", "aspp", "--shapes", shapes, "--min-time", "0.003", "--peers", fake, "--json", json],
+  ]);
+  assert.is(status, 0, err);
+  assert.match(out, /\nshape +pass .* one by one +fake\n/);
+  assert.match(out, /\nsmall +forward +[\d.]+ .*x\n/);
+  assert.match(out, /warning: fake: no gradients here \(1 row\)\n/);
+  const { rows } = read(json);
+  assert.is(rows.length, 3);
+  const [{ peers }] = rows;
+  assert.ok("ratio" in peers["one by one"] && peers["one by one"].ratio > 0);
+  assert.equal("medians" in peers.fake && peers.fake.medians, { "branch by branch": 2000 });
 });
 
 test("the memory of a peer stands beside", async () => {

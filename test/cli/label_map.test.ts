@@ -27,7 +27,7 @@ test("a run reads labels through its map and turns volumes; its predictions lie 
     "--label-map",
     map,
     "--set",
-    "orientation=PIR",
+    "orientation=RAS",
     "--set",
     "networks=vnet",
   );
@@ -47,7 +47,7 @@ test("a run reads labels through its map and turns volumes; its predictions lie 
   assert.equal(after.size, before.size);
   assert.equal(after.geometry, before.geometry);
 
-  // The same scan stored in another order is the same to the networks.
+  // The same scan stored in another order is the same to the networks, though it cannot be read slice by slice as the first.
   const { size, data: voxels, geometry } = await readImage(image);
   assert.is(orientationOf(geometry.affine), "LPS");
   const [width, , depth] = size;

@@ -15,7 +15,7 @@ if (reason !== undefined) console.log(`skipped: ${reason}`);
 const devices = [openDevice("emulator"), ...(reason === undefined ? [openDevice("cuda")] : [])];
 
 /** Kernels that are laid out as their device likes: only what they make together can be compared. */
-const own = ["conv3dPackWeights", "conv3dPacked"];
+const own = ["asppPacked", "conv3dPackWeights", "conv3dPacked"];
 
 /** Put in by the compiler where a device says that its convolutions can: those of CUDA cannot yet. */
 const joined = [
@@ -77,7 +77,7 @@ const key = ({ op, inputs, attributes }: Value) =>
 const nodes = [
   ...new Map(
     everyOp()
-      .nodes.filter(({ op }) => op !== "input" && ![...own, ...joined].includes(op))
+      .nodes.filter(({ op }) => cpu.native.kernels().includes(op) && ![...own, ...joined].includes(op))
       .map((node) => [key(node), node]),
   ).values(),
 ];

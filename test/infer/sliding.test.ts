@@ -3,7 +3,7 @@ import * as assert from "uvu/assert";
 import { type Triple, voxelCount } from "../../lib/data/index.ts";
 import type { Predictor } from "../../lib/infer/predictor.ts";
 import { Predictor as RealPredictor } from "../../lib/infer/predictor.ts";
-import { predictVolume, type SlidingOptions } from "../../lib/infer/sliding.ts";
+import { predictSlices, predictVolume, type SlidingOptions } from "../../lib/infer/sliding.ts";
 import { gaussianWindow, windowGrid, windowStarts } from "../../lib/infer/windows.ts";
 import { deeplabv3plus } from "../../lib/models/index.ts";
 import { Random } from "../../lib/random.ts";
@@ -98,6 +98,33 @@ for (const [what, given] of Object.entries(options)) {
     }
   });
 }
+
+test("no more of the image is read, and no more labels are held, than windows are deep", async () => {
+  const extent: Triple = [8, 8, 40];
+  for (const [patch, lead] of [
+    [[8, 8, 1], 2],
+    [[4, 4, 8], 16],
+    [[8, 8, 8], 12],
+  ] as const) {
+    let read = 0;
+    let closed = false;
+    async function* slices() {
+      try {
+        for (; read < extent[2]; read++) yield await Promise.resolve(new Float32Array(64));
+      } finally {
+        closed = true;
+      }
+    }
+    let yielded = 0;
+    for await (const labels of predictSlices(makePredictor(), slices(), extent, { patch })) {
+      assert.is(labels.length, 64);
+      yielded++;
+      assert.ok(read - yielded <= lead, `window ${patch.join("x")}: ${read} read, ${yielded} yielded`);
+    }
+    assert.is(yielded, extent[2]);
+    assert.ok(closed);
+  }
+});
 
 test("a network of slices takes a whole volume slice by slice, one of volumes at once", async () => {
   for (const slices of [true, false]) {

@@ -9,6 +9,7 @@ import { translations } from "../../lib/interchange/onnx_ops.ts";
 import { leakyRelu, prelu, relu } from "../../lib/ops/activation.ts";
 import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { constant } from "../../lib/ops/constant.ts";
+import { aspp } from "../../lib/ops/aspp.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { batchNorm, batchNormEval, instanceNorm } from "../../lib/ops/norm.ts";
 import { averagePool3d, globalAveragePool, maxPool3d } from "../../lib/ops/pool.ts";
@@ -86,6 +87,9 @@ const upWeight = state("up.weight", [4, 2, 3, 1, 3]);
 const [gamma, beta] = [state("gamma", [4]), state("beta", [4])];
 const moments = state("moments", [1, 4, 2], true);
 const [slope, slopes] = [state("slope", [1]), state("slopes", [4])];
+const atrous = state("atrous", [5, 1, 3, 3, 4]);
+const pointwise = state("pointwise", [5, 1, 1, 1, 4]);
+const deep = state("deep", [5, 3, 3, 1, 4]);
 const gate = state("gate", [4, 1, 1, 1, 4]);
 
 const examples: Record<string, Example> = {
@@ -97,6 +101,11 @@ const examples: Record<string, Example> = {
     flat: true,
     trace: (x) => conv3d(x, flatWeight, { stride: [1, 2, 1], padding: [0, 1, 1], groups: 2 }),
   },
+  "aspp in slices": {
+    flat: true,
+    trace: (x) => aspp(x, [pointwise, atrous, atrous], { dilations: [1, [1, 2, 2], [1, 3, 5]] }),
+  },
+  "aspp in volumes": { flat: false, trace: (x) => aspp(x, [deep, pointwise], { dilations: [2, 1] }) },
   convTranspose3d: {
     flat: false,
     trace: (x) =>

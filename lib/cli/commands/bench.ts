@@ -40,14 +40,14 @@ import { paint } from "../style.ts";
 export const bench = defineCommand({
   name: "bench",
   summary:
-    "Measure convolutions, losses, training steps and memory beside the machine's limits and other libraries.",
-  usage: "conv|loss|step|memory|profile [options]",
+    "Measure convolutions, ASPP, losses, training steps and memory beside the machine's limits and other libraries.",
+  usage: "conv|aspp|loss|step|memory|profile [options]",
   options: {
     shapes: {
       type: "string",
       placeholder: "FILE",
       multiple: true,
-      help: "what to measure: a text file, or the name of a list of the package (vnet, resvnet, deeplab2d, loss, steps)",
+      help: "what to measure: a text file, or the name of a list of the package (vnet, resvnet, deeplab2d, aspp, loss, steps)",
     },
     filter: { type: "string", placeholder: "REGEX", help: "only rows whose `list name pass` matches" },
     peers: {
@@ -77,6 +77,7 @@ export const bench = defineCommand({
   examples: [
     "voxgrad bench conv --shapes vnet --peers torch,onednn,onnxruntime --json conv.json",
     "voxgrad bench conv --filter 'aspp.* forward'",
+    "voxgrad bench aspp --filter os16 --peers torch,onednn,onnxruntime",
     "voxgrad bench step --threads 2 --peers torch",
     "voxgrad bench memory",
     "voxgrad bench conv --shapes vnet --device cuda --peers torch",
@@ -215,7 +216,7 @@ async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome>
     progress.log("stopped; the rows so far:");
   }
   progress.done();
-  const labels = peers.running.map(({ label }) => label);
+  const labels = [...new Set(rows.flatMap((row) => Object.keys(row.peers)))];
   stdout.write(`\n${rowTable(rows, labels)}`);
   if (mode === "conv") stdout.write(totals(rows, all, labels));
   for (const line of failures(rows)) stdout.write(`${paint(stdout, "yellow", "warning:")} ${line}\n`);
@@ -224,17 +225,17 @@ async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome>
 
 async function measureRow(
   each: Case,
-  { contender, work, packing }: Prepared,
+  { contender, others = [], work, packing }: Prepared,
   peers: Peers,
   seconds: number,
   machine: Machine,
   signal: AbortSignal,
 ): Promise<Row> {
-  const others = peers.running.map((peer) => peer.contender(each.task));
-  const [own, ...scores] = await takeTurns([contender, ...others], seconds, signal);
+  const rivals = [...others, ...peers.running.map((peer) => each.rival(peer))];
+  const [own, ...scores] = await takeTurns([contender, ...rivals], seconds, signal);
   if ("failure" in own) throw new VoxgradError("ERR_BENCH", `${each.name}, ${each.pass}: ${own.failure}`);
   const { list, name, pass, count } = each;
-  const byLabel = Object.fromEntries(peers.running.map(({ label }, index) => [label, scores[index]]));
+  const byLabel = Object.fromEntries(rivals.map(({ name: label }, index) => [label, scores[index]]));
   const limit = roof(work, machine);
   return { list, name, pass, count, times: own.times, packing, work, roof: limit, peers: byLabel };
 }

@@ -1,11 +1,10 @@
 import { existsSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { type Case, inverse, openDataset, rearrange, type Triple, writeLabels } from "../../data/index.ts";
+import { type Case, openDataset, type Triple } from "../../data/index.ts";
 import { stemOf } from "../../data/files.ts";
 import { DataError, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
-import { predictVolume, type SlidingOptions } from "../../infer/sliding.ts";
+import type { SlidingOptions } from "../../infer/sliding.ts";
 import type { Network } from "../../models/index.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
 import type { Config } from "../../train/config.ts";
@@ -16,8 +15,9 @@ import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { chooseNetworks } from "../networks.ts";
 import { atLeast, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
-import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
-import { duration, Progress } from "../progress.ts";
+import { type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
+import { type Job, type Means, predictOne } from "../predict_case.ts";
+import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
 import { formatBytes } from "../table.ts";
@@ -119,11 +119,6 @@ export const predict = defineCommand({
   },
 });
 
-interface Job extends Case {
-  /** Label map to write. */
-  readonly out: string;
-}
-
 async function findJobs({ input, out }: Given): Promise<Job[]> {
   if (!existsSync(input))
     throw new DataError(input, "expected a NIfTI or PNG file, or a folder of them, found nothing");
@@ -180,6 +175,7 @@ async function predictAll(
     log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);
   if (cleaning !== undefined) log.log(`cleaning  ${cleaning.description}`);
   const failed: string[] = [];
+  const means: Means = { predictor, config: run.config, sliding, cleaning, stdout, warn };
   try {
     if (given.reestimateNorm !== undefined) {
       const images = await reestimationImages(given.reestimateFrom ?? "input", jobs, folder, run);
@@ -190,7 +186,7 @@ async function predictAll(
       if (signal.aborted) break;
       const label = jobs.length === 1 ? job.id : `${job.id} (${index + 1} of ${jobs.length})`;
       try {
-        await predictOne(job, label, predictor, run.config, sliding, cleaning, stdout, warn);
+        await predictOne(job, label, means);
       } catch (error) {
         if (signal.aborted && error === signal.reason) break;
         if (!(error instanceof VoxgradError)) throw error;
@@ -208,39 +204,6 @@ async function predictAll(
   if (failed.length === 0) return 0;
   stderr.write(`${failed.length} of ${jobs.length} failed: ${failed.join(", ")}\n`);
   return 1;
-}
-
-async function predictOne(
-  job: Job,
-  label: string,
-  predictor: Predictor,
-  config: Config,
-  sliding: SlidingOptions,
-  cleaning: Cleaning | undefined,
-  stdout: Context["stdout"],
-  warn: (text: string) => void,
-): Promise<void> {
-  const began = performance.now();
-  const volume = await loadVolume({ id: job.id, image: job.image }, config, warn);
-  const { image, size, geometry, file } = volume;
-  let progress: Progress | undefined;
-  const onProgress = (done: number, total: number) => {
-    progress ??= new Progress(stdout, { total, label, unit: "window" });
-    progress.update(done);
-  };
-  let removed = "";
-  try {
-    const data = await predictVolume(predictor, image, size, { ...sliding, onProgress });
-    if (cleaning !== undefined)
-      removed = await clean({ size, data, geometry }, cleaning, label, stdout, sliding.signal);
-    await mkdir(dirname(job.out), { recursive: true });
-    const placed = rearrange({ size, data, geometry }, inverse(file.rearranged));
-    await writeLabels(job.out, { ...placed, geometry: file.geometry });
-  } finally {
-    progress?.done();
-  }
-  const seconds = duration((performance.now() - began) / 1000);
-  progress?.log(`${label}  ${size.join(" x ")} voxels  ${seconds}  ${job.out}${removed}`);
 }
 
 function choosePatch(text: string | undefined, config: Config, divisor: Triple): Triple | "whole" {
