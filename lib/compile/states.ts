@@ -6,10 +6,12 @@ import type { NativeBuffer } from "../runtime/native.ts";
 
 const memories = new WeakMap<Device, WeakMap<State, NativeBuffer>>();
 
-export const arrayOf = { f32: Float32Array, u8: Uint8Array, i32: Int32Array } as const satisfies Record<
-  DType,
-  unknown
->;
+export const arrayOf = {
+  f32: Float32Array,
+  u8: Uint8Array,
+  i32: Int32Array,
+  bf16: Uint16Array,
+} as const satisfies Record<DType, unknown>;
 
 /** The device memory of a state, filled with its initial contents when it is first asked for. */
 export async function stateMemory(device: Device, state: State): Promise<NativeBuffer> {

@@ -1,7 +1,8 @@
 import { ShapeError } from "../errors.ts";
 import { type DType, elements, type Shape, type TensorType } from "./value.ts";
 
-export type TypedArray = Float32Array | Uint8Array | Int32Array;
+/** Elements as JavaScript holds them; bf16 as its 16 bits. */
+export type TypedArray = Float32Array | Uint8Array | Int32Array | Uint16Array;
 
 /** What a state starts from: a constant for all elements, or values made once when a device first needs them. */
 export type Initial = number | (() => TypedArray);

@@ -1,8 +1,11 @@
 import type { Graph } from "./graph.ts";
 import type { State } from "./state.ts";
 
-/** Element types: 32-bit float for all arithmetic, unsigned byte and 32-bit integer for labels, masks and random keys. */
-export type DType = "f32" | "u8" | "i32";
+/**
+ * Element types: 32-bit float for all arithmetic, unsigned byte and 32-bit integer for labels, masks and random keys.
+ * bfloat16, the upper half of a float, is how the compiler stores activations between kernels where it is told to.
+ */
+export type DType = "f32" | "u8" | "i32" | "bf16";
 
 /** Extents from the outermost axis to the innermost; `[]` is a scalar. Activations are `[N, D, H, W, C]`. */
 export type Shape = readonly number[];
@@ -30,7 +33,7 @@ export interface Value extends TensorType {
 /** What an op takes: a node of a graph, or a state, which is read in the graph of the other operands. */
 export type Operand = Value | State;
 
-export const bytesOf: Readonly<Record<DType, number>> = { f32: 4, u8: 1, i32: 4 };
+export const bytesOf: Readonly<Record<DType, number>> = { f32: 4, u8: 1, i32: 4, bf16: 2 };
 
 /** Number of elements; exact up to 2^53. */
 export function elements(shape: Shape): number {

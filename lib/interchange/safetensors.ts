@@ -8,11 +8,12 @@ export interface TensorFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-const names: Readonly<Record<DType, string>> = { f32: "F32", u8: "U8", i32: "I32" };
-const arrays = { F32: Float32Array, U8: Uint8Array, I32: Int32Array } as const;
+const names: Readonly<Record<DType, string>> = { f32: "F32", u8: "U8", i32: "I32", bf16: "BF16" };
+const arrays = { F32: Float32Array, U8: Uint8Array, I32: Int32Array, BF16: Uint16Array } as const;
 
 function nameOf(data: TypedArray): string {
   if (data instanceof Float32Array) return names.f32;
+  if (data instanceof Uint16Array) return names.bf16;
   return data instanceof Uint8Array ? names.u8 : names.i32;
 }
 

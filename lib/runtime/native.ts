@@ -75,7 +75,7 @@ export interface NativePlan {
 
 /** A tensor of a plan: in the arena, or in the plan's state number `state`. */
 export interface TensorSpec {
-  dtype: "f32" | "u8" | "i32";
+  dtype: "f32" | "u8" | "i32" | "bf16";
   shape: readonly number[];
   offset: number;
   state?: number;

@@ -43,6 +43,8 @@ static Tensor decodeTensor(const Napi::Object& from) {
     tensor.dtype = DType::u8;
   else if (dtype == "i32")
     tensor.dtype = DType::i32;
+  else if (dtype == "bf16")
+    tensor.dtype = DType::bf16;
   else
     throw Error("ERR_PLAN", "unknown dtype " + dtype);
   const Napi::Array shape = array(from.Get("shape"), "shape");

@@ -2,6 +2,13 @@
 
 namespace voxgrad {
 
+Precision precisionOf(const Step& step) {
+  if (!step.attributes.has("precision")) return Precision::f32;
+  const int64_t code = step.attributes.integer("precision");
+  if (code < 0 || code >= precisions) refuse(step, "there is no precision " + std::to_string(code));
+  return static_cast<Precision>(code);
+}
+
 // Decodes the attributes that all steps of a convolution have and checks the whole problem.
 static Conv3dProblem finish(const Step& step, Conv3dProblem problem) {
   problem.groups = step.attributes.integer("groups");

@@ -6,6 +6,14 @@
 
 namespace voxgrad {
 
+// How closely products of activations and weights are computed: like float32, from operands of 10 bits of
+// mantissa, or from activations and packed weights that are bfloat16; sums are float32 in each.
+enum class Precision : uint8_t { f32, tf32, bf16 };
+constexpr int precisions = 3;
+
+// The attribute `precision` of a step, f32 where it has none; throws Error("ERR_PLAN") for another number.
+Precision precisionOf(const Step& step);
+
 // The problem of a step of each kernel. Each throws Error("ERR_PLAN") unless the problem is valid and, but
 // for the number of inputs, the bias and packed weights, its tensors fit it.
 Conv3dProblem forwardProblem(const Step& step);         // conv3d

@@ -33,12 +33,27 @@ static Step bind(const Backend& backend, const StepSpec& spec) {
   return step;
 }
 
+// The step as the CPU's kernel of that name would have to run it.
+static Step contractOf(const Step& step) {
+  const uint32_t narrow = step.kernel->narrow;
+  bool some = false, all = true;
+  const auto look = [&](const Tensor& tensor) {
+    some = some || tensor.dtype == DType::bf16;
+    all = all && tensor.dtype == DType::bf16;
+  };
+  for (size_t i = 0; i < step.inputs.size() && i < 31; i++)
+    if (narrow >> i & 1) look(step.inputs[i]);
+  if (narrow & outputBit) look(step.output);
+  if (some && !all) refuse(step, "some activations are bf16 and some are not");
+  return some ? widened(step, narrow) : step;
+}
+
 static size_t prepare(const Step& step) {
   const Kernel& kernel = *step.kernel;
   if (kernel.prepare != nullptr) return kernel.prepare(step);
   const Kernel* contract = cpuBackend().find(kernel.name);
   if (contract == nullptr) refuse(step, "no kernel says which steps are safe");
-  contract->prepare(step);
+  contract->prepare(contractOf(step));
   return kernel.workspace != nullptr ? kernel.workspace(step) : 0;
 }
 
@@ -144,16 +159,20 @@ void Plan::stage(const std::vector<std::vector<uint8_t>>& inputs) {
 }
 
 bool Plan::allFinite(const Tensor& tensor) {
-  if (tensor.dtype != DType::f32) return true;
+  const bool narrow = tensor.dtype == DType::bf16;
+  if (tensor.dtype != DType::f32 && !narrow) return true;
   const int64_t count = tensor.count();
-  const float* values = tensor.f32();
+  const void* values = tensor.data;
   if (!spec_.backend->hostMemory()) {
-    checked_.resize(static_cast<size_t>(count));
+    checked_.resize(tensor.bytes());
     spec_.backend->copyOut(checked_.data(), tensor.data, tensor.bytes());
     values = checked_.data();
   }
+  const auto* const floats = static_cast<const float*>(values);
+  const auto* const halves = static_cast<const uint16_t*>(values);
+  constexpr uint16_t exponent = 0x7f80;
   for (int64_t i = 0; i < count; i++)
-    if (!std::isfinite(values[i])) return false;
+    if (narrow ? (halves[i] & exponent) == exponent : !std::isfinite(floats[i])) return false;
   return true;
 }
 

@@ -102,7 +102,7 @@ class Plan {
   std::vector<Step> steps_;
   std::vector<Tensor> inputs_;
   std::vector<Tensor> outputs_;
-  std::vector<float> checked_;
+  std::vector<uint8_t> checked_;
   // The states that the prologue reads, with the versions it saw last; none before it has run.
   std::vector<std::pair<const Block*, uint64_t>> prologueStates_;
   bool prologueRan_ = false;

@@ -12,7 +12,7 @@ bool sameShape(const Tensor& a, const Tensor& b) {
 }
 
 std::string format(const Tensor& tensor) {
-  const char* names[] = {"f32", "u8", "i32"};
+  const char* names[] = {"f32", "u8", "i32", "bf16"};
   std::string text = names[static_cast<int>(tensor.dtype)];
   text += '[';
   for (int axis = 0; axis < tensor.rank; axis++) {
@@ -24,6 +24,12 @@ std::string format(const Tensor& tensor) {
 
 void Attributes::set(std::string name, std::vector<double> values) {
   entries_.emplace_back(std::move(name), std::move(values));
+}
+
+bool Attributes::has(const char* name) const {
+  for (const auto& entry : entries_)
+    if (entry.first == name) return true;
+  return false;
 }
 
 const std::vector<double>& Attributes::list(const char* name) const {
@@ -60,6 +66,17 @@ void refuse(const Step& step, const std::string& why) {
   std::string text = std::string(step.kernel ? step.kernel->name : "?") + ": " + why + " (inputs";
   for (const Tensor& input : step.inputs) text += " " + format(input);
   throw Error("ERR_PLAN", text + ", output " + format(step.output) + ")");
+}
+
+Step widened(const Step& step, uint32_t narrow) {
+  Step wide = step;
+  const auto widen = [](Tensor& tensor) {
+    if (tensor.dtype == DType::bf16) tensor.dtype = DType::f32;
+  };
+  for (size_t i = 0; i < wide.inputs.size() && i < 31; i++)
+    if (narrow >> i & 1) widen(wide.inputs[i]);
+  if (narrow & outputBit) widen(wide.output);
+  return wide;
 }
 
 void expectInputs(const Step& step, size_t least, size_t most) {

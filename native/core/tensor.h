@@ -9,11 +9,11 @@
 
 namespace voxgrad {
 
-enum class DType : uint8_t { f32, u8, i32 };
+enum class DType : uint8_t { f32, u8, i32, bf16 };
 
 constexpr int maxRank = 6;
 
-inline size_t bytesOf(DType dtype) { return dtype == DType::u8 ? 1 : 4; }
+inline size_t bytesOf(DType dtype) { return dtype == DType::u8 ? 1 : dtype == DType::bf16 ? 2 : 4; }
 
 // What a kernel or the executor refuses. `code` becomes the code of the JavaScript error.
 class Error : public std::runtime_error {
@@ -52,6 +52,7 @@ std::string format(const Tensor& tensor);
 class Attributes {
  public:
   void set(std::string name, std::vector<double> values);
+  bool has(const char* name) const;
   // Each throws Error when the attribute is missing or not of the expected form.
   double number(const char* name) const;
   int64_t integer(const char* name) const;
@@ -93,7 +94,12 @@ struct Kernel {
   // Whether a step could sum the moments of its output as it stores it; as above.
   bool (*sums)(const Step& step) = nullptr;
   size_t (*workspace)(const Step& step) = nullptr;
+  // Of a backend other than the CPU's: the tensors that may be stored as bf16 instead of f32, all of them or
+  // none. Bit i is input i, `outputBit` the output.
+  uint32_t narrow = 0;
 };
+
+constexpr uint32_t outputBit = uint32_t{1} << 31;
 
 inline size_t updatedInputs(const Step& step) {
   return step.kernel->updates != nullptr ? step.kernel->updates(step) : 0;
@@ -105,6 +111,8 @@ void expectDType(const Step& step, const Tensor& tensor, DType dtype);
 void expectRank(const Step& step, const Tensor& tensor, int rank);
 void expectCount(const Step& step, const Tensor& tensor, int64_t count);
 void expectSameShape(const Step& step, const Tensor& a, const Tensor& b);
+// The step with those tensors of `narrow` as f32 that are bf16: what is checked of them is the same.
+Step widened(const Step& step, uint32_t narrow);
 [[noreturn]] void refuse(const Step& step, const std::string& why);
 
 }  // namespace voxgrad

@@ -23,7 +23,7 @@ static Volume volumeOf(const Tensor& x) {
 static void checkAugment(const Step& step) {
   expectInputs(step, 2, 2);
   const Tensor& x = step.inputs[0];
-  if (x.dtype == DType::i32) refuse(step, "images are f32, labels u8");
+  if (x.dtype != DType::f32 && x.dtype != DType::u8) refuse(step, "images are f32, labels u8");
   expectRank(step, x, x.dtype == DType::f32 ? 5 : 4);
   expectDType(step, step.output, x.dtype);
   expectSameShape(step, x, step.output);

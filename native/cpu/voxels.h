@@ -106,7 +106,7 @@ inline void setLabels(const Tensor& labels, Voxels* voxels) {
 }
 
 inline void expectLabels(const Step& step, const Tensor& labels, int64_t rows) {
-  if (labels.dtype == DType::f32) refuse(step, "labels must be u8 or i32");
+  if (labels.dtype != DType::u8 && labels.dtype != DType::i32) refuse(step, "labels must be u8 or i32");
   expectCount(step, labels, rows);
 }
 

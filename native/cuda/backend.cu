@@ -20,10 +20,10 @@ std::map<std::string, int64_t>& launchCounts() {
 
 const KernelIndex& kernels() {
   static const auto* index = new KernelIndex{
-      &activationKernels,   &argmaxKernels,  &arithmeticKernels, &augmentKernels, &convKernels,
-      &diceKernels,         &dropoutKernels, &lossKernels,       &momentsKernels, &normKernels,
-      &normGradientKernels, &poolKernels,    &reduceKernels,     &resizeKernels,  &segmentationKernels,
-      &selectKernels,       &shapeKernels,   &softmaxKernels,    &updateKernels};
+      &activationKernels,   &argmaxKernels,       &arithmeticKernels, &augmentKernels, &castKernels,
+      &convKernels,         &diceKernels,         &dropoutKernels,    &lossKernels,    &momentsKernels,
+      &normKernels,         &normGradientKernels, &poolKernels,       &reduceKernels,  &resizeKernels,
+      &segmentationKernels, &selectKernels,       &shapeKernels,      &softmaxKernels, &updateKernels};
   return *index;
 }
 

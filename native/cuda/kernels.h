@@ -23,10 +23,17 @@ inline Kernel updatingKernel(const char* name, void (*run)(const Step&), size_t 
   return entry;
 }
 
+// The same for a kernel of tensors that may be bf16: see Kernel::narrow.
+inline Kernel narrowable(Kernel kernel, uint32_t tensors) {
+  kernel.narrow = tensors;
+  return kernel;
+}
+
 extern const KernelTable activationKernels;
 extern const KernelTable argmaxKernels;
 extern const KernelTable arithmeticKernels;
 extern const KernelTable augmentKernels;
+extern const KernelTable castKernels;
 extern const KernelTable convKernels;
 extern const KernelTable diceKernels;
 extern const KernelTable dropoutKernels;

@@ -2,6 +2,7 @@
 // manual says about it; nothing else in this folder contains PTX.
 #pragma once
 
+#include "../core/bf16.h"
 #include "cuda.h"
 
 namespace voxgrad::cuda {
@@ -99,6 +100,17 @@ __device__ __forceinline__ uint32_t roundToTf32(float value) {
 #else
   const uint32_t bits = __float_as_uint(value);
   return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
+#endif
+}
+
+// The nearest bfloat16 numbers, ties to even, `first` in the lower half; NaN becomes the NaN 0x7fff.
+__device__ __forceinline__ uint32_t roundToBf16(float first, float second) {
+#ifdef __CUDACC__
+  uint32_t rounded;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(rounded) : "f"(second), "f"(first));
+  return rounded;
+#else
+  return bf16Of(first) | uint32_t{bf16Of(second)} << 16;
 #endif
 }
 

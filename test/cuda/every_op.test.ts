@@ -30,7 +30,7 @@ test("the CUDA backend has every kernel of the CPU but those that join convoluti
   for (const device of devices) assert.equal(device.native.kernels(), expected);
 });
 
-const bytes = { f32: 4, i32: 4, u8: 1 };
+const bytes = { f32: 4, i32: 4, u8: 1, bf16: 2 };
 
 /** Runs one step on arrays of its inputs. */
 async function runStep(device: Device, step: StepSpec, data: NodeJS.TypedArray[]): Promise<ArrayBuffer[]> {
@@ -65,6 +65,8 @@ function contents({ op, dtype, shape }: Value, seed: number, reader: string): No
   const values = random(elements(shape), seed);
   if (dtype === "u8") return Uint8Array.from(values, (value) => Math.floor((value + 1) * 1.99));
   if (dtype === "i32") return Int32Array.from(values, (value) => Math.floor((value + 1) * 1.99));
+  if (dtype === "bf16")
+    return Uint16Array.from(new Uint32Array(Float32Array.from(values).buffer), (bits) => bits >>> 16);
   // Moments hold variances, sums of Dice counts: positive numbers serve for all of them.
   const positive = op === "moments" || shape.length === 3 || /OfSums|ratio/i.test(reader);
   return Float32Array.from(values, (value) => (positive ? value + 1.5 : value));

@@ -15,6 +15,7 @@ const families = [
   "argmax",
   "arithmetic",
   "augment",
+  "cast",
   "conv",
   "dropout",
   "loss",

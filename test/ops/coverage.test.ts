@@ -32,6 +32,7 @@ test("the ops without a gradient are these; a new one is added on purpose", () =
   );
   assert.equal(without, [
     "argmax",
+    "cast",
     "conv3dPackWeights",
     "conv3dPacked",
     "crossEntropyGradient",

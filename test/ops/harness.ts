@@ -5,6 +5,8 @@
 import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
+import { arrayOf } from "../../lib/compile/states.ts";
+import type { TypedArray } from "../../lib/graph/state.ts";
 import { type DType, elements, type Shape, type Value } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 
@@ -70,8 +72,7 @@ export async function checkOp(op: OpCase): Promise<void> {
     },
     { paranoid: true },
   );
-  const feed: Record<string, Float32Array | Uint8Array | Int32Array> = {};
-  const arrayOf = { f32: Float32Array, u8: Uint8Array, i32: Int32Array };
+  const feed: Record<string, TypedArray> = {};
   for (const name of names) feed[name] = arrayOf[op.inputs[name].dtype ?? "f32"].from(arrays[name].data);
   if (differentiable) feed.weights = Float32Array.from(weights);
   const results = (await plan.run(feed)) as Record<string, ArrayLike<number>>;
