@@ -75,7 +75,7 @@ export { logSoftmax, sharpen } from "./ops/softmax.ts";
 export { ema } from "./ops/update.ts";
 export { rampUp, polynomial, stepwise, type Schedule, warmUpPolynomial } from "./optim/schedule.ts";
 export { Sgd, type SgdOptions } from "./optim/sgd.ts";
-export { type Device, openDevice } from "./runtime/device.ts";
+export { type Device, openDevice, type Precision, precisions } from "./runtime/device.ts";
 export { Random } from "./random.ts";
 export { type Config, makeConfig, presets } from "./train/config.ts";
 export { type Recipe, recipes, type StepContext, type StepResult } from "./train/recipes/index.ts";

@@ -1,12 +1,12 @@
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { nearest, UsageError } from "../errors.ts";
-import type { Device } from "../runtime/device.ts";
 import { convWork, passes, prepareConv, readConvShapes } from "./conv.ts";
 import { prepareLoss, readLossShapes } from "./loss.ts";
 import type { Work } from "./machine.ts";
 import { benchFolder, type Task } from "./peers.ts";
 import { prepareStep, readStepShapes, type StepShape } from "./step.ts";
+import type { Target } from "./target.ts";
 import type { Contender } from "./turns.ts";
 
 export const modes = ["conv", "loss", "step", "memory", "profile"] as const;
@@ -24,7 +24,7 @@ export interface Case {
   readonly count: number;
   /** What peers are asked. */
   readonly task: Task;
-  prepare(device: Device, signal: AbortSignal): Promise<Prepared>;
+  prepare(target: Target, signal: AbortSignal): Promise<Prepared>;
 }
 
 export interface Prepared extends Disposable {
@@ -80,8 +80,8 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
         pass,
         count: shape.count,
         task: { mode: "conv", pass, shape },
-        async prepare(device, signal) {
-          return prepareConv(shape, pass, device, signal).then((conv) => ({
+        async prepare(target, signal) {
+          return prepareConv(shape, pass, target, signal).then((conv) => ({
             ...prepared(conv, convWork(shape)),
             packing: conv.packing,
           }));
@@ -95,8 +95,8 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
       pass: "loss and gradient",
       count: 1,
       task: { mode: "loss", ...shape },
-      async prepare(device, signal) {
-        const loss = await prepareLoss(shape, device, signal);
+      async prepare(target, signal) {
+        const loss = await prepareLoss(shape, target, signal);
         return prepared(loss, loss.work);
       },
     })),
@@ -107,8 +107,8 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
       pass: "training step",
       count: 1,
       task: { mode: "step", ...shape },
-      async prepare(device, signal) {
-        const step = await prepareStep(shape, device, signal);
+      async prepare(target, signal) {
+        const step = await prepareStep(shape, target, signal);
         // The traffic of a step depends on the plan; its roof is that of the arithmetic.
         return prepared(step, { flop: step.plan.flops, validFlop: step.plan.flops, bytes: 0 });
       },

@@ -4,11 +4,11 @@ import { disposeStates } from "../compile/states.ts";
 import type { Graph } from "../graph/graph.ts";
 import { State } from "../graph/state.ts";
 import { elements, type Operand, type Shape, type Value } from "../graph/value.ts";
-import type { Device } from "../runtime/device.ts";
 import { fillUniform } from "./fill.ts";
 import { readList } from "./list.ts";
 import type { Work } from "./machine.ts";
 import { quantile } from "./statistics.ts";
+import type { Target } from "./target.ts";
 import { type Contender, repeated } from "./turns.ts";
 
 export const passes = ["forward", "input gradient", "weight gradient"] as const;
@@ -99,9 +99,10 @@ export function convWork(shape: ConvShape): Work {
 export async function prepareConv(
   shape: ConvShape,
   pass: Pass,
-  device: Device,
+  target: Target,
   signal: AbortSignal,
 ): Promise<Contender & Disposable & { packing?: number }> {
+  const { device } = target;
   const random = (extents: Shape) => fillUniform(new Float32Array(elements(extents)));
   const extents = weightShape(shape);
   const w = new State("w", extents, { initial: () => random(extents) });
@@ -115,13 +116,13 @@ export async function prepareConv(
       weights,
     );
   const feed = Object.fromEntries(activations.map((each, index) => [`${index}`, random(each)]));
-  const plan = await compile((graph) => ({ result: traceWith(graph, w) }), { device });
+  const plan = await compile((graph) => ({ result: traceWith(graph, w) }), target);
   let packing: number | undefined;
   if (pass !== "weight gradient") {
     // Weights that are an input may change at every run, and so are packed at every run.
     using packs = await compile(
       (graph) => ({ packed: packedWeights(traceWith(graph, graph.input("w", extents)), device) }),
-      { device },
+      target,
     );
     const times = await packs.time({ ...feed, w: random(extents) }, 9, { signal });
     packing = quantile(times.slice(1), 0.5);

@@ -1,11 +1,11 @@
 import { gradients } from "../autograd/gradients.ts";
 import { compile } from "../compile/compile.ts";
-import type { Device } from "../runtime/device.ts";
 import { makeConfig } from "../train/config.ts";
 import { supervise } from "../train/recipes/recipe.ts";
 import { fillUniform } from "./fill.ts";
 import { readList } from "./list.ts";
 import type { Work } from "./machine.ts";
+import type { Target } from "./target.ts";
 import { type Contender, repeated } from "./turns.ts";
 
 /** Softmax, cross-entropy and Dice loss of logits `[batch, D, H, W, classes]`. */
@@ -38,19 +38,16 @@ export interface PreparedLoss extends Contender, Disposable {
 /** The loss and its gradient as a plan. The least traffic reads logits and labels twice and writes the gradient once. */
 export async function prepareLoss(
   { batch, size, classes }: LossShape,
-  device: Device,
+  target: Target,
   signal: AbortSignal,
 ): Promise<PreparedLoss> {
   const shape = [batch, ...size];
   const config = makeConfig("recommended", { classes });
-  const plan = await compile(
-    (graph) => {
-      const logits = graph.input("logits", [...shape, classes]);
-      const { loss } = supervise(logits, graph.input("labels", shape, "u8"), config);
-      return { loss, gradient: gradients(loss, [logits])[0] };
-    },
-    { device },
-  );
+  const plan = await compile((graph) => {
+    const logits = graph.input("logits", [...shape, classes]);
+    const { loss } = supervise(logits, graph.input("labels", shape, "u8"), config);
+    return { loss, gradient: gradients(loss, [logits])[0] };
+  }, target);
   const voxels = shape.reduce((product, extent) => product * extent, 1);
   const logits = fillUniform(new Float32Array(voxels * classes));
   const labels = Uint8Array.from({ length: voxels }, (_, i) => (i >>> 4) % classes);

@@ -23,7 +23,7 @@ async function main(): Promise<void> {
   const device = openDevice("cpu");
   native().threads();
   const idle = process.memoryUsage.rss();
-  using step = await prepareStep(shape, device, new AbortController().signal);
+  using step = await prepareStep(shape, { device, precision: "f32" }, new AbortController().signal);
   await step.run(STEPS);
   const result: StepMemory = { planned: step.plan.peakBytes, idle, peak: peakBytes() };
   process.stdout.write(JSON.stringify(result));

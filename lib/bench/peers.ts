@@ -36,6 +36,8 @@ interface Launch {
 export interface Host {
   /** `cpu` or `cuda`; peers find it in `VOXGRAD_DEVICE`. */
   readonly device: string;
+  /** `f32`, `tf32` or `bf16`; peers find it in `VOXGRAD_PRECISION`. */
+  readonly precision: string;
   readonly threads: number;
 }
 
@@ -172,11 +174,21 @@ export class Peer implements Disposable {
   private errors = "";
   private ended: Error | undefined;
 
-  private constructor({ label, command, args, env }: Launch, { device, threads }: Host, signal: AbortSignal) {
+  private constructor(
+    { label, command, args, env }: Launch,
+    { device, precision, threads }: Host,
+    signal: AbortSignal,
+  ) {
     this.label = label;
     this.child = spawn(command, [...args, "--threads", String(threads)], {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, OMP_NUM_THREADS: String(threads), VOXGRAD_DEVICE: device, ...env },
+      env: {
+        ...process.env,
+        OMP_NUM_THREADS: String(threads),
+        VOXGRAD_DEVICE: device,
+        VOXGRAD_PRECISION: precision,
+        ...env,
+      },
       signal,
     });
     const { stdin, stdout, stderr } = this.child;

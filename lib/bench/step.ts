@@ -2,12 +2,12 @@ import type { Plan, StepTimes } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
 import { commonDivisor, modelNamed, models } from "../models/index.ts";
 import { Random } from "../random.ts";
-import type { Device } from "../runtime/device.ts";
 import { makeConfig } from "../train/config.ts";
 import { recipeNamed, recipes } from "../train/recipes/index.ts";
 import { compileStep, makeLearners } from "../train/step.ts";
 import { fillUniform } from "./fill.ts";
 import { readList } from "./list.ts";
+import type { Target } from "./target.ts";
 import { type Contender, repeated } from "./turns.ts";
 
 /** A whole training step on random patches: networks forward and back, losses, updates by SGD with momentum. */
@@ -69,7 +69,7 @@ export interface PreparedStep extends Contender, Disposable {
 /** The step as training runs it, without augmentation and mixing. Its time is what a caller waits: the batch is copied in. */
 export async function prepareStep(
   shape: StepShape,
-  device: Device,
+  { device, precision }: Target,
   signal: AbortSignal,
 ): Promise<PreparedStep> {
   const { recipe, networks, patch, labeled, unlabeled, baseChannels, classes, dropout } = shape;
@@ -81,6 +81,7 @@ export async function prepareStep(
     baseChannels,
     classes,
     dropout,
+    precision,
     flip: [],
     rotate: 0,
     cutMixBoxes: 0,

@@ -1,5 +1,5 @@
 import { DataError, UsageError } from "../errors.ts";
-import { deviceNames } from "../runtime/device.ts";
+import { deviceNames, precisions } from "../runtime/device.ts";
 import type { Triple } from "../data/volume.ts";
 import { endings, imageFiles, type Stems } from "../data/files.ts";
 import type { OptionSpec } from "./arguments.ts";
@@ -10,6 +10,12 @@ export const deviceOption = {
   choices: deviceNames,
   default: "auto",
   help: "where to compute; emulator runs the CUDA kernels on the processor, for tests",
+} as const satisfies OptionSpec;
+
+export const precisionOption = {
+  type: "string",
+  choices: precisions,
+  help: "of convolutions: f32, the default, or on an NVIDIA GPU also tf32 and bf16, which stores activations in 16 bits",
 } as const satisfies OptionSpec;
 
 export const jsonOption = {

@@ -2,7 +2,7 @@ import { Graph } from "../graph/graph.ts";
 import { type State } from "../graph/state.ts";
 import { byteLength, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
-import { type Device, openDevice } from "../runtime/device.ts";
+import { type Device, openDevice, type Precision } from "../runtime/device.ts";
 import type { TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
@@ -13,6 +13,7 @@ import { normalizeOnLoad } from "./on_load.ts";
 import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
+import { checkPrecision, setPrecision } from "./precision.ts";
 import { recompute } from "./recompute.ts";
 import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from "./schedule.ts";
 import { simplify } from "./simplify.ts";
@@ -22,6 +23,8 @@ import { verify } from "./verify.ts";
 
 export interface CompileOptions {
   readonly device?: Device;
+  /** `f32` where it is not said; the CPU has no other. */
+  readonly precision?: Precision;
   /** For tests: arena memory is NaN before it is written, and any write outside an op's result is an error. */
   readonly paranoid?: boolean;
   /** For tests: `false` leaves the ops as they were traced. */
@@ -35,6 +38,7 @@ export interface CompileOptions {
  * returns by name is what each run returns.
  *
  * @throws {ShapeError} while tracing, when operands do not fit.
+ * @throws {DeviceError} when the device has no kernels of that precision.
  * @throws {OutOfMemoryError} when states and arena exceed the device's free memory.
  */
 export async function compile<Names extends string>(
@@ -61,17 +65,20 @@ export function planOnly<Names extends string>(
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const device = options.device ?? openDevice();
+  const precision = checkPrecision(options.precision ?? "f32", device);
   const simple = simplify(packWeights(simplify(traced), device));
-  const joined = options.fuse === false ? simple : sumInStore(normalizeOnLoad(fuse(simple), device), device);
-  const fused = lower(joined, device);
-  const ordered = orderForMemory(fused);
+  const fused = lower(options.fuse === false ? simple : fuse(simple), device);
+  const exact = setPrecision(fused, precision);
+  const joined = options.fuse === false ? exact : sumInStore(normalizeOnLoad(exact, device), device);
+  const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
   const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
-  return new Plan<Names>(graph, device, layout);
+  return new Plan<Names>(graph, device, { ...layout, precision });
 }
 
 export interface PlanLayout {
+  readonly precision: Precision;
   readonly steps: readonly PlannedStep[];
   readonly arena: readonly PlannedTensor[];
   readonly arenaBytes: number;
@@ -83,7 +90,12 @@ export interface PlanLayout {
   readonly paranoid: boolean;
 }
 
-function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boolean): PlanLayout {
+function planMemory(
+  graph: Graph,
+  order: Schedule,
+  device: Device,
+  paranoid: boolean,
+): Omit<PlanLayout, "precision"> {
   const { steps, prologue, firstUpdate } = order;
   const states = graph.states();
   const lives = liveness(graph, order);

@@ -15,7 +15,7 @@ export function printPlan(plan: Plan): string {
     return `${kept}${update}${String(index).padStart(5)} ${spec.label} ${formatType(spec.output)} ${place}${scratch}${work}${way}`;
   });
   const totals = [
-    `${steps.length} steps, ${giga(plan.flops)}`,
+    `${steps.length} steps, ${giga(plan.flops)}, precision ${plan.layout.precision}`,
     `peak ${mebibytes(plan.peakBytes)} = states ${mebibytes(plan.stateBytes)} + arena ${mebibytes(arenaBytes)}`,
   ];
   return [...rows, ...totals].join("\n");

@@ -3,7 +3,7 @@ import type { Plan } from "../compile/plan.ts";
 import { commonDivisor, type Network } from "../models/index.ts";
 import { add, scale } from "../ops/arithmetic.ts";
 import { softmax } from "../ops/softmax.ts";
-import type { Device } from "../runtime/device.ts";
+import type { Device, Precision } from "../runtime/device.ts";
 
 /** Class probabilities of patches, averaged over one or more networks; plans are kept by batch shape. */
 export class Predictor {
@@ -12,11 +12,13 @@ export class Predictor {
   /** What extents along x, y, z must be multiples of. */
   readonly divisor: readonly [x: number, y: number, z: number];
   private readonly device: Device;
+  private readonly precision: Precision;
   private readonly plans = new Map<string, Promise<Plan<"probabilities">>>();
 
-  constructor(networks: readonly Network[], device: Device) {
+  constructor(networks: readonly Network[], device: Device, precision: Precision = "f32") {
     this.networks = networks;
     this.device = device;
+    this.precision = precision;
     this.classes = networks[0].classes;
     this.divisor = commonDivisor(networks);
   }
@@ -43,7 +45,7 @@ export class Predictor {
           const total = each.reduce((left, right) => add(left, right));
           return { probabilities: each.length === 1 ? total : scale(total, 1 / each.length) };
         },
-        { device: this.device },
+        { device: this.device, precision: this.precision },
       );
       this.plans.set(key, plan);
     }

@@ -2,9 +2,18 @@ import { availableParallelism, cpus, freemem } from "node:os";
 import { DeviceError, nearest } from "../errors.ts";
 import { backendLibrary, type NativeDevice, native } from "./native.ts";
 
+/**
+ * How closely convolutions multiply: as float32 does, with operands of 10 bits of mantissa, or with activations stored as
+ * bfloat16. Weights, statistics, losses and all sums are float32 in each.
+ */
+export const precisions = ["f32", "tf32", "bf16"] as const;
+export type Precision = (typeof precisions)[number];
+
 /** Where plans run. */
 export interface Device {
   readonly name: string;
+  /** Those that it has kernels for. */
+  readonly precisions: readonly Precision[];
   readonly native: NativeDevice;
   /** One line for people: what it is and how it is used. */
   describe(): string;
@@ -58,6 +67,7 @@ function openCpu(): Device {
   const device = addon.open();
   return {
     name: "cpu",
+    precisions: ["f32"],
     native: device,
     describe: () =>
       `cpu: ${cpus()[0]?.model.trim() ?? process.arch}, ${device.describe()}, ${addon.threads()} of ${availableParallelism()} threads`,
@@ -80,6 +90,7 @@ function openLibrary(name: "cuda" | "emulator"): Device {
   }
   return {
     name,
+    precisions,
     native: device,
     describe: () => `${name}: ${device.describe()}`,
     availableMemory: () => override() ?? (device.freeMemory() || hostMemory()),

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { nearest, UsageError } from "../errors.ts";
 import type { Recipe } from "./recipes/recipe.ts";
+import { precisions } from "../runtime/device.ts";
 import { commonDivisor, modelNamed, models } from "../models/index.ts";
 
 const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
@@ -35,6 +36,8 @@ export const configSchema = z.strictObject({
   /** Largest random rotation about the z axis, in degrees. */
   rotate: z.number().min(0).max(180),
 
+  /** Of convolutions, on an NVIDIA GPU; the CPU has f32 alone. */
+  precision: z.enum(precisions),
   labeledPerBatch: z.int().min(1),
   /** Unlabelled patches in a batch; recipes that learn from labels alone ignore it. */
   unlabeledPerBatch: z.int().min(0),
@@ -111,6 +114,7 @@ const common: Config = {
   foreground: 0.33,
   flip: ["x", "y", "z"],
   rotate: 15,
+  precision: "f32",
   labeledPerBatch: 2,
   unlabeledPerBatch: 2,
   steps: 6000,

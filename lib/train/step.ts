@@ -51,7 +51,10 @@ export async function compileStep(
   learners: Learners,
   device: Device,
 ): Promise<Plan> {
-  return compile((graph) => traceStep(graph, config, recipe, learners), { device });
+  return compile((graph) => traceStep(graph, config, recipe, learners), {
+    device,
+    precision: config.precision,
+  });
 }
 
 function traceStep(

@@ -11,9 +11,9 @@ export async function validate(
   networks: readonly Network[],
   device: Device,
   volumes: readonly LoadedVolume[],
-  { patch, classes }: Config,
+  { patch, classes, precision }: Config,
 ): Promise<number> {
-  const predictor = new Predictor(networks, device);
+  const predictor = new Predictor(networks, device, precision);
   const counts = [];
   for (const { image, label, size } of volumes) {
     const prediction = await predictVolume(predictor, image, size, { patch });

@@ -1,30 +1,17 @@
 // Convolutions: the steps of a plan, decoded and handed to the kernels.
 #include <algorithm>
-#include <cstdlib>
 
 #include "../core/conv_step.h"
+#include "cast.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
-#include "conv_tile.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
 
 namespace voxgrad::cuda {
-
-bool strictPrecision() {
-  static const bool strict = [] {
-    const char* const value = std::getenv("VOXGRAD_PRECISION");
-    const std::string text = value != nullptr ? value : "";
-    if (!text.empty() && text != "f32" && text != "tf32")
-      throw Error("ERR_DEVICE", "VOXGRAD_PRECISION: expected f32 or tf32, found '" + text + "'");
-    return text != "tf32";
-  }();
-  return strict;
-}
-
 namespace {
 
 int64_t weightsOf(const Conv3dProblem& p) { return p.K * p.taps() * (p.C / p.groups); }
@@ -51,32 +38,54 @@ void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed
   checkBlocks(step, packBlocks(problem));
 }
 
-const char* gatherName(const Conv3dProblem& problem, bool transposed) {
-  const Gather gather = gatherOf(problem, transposed);
-  return isDirect(gather) ? directName : suitsHalo(gather) ? haloName(gather) : gemmName(gather);
+// What a kernel reads has the type of its precision.
+void checkStorage(const Step& step, const Tensor& tensor) {
+  const bool narrow = precisionOf(step) == Precision::bf16;
+  expectDType(step, tensor, narrow ? DType::bf16 : DType::f32);
 }
 
-void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const float* weights) {
-  const GatherCall call{gatherOf(problem, transposed), step.inputs[0].f32(), weights, biasOf(step),
-                        step.output.f32()};
+const char* gatherName(const Conv3dProblem& problem, bool transposed, Precision precision) {
+  const Gather gather = gatherOf(problem, transposed);
+  return isDirect(gather)               ? directName
+         : suitsHalo(gather, precision) ? haloName(gather, precision)
+                                        : gemmName(gather, precision);
+}
+
+void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const void* weights) {
+  const GatherCall call{gatherOf(problem, transposed),
+                        precisionOf(step),
+                        step.inputs[0].data,
+                        weights,
+                        biasOf(step),
+                        step.output.data,
+                        step.output.dtype == DType::bf16};
   if (isDirect(call.gather))
     runDirect(call);
-  else if (suitsHalo(call.gather) && aligned(call.source) && aligned(call.weights))
+  else if (suitsHalo(call.gather, call.precision) && aligned(call.source) && aligned(call.weights))
     runHalo(call);
   else
     runGemm(call);
 }
 
+// Weights as they are, are float32, and so is what is multiplied with them.
+void checkUnpacked(const Step& step) {
+  if (precisionOf(step) == Precision::bf16) refuse(step, "bf16 takes packed weights");
+}
+
 size_t forwardWorkspace(const Step& step) {
+  checkUnpacked(step);
   checkGather(step, forwardProblem(step), false);
   return 0;
 }
 
-void runForward(const Step& step) { runGather(step, forwardProblem(step), false, step.inputs[1].f32()); }
+void runForward(const Step& step) { runGather(step, forwardProblem(step), false, step.inputs[1].data); }
 
-const char* forwardAlgorithm(const Step& step) { return gatherName(forwardProblem(step), false); }
+const char* forwardAlgorithm(const Step& step) {
+  return gatherName(forwardProblem(step), false, precisionOf(step));
+}
 
 size_t inputGradientWorkspace(const Step& step) {
+  checkUnpacked(step);
   const Conv3dProblem problem = inputGradientProblem(step);
   checkGather(step, problem, true);
   return static_cast<size_t>(weightsOf(problem)) * sizeof(float);
@@ -89,24 +98,31 @@ void runInputGradient(const Step& step) {
   runGather(step, problem, true, packed);
 }
 
-const char* inputGradientAlgorithm(const Step& step) { return gatherName(inputGradientProblem(step), true); }
+const char* inputGradientAlgorithm(const Step& step) {
+  return gatherName(inputGradientProblem(step), true, precisionOf(step));
+}
+
+// Of a step that may read and write bf16.
+Conv3dProblem problemOfPacked(const Step& step) { return packedProblem(widened(step, 1 | outputBit)); }
 
 size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  const Conv3dProblem problem = packedProblem(step);
-  expectDType(step, step.inputs[1], DType::f32);
+  const Conv3dProblem problem = problemOfPacked(step);
+  checkStorage(step, step.inputs[0]);
+  checkStorage(step, step.inputs[1]);
+  if (step.output.dtype != DType::f32) checkStorage(step, step.output);
   expectCount(step, step.inputs[1], weightsOf(problem));
   checkGather(step, problem, isInputGradient(step));
   return 0;
 }
 
 void runPacked(const Step& step) {
-  runGather(step, packedProblem(step), isInputGradient(step), step.inputs[1].f32());
+  runGather(step, problemOfPacked(step), isInputGradient(step), step.inputs[1].data);
 }
 
 const char* packedAlgorithm(const Step& step) {
-  return gatherName(packedProblem(step), isInputGradient(step));
+  return gatherName(problemOfPacked(step), isInputGradient(step), precisionOf(step));
 }
 
 int64_t packedFloats(const Step& step) {
@@ -116,7 +132,7 @@ int64_t packedFloats(const Step& step) {
 
 size_t preparePacking(const Step& step) {
   const int64_t floats = packedFloats(step);
-  expectDType(step, step.output, DType::f32);
+  checkStorage(step, step.output);
   expectCount(step, step.output, floats);
   checkGather(step, packingProblem(step), isInputGradient(step));
   return 0;
@@ -124,8 +140,14 @@ size_t preparePacking(const Step& step) {
 
 void runPacking(const Step& step) {
   const Conv3dProblem problem = packingProblem(step);
-  if (isInputGradient(step))
-    packTransposed(problem, step.inputs[0].f32(), step.output.f32());
+  const float* w = step.inputs[0].f32();
+  const bool narrow = step.output.dtype == DType::bf16;
+  if (isInputGradient(step) && narrow)
+    packTransposed(problem, w, dataOf<Bf16>(step.output));
+  else if (isInputGradient(step))
+    packTransposed(problem, w, step.output.f32());
+  else if (narrow)
+    castElements(w, dataOf<Bf16>(step.output), step.output.count());
   else
     check(cudaMemcpyAsync(step.output.data, step.inputs[0].data, step.output.bytes(),
                           cudaMemcpyDeviceToDevice, stream()),
@@ -137,31 +159,43 @@ bool isDirectWeightGradient(const Conv3dProblem& p) {
   return isDirect(gatherOf(p, false)) && p.taps() < 65536 && weightsOf(p) < 1 << 24;
 }
 
+// What a weight gradient reads: x and dy.
+constexpr uint32_t gradientActivations = 3;
+
+Conv3dProblem problemOfWeightGradient(const Step& step) {
+  return weightGradientProblem(widened(step, gradientActivations));
+}
+
 size_t weightGradientBytes(const Step& step) {
-  const Conv3dProblem problem = weightGradientProblem(step);
+  const Conv3dProblem problem = problemOfWeightGradient(step);
+  const Precision precision = precisionOf(step);
+  checkStorage(step, step.inputs[0]);
   checkExtents(step, problem);
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks(problem));
+  checkBlocks(step, weightGradientBlocks(problem, precision));
   // Either may run, as operands are aligned.
-  const size_t halo = suitsHaloWeightGradient(problem) ? haloWeightGradientWorkspace(problem) : 0;
-  return std::max(halo, weightGradientWorkspace(problem));
+  const size_t halo =
+      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
+  return std::max(halo, weightGradientWorkspace(problem, precision));
 }
 
 void runWeightGradientStep(const Step& step) {
-  const Conv3dProblem problem = weightGradientProblem(step);
-  const bool halo =
-      suitsHaloWeightGradient(problem) && aligned(step.inputs[0].data) && aligned(step.inputs[1].data);
+  const Conv3dProblem problem = problemOfWeightGradient(step);
+  const Precision precision = precisionOf(step);
+  const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
+  const bool halo = suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy);
   const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient
                    : halo                          ? runHaloWeightGradient
                                                    : runWeightGradient;
-  run(problem, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(), step.workspace);
+  run({problem, precision, x, dy, step.output.f32(), step.workspace});
 }
 
 const char* weightGradientAlgorithm(const Step& step) {
-  const Conv3dProblem problem = weightGradientProblem(step);
-  return isDirectWeightGradient(problem)    ? directName
-         : suitsHaloWeightGradient(problem) ? haloWeightGradientName(problem)
-                                            : weightGradientName(problem);
+  const Conv3dProblem problem = problemOfWeightGradient(step);
+  const Precision precision = precisionOf(step);
+  return isDirectWeightGradient(problem)               ? directName
+         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
+                                                       : weightGradientName(problem, precision);
 }
 
 Kernel named(Kernel kernel, const char* (*algorithm)(const Step&)) {
@@ -176,7 +210,8 @@ const KernelTable convKernels = {
     named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm),
     {"conv3dPacked", preparePacked, runPacked, packedAlgorithm},
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloats},
-    named(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
+    named(narrowable(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
+                     gradientActivations),
           weightGradientAlgorithm),
 };
 

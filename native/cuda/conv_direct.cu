@@ -5,6 +5,7 @@ namespace voxgrad::cuda {
 namespace {
 
 // One number of the output.
+template <class T>
 struct DirectConv {
   GatherCall call;
 
@@ -22,7 +23,7 @@ struct DirectConv {
       lattice[k] = axis.lattice(gather.transposed, at.digit[k] % step);
       start[k] = lattice[k].sourceFirst + at.digit[k] / step * lattice[k].sourceStep;
     }
-    const float* weights = call.weights + channel * gather.taps() * gather.depth;
+    const T* weights = static_cast<const T*>(call.weights) + channel * gather.taps() * gather.depth;
     float sum = call.bias == nullptr ? 0.0f : call.bias[channel];
     for (int r = 0; r < lattice[0].taps; r++) {
       const int z = start[0] + r * lattice[0].shift;
@@ -37,22 +38,26 @@ struct DirectConv {
         for (int t = 0; t < lattice[2].taps; t++) {
           const int q = start[2] + t * lattice[2].shift;
           if (q < 0 || q >= gather.axis[2].source) continue;
-          const float* x =
-              call.source + ((line * gather.axis[2].source + q) * gather.groups + group) * gather.depth;
-          const float* w = weights + (taps + lattice[2].tapFirst + t * lattice[2].tapStep) * gather.depth;
-          for (int c = 0; c < gather.depth; c++) sum += x[c] * w[c];
+          const T* x = static_cast<const T*>(call.source) +
+                       ((line * gather.axis[2].source + q) * gather.groups + group) * gather.depth;
+          const T* w = weights + (taps + lattice[2].tapFirst + t * lattice[2].tapStep) * gather.depth;
+          for (int c = 0; c < gather.depth; c++) sum += float{x[c]} * float{w[c]};
         }
       }
     }
-    call.output[i] = sum;
+    if (call.narrow)
+      static_cast<Bf16*>(call.output)[i] = sum;
+    else
+      static_cast<float*>(call.output)[i] = sum;
   }
 };
 
 // The places of the sums of a weight gradient: a row is a voxel of dy, a column a filter and one of its input
 // channels, a set a tap.
+template <class T>
 struct AddProduct {
   Conv3dProblem problem;
-  const float *x, *dy;
+  const T *x, *dy;
 
   __device__ void operator()(int64_t set, int64_t row, int64_t column, double (&sums)[1]) const {
     const Conv3dProblem& p = problem;
@@ -68,7 +73,7 @@ struct AddProduct {
     }
     const int64_t depth = p.C / p.groups, filter = column / depth;
     const int64_t group = filter / (p.K / p.groups);
-    sums[0] += double{x[voxel * p.C + group * depth + column % depth]} * dy[row * p.K + filter];
+    sums[0] += double{x[voxel * p.C + group * depth + column % depth]} * double{dy[row * p.K + filter]};
   }
 };
 
@@ -87,15 +92,27 @@ SumShape sumsOf(const Conv3dProblem& p) { return {p.taps(), p.N * p.Z * p.P * p.
 void runDirect(const GatherCall& call) {
   int64_t count = call.gather.batch * call.gather.groups * call.gather.columns;
   for (const GatherAxis& axis : call.gather.axis) count *= axis.output;
-  forEach(directName, count, DirectConv{call});
+  if (call.precision == Precision::bf16)
+    forEach(directName, count, DirectConv<Bf16>{call});
+  else
+    forEach(directName, count, DirectConv<float>{call});
 }
 
 size_t directWeightGradientWorkspace(const Conv3dProblem& problem) { return sumBytes<1>(sumsOf(problem)); }
 
-void runDirectWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                             void* workspace) {
-  columnSums<1>(directName, sumsOf(problem), workspace, AddProduct{problem, x, dy},
-                StoreWeight{problem.taps(), problem.C / problem.groups, dw});
+template <class T>
+static void runWeightGradientOf(const GradientOperands& operands) {
+  const Conv3dProblem& problem = operands.problem;
+  columnSums<1>(directName, sumsOf(problem), operands.workspace,
+                AddProduct<T>{problem, static_cast<const T*>(operands.x), static_cast<const T*>(operands.dy)},
+                StoreWeight{problem.taps(), problem.C / problem.groups, operands.dw});
+}
+
+void runDirectWeightGradient(const GradientOperands& operands) {
+  if (operands.precision == Precision::bf16)
+    runWeightGradientOf<Bf16>(operands);
+  else
+    runWeightGradientOf<float>(operands);
 }
 
 }  // namespace voxgrad::cuda

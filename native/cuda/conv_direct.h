@@ -5,7 +5,7 @@
 
 namespace voxgrad::cuda {
 
-constexpr const char* directName = "direct convolution, f32";
+constexpr const char* directName = "direct convolution";
 
 // Whether a group has so few channels that tiles of a matrix product would be mostly empty.
 inline bool isDirect(const Gather& gather) {
@@ -16,7 +16,6 @@ void runDirect(const GatherCall& call);
 
 // The weight gradient of such a convolution.
 size_t directWeightGradientWorkspace(const Conv3dProblem& problem);
-void runDirectWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                             void* workspace);
+void runDirectWeightGradient(const GradientOperands& operands);
 
 }  // namespace voxgrad::cuda

@@ -3,8 +3,8 @@
 // such class is a dense problem of its own with fewer taps, so that nothing is multiplied by inserted zeros.
 #pragma once
 
-#include "../core/conv_problem.h"
-#include "cuda.h"
+#include "../core/conv_step.h"
+#include "bf16.h"
 
 namespace voxgrad::cuda {
 
@@ -110,22 +110,37 @@ inline Gather gatherOf(const Conv3dProblem& p, bool transposed) {
 // A convolution or input gradient whose weights lie as the kernels read them: [groups, columns, taps, depth].
 struct GatherCall {
   Gather gather;
-  const float* source;
-  const float* weights;
+  Precision precision;
+  const void* source;  // of the elements of the precision, as the weights
+  const void* weights;
   const float* bias;  // may be null
-  float* output;
+  void* output;
+  bool narrow;  // whether that is bf16: with no other precision
 
   // Stores two neighbouring columns of a voxel, or the one that is there, with the bias.
+  template <Precision P>
   __device__ __forceinline__ void store(int group, int64_t voxel, int column, float first,
                                         float second) const {
     if (column >= gather.columns) return;
     const int64_t channel = int64_t{group} * gather.columns + column;
-    float* to = output + voxel * (int64_t{gather.groups} * gather.columns) + channel;
+    const int64_t at = voxel * (int64_t{gather.groups} * gather.columns) + channel;
     const bool both = column + 1 < gather.columns;
     if (bias != nullptr) {
       first += bias[channel];
       if (both) second += bias[channel + 1];
     }
+    if (P == Precision::bf16 && narrow) {
+      auto* to = static_cast<uint16_t*>(output) + at;
+      const uint32_t pair = roundToBf16(first, second);
+      if (both && reinterpret_cast<uintptr_t>(to) % sizeof pair == 0) {
+        *reinterpret_cast<uint32_t*>(to) = pair;
+      } else {
+        to[0] = static_cast<uint16_t>(pair);
+        if (both) to[1] = static_cast<uint16_t>(pair >> 16);
+      }
+      return;
+    }
+    auto* to = static_cast<float*>(output) + at;
     if (both && reinterpret_cast<uintptr_t>(to) % sizeof(float2) == 0) {
       *reinterpret_cast<float2*>(to) = {first, second};
     } else {
@@ -135,7 +150,36 @@ struct GatherCall {
   }
 };
 
-// Whether four numbers at a time may be read from there.
+// A weight gradient: x and dy of the elements of the precision.
+struct GradientOperands {
+  Conv3dProblem problem;
+  Precision precision;
+  const void *x, *dy;
+  float* dw;
+  void* workspace;
+};
+
+// What the kernels of a precision read.
+template <Precision P>
+using Element = std::conditional_t<P == Precision::bf16, Bf16, float>;
+
+// Elements that are moved at a time: 16 bytes.
+template <class T>
+constexpr int chunkOf = 16 / static_cast<int>(sizeof(T));
+
+inline int chunkOfPrecision(Precision precision) {
+  return precision == Precision::bf16 ? chunkOf<Bf16> : chunkOf<float>;
+}
+
+// What a variant of a kernel has for each precision.
+template <class T>
+struct ByPrecision {
+  T of[precisions];
+  const T& operator[](Precision precision) const { return of[static_cast<int>(precision)]; }
+};
+using Names = ByPrecision<const char*>;
+
+// Whether 16 bytes at a time may be read from there.
 inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 }  // namespace voxgrad::cuda

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "conv_gemm.h"
 #include "conv_tile.h"
 
@@ -11,9 +13,9 @@ struct GemmTile {
                        stages = STAGES;
   static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
   static constexpr int threads = ROWS / WARP_ROWS * warpsAcross * warpSize;
-  // Numbers from one row of a tile to the next: eight rows lie in different banks.
-  static constexpr int pitch = tileDepth + 4;
-  static constexpr int stageFloats = (ROWS + COLUMNS) * pitch;
+  // From one row of a tile to the next: eight rows lie in different banks.
+  static constexpr int pitchBytes = 128 + 16;
+  static constexpr int stageBytes = (ROWS + COLUMNS) * pitchBytes;
   // Blocks that share a multiprocessor: what registers allow.
   static constexpr int together = threads > 128 ? 2 : threads > 64 ? 3 : 4;
 };
@@ -56,11 +58,14 @@ __device__ RowPlace placeOf(const Gather& gather, const Lattice (&lattice)[3], i
   return place;
 }
 
-// Brings tiles of both operands to shared memory, VECTOR numbers at a time. Each thread fills one column of
-// every tile: it knows one tap and channel.
-template <class Tile, int VECTOR>
+// Brings tiles of both operands to shared memory, a chunk or, loosely, a number at a time. Each thread fills
+// one column of every tile: it knows one tap and channel.
+template <class Tile, bool LOOSE, Precision P>
 struct GemmLoader {
-  static constexpr int across = tileDepth / VECTOR, atOnce = Tile::threads / across;
+  using T = Element<P>;
+  static constexpr int vector = LOOSE ? 1 : chunkOf<T>, bytes = vector * static_cast<int>(sizeof(T));
+  static constexpr int pitch = Tile::pitchBytes / static_cast<int>(sizeof(T));
+  static constexpr int across = tileDepth<P> / vector, atOnce = Tile::threads / across;
   static_assert(Tile::rows % atOnce == 0 && Tile::columns % atOnce == 0, "every thread fills as many rows");
 
   const GatherCall& call;
@@ -73,9 +78,9 @@ struct GemmLoader {
         block(block),
         group(group),
         firstColumn(firstColumn),
-        at(Digits::of(threadIdx.x % across * VECTOR, DepthRadix(block.lattice, call.gather.depth).radix)) {}
+        at(Digits::of(threadIdx.x % across * vector, DepthRadix(block.lattice, call.gather.depth).radix)) {}
 
-  __device__ __forceinline__ void load(float* tile) {
+  __device__ __forceinline__ void load(T* tile) {
     const Gather& gather = call.gather;
     const GatherAxis(&axis)[3] = gather.axis;
     const Lattice(&lattice)[3] = block.lattice;
@@ -89,37 +94,40 @@ struct GemmLoader {
       tapIndex = tapIndex * axis[i].taps + lattice[i].tapFirst + tap[i] * lattice[i].tapStep;
     }
     const int row0 = threadIdx.x / across;
-    float* to = tile + row0 * Tile::pitch + threadIdx.x % across * VECTOR;
+    T* to = tile + row0 * pitch + threadIdx.x % across * vector;
 
     const int64_t channels = int64_t{gather.groups} * gather.depth;
-    const float* source = call.source + int64_t{group} * gather.depth + channel;
+    const T* source = static_cast<const T*>(call.source) + int64_t{group} * gather.depth + channel;
     UNROLL for (int i = 0; i < Tile::rows / atOnce; i++) {
       const RowPlace& place = block.places[row0 + i * atOnce];
       bool valid = inside;
       for (int k = 0; k < 3; k++)
         valid = valid && static_cast<unsigned>(place.position[k]) + static_cast<unsigned>(shift[k]) <
                              static_cast<unsigned>(axis[k].source);
-      copyAsync<VECTOR * 4>(to, valid ? source + (place.source + voxels) * channels : call.source, valid);
-      to += atOnce * Tile::pitch;
+      bring<bytes>(to, valid ? source + (place.source + voxels) * channels : call.source, valid);
+      to += atOnce * pitch;
     }
     const int64_t taps = gather.taps();
     UNROLL for (int i = 0; i < Tile::columns / atOnce; i++) {
       const int column = firstColumn + row0 + i * atOnce;
       const bool valid = inside && column < gather.columns;
-      const float* from =
-          call.weights + ((int64_t{group} * gather.columns + column) * taps + tapIndex) * gather.depth;
-      copyAsync<VECTOR * 4>(to, valid ? from + channel : call.weights, valid);
-      to += atOnce * Tile::pitch;
+      const T* from = static_cast<const T*>(call.weights) +
+                      ((int64_t{group} * gather.columns + column) * taps + tapIndex) * gather.depth;
+      bring<bytes>(to, valid ? from + channel : call.weights, valid);
+      to += atOnce * pitch;
     }
     at.add(block.advance, DepthRadix(lattice, gather.depth).radix);
   }
 };
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
     convGemmKernel(GatherCall call, int columnBlocks) {
-  float* tiles = sharedMemory<float>();
-  auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Tile::stageFloats);
+  using T = Element<P>;
+  using Loader = GemmLoader<Tile, LOOSE, P>;
+  constexpr int pitch = Loader::pitch, stage = Tile::stageBytes / static_cast<int>(sizeof(T));
+  T* tiles = sharedMemory<T>();
+  auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * stage);
   const Gather& gather = call.gather;
 
   // Blocks that read the same part of the source follow each other, those of its classes too.
@@ -143,34 +151,32 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   for (int row = threadIdx.x; row < Tile::rows; row += Tile::threads)
     block.places[row] = placeOf(gather, lattice, firstRow + row);
   if (threadIdx.x == 0 && depth > 0)
-    block.advance = Digits::of(tileDepth, DepthRadix(lattice, gather.depth).radix);
+    block.advance = Digits::of(tileDepth<P>, DepthRadix(lattice, gather.depth).radix);
   __syncthreads();
 
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
   const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
   const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
-  WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
+  WarpProduct<Tile::warpRows, Tile::warpColumns, P> product;
 
-  const int steps = (depth + tileDepth - 1) / tileDepth;
+  const int steps = (depth + tileDepth<P> - 1) / tileDepth<P>;
   if (steps > 0) {
-    GemmLoader<Tile, VECTOR> loader(call, block, group, firstColumn);
+    Loader loader(call, block, group, firstColumn);
     for (int step = 0; step < Tile::stages - 1; step++) {
-      if (step < steps) loader.load(tiles + step * Tile::stageFloats);
+      if (step < steps) loader.load(tiles + step * stage);
       commitCopies();
     }
     int computed = 0, loaded = Tile::stages - 1;
     for (int step = 0; step < steps; step++) {
       waitCopies<Tile::stages - 2>();
       __syncthreads();
-      if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * Tile::stageFloats);
+      if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * stage);
       commitCopies();
-      const float* a =
-          tiles + computed * Tile::stageFloats + (warpRow + lane % 16) * Tile::pitch + lane / 16 * 4;
-      const float* b = tiles + computed * Tile::stageFloats +
-                       (Tile::rows + warpColumn + lane / 16 * 8 + lane % 8) * Tile::pitch + lane / 8 % 2 * 4;
-      product.add(
-          [&](int row, int k, float(&into)[4]) { loadFragment(a + row * Tile::pitch + k, into); },
-          [&](int column, int k, float(&into)[4]) { loadFragment(b + column * Tile::pitch + k, into); });
+      const T* a = tiles + computed * stage + (warpRow + lane % 16) * pitch + lane / 16 * chunkOf<T>;
+      const T* b = tiles + computed * stage + (Tile::rows + warpColumn + lane / 16 * 8 + lane % 8) * pitch +
+                   lane / 8 % 2 * chunkOf<T>;
+      product.add([&](int row, int k, uint32_t(&into)[4]) { loadMatrices(into, a + row * pitch + k); },
+                  [&](int column, int k, uint32_t(&into)[4]) { loadMatrices(into, b + column * pitch + k); });
       computed = computed + 1 == Tile::stages ? 0 : computed + 1;
       loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
     }
@@ -178,7 +184,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
 
   product.forEachPair([&](int row, int column, float first, float second) {
     const int64_t voxel = block.places[warpRow + row].output;
-    if (voxel >= 0) call.store(group, voxel, firstColumn + warpColumn + column, first, second);
+    if (voxel >= 0) call.store<P>(group, voxel, firstColumn + warpColumn + column, first, second);
   });
 }
 
@@ -189,9 +195,8 @@ using Small = GemmTile<64, 32, 32, 32, 3>;
 
 struct Variant {
   int rows, columns;
-  // By whether precision is strict.
-  const char* names[2];
-  void (*run[2])(const char* name, const Variant& variant, const GatherCall& call);
+  Names names;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const GatherCall& call)> run;
 
   int64_t rowBlocks(const Gather& gather) const { return divideUp(gather.classRows(), rows); }
   int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
@@ -204,34 +209,42 @@ struct Variant {
   }
 };
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
-  const size_t bytes = Tile::stages * Tile::stageFloats * sizeof(float) + sizeof(BlockState<Tile>);
-  launch(name, convGemmKernel<Tile, VECTOR, STRICT>,
+  const size_t bytes = Tile::stages * Tile::stageBytes + sizeof(BlockState<Tile>);
+  launch(name, convGemmKernel<Tile, LOOSE, P>,
          Grid{static_cast<unsigned>(variant.blocks(call.gather)), Tile::threads, bytes}, call,
          variant.columnBlocks(call.gather));
 }
 
-template <class Tile, int VECTOR>
-constexpr Variant variantOf(const char* tf32, const char* strict) {
+template <class Tile, bool LOOSE>
+constexpr Variant variantOf(const Names& names) {
   return {Tile::rows,
           Tile::columns,
-          {tf32, strict},
-          {runVariant<Tile, VECTOR, false>, runVariant<Tile, VECTOR, true>}};
+          names,
+          {{runVariant<Tile, LOOSE, Precision::f32>, runVariant<Tile, LOOSE, Precision::tf32>,
+            runVariant<Tile, LOOSE, Precision::bf16>}}};
 }
 
-const Variant wide = variantOf<Wide, 4>("implicit GEMM 128x64, tf32", "implicit GEMM 128x64, tf32x3");
-const Variant half = variantOf<Half, 4>("implicit GEMM 128x32, tf32", "implicit GEMM 128x32, tf32x3");
-const Variant narrow = variantOf<Narrow, 4>("implicit GEMM 128x16, tf32", "implicit GEMM 128x16, tf32x3");
-const Variant small = variantOf<Small, 4>("implicit GEMM 64x32, tf32", "implicit GEMM 64x32, tf32x3");
-// For channels that are no multiple of four.
-const Variant looseNarrow = variantOf<Narrow, 1>("implicit GEMM 128x16 of single numbers, tf32",
-                                                 "implicit GEMM 128x16 of single numbers, tf32x3");
-const Variant looseSmall = variantOf<Small, 1>("implicit GEMM 64x32 of single numbers, tf32",
-                                               "implicit GEMM 64x32 of single numbers, tf32x3");
+const Variant wide = variantOf<Wide, false>(
+    {{"implicit GEMM 128x64, tf32x3", "implicit GEMM 128x64, tf32", "implicit GEMM 128x64, bf16"}});
+const Variant half = variantOf<Half, false>(
+    {{"implicit GEMM 128x32, tf32x3", "implicit GEMM 128x32, tf32", "implicit GEMM 128x32, bf16"}});
+const Variant narrow = variantOf<Narrow, false>(
+    {{"implicit GEMM 128x16, tf32x3", "implicit GEMM 128x16, tf32", "implicit GEMM 128x16, bf16"}});
+const Variant small = variantOf<Small, false>(
+    {{"implicit GEMM 64x32, tf32x3", "implicit GEMM 64x32, tf32", "implicit GEMM 64x32, bf16"}});
+// For channels that fill no chunk.
+const Variant looseNarrow = variantOf<Narrow, true>(
+    {{"implicit GEMM 128x16 of single numbers, tf32x3", "implicit GEMM 128x16 of single numbers, tf32",
+      "implicit GEMM 128x16 of single numbers, bf16"}});
+const Variant looseSmall = variantOf<Small, true>(
+    {{"implicit GEMM 64x32 of single numbers, tf32x3", "implicit GEMM 64x32 of single numbers, tf32",
+      "implicit GEMM 64x32 of single numbers, bf16"}});
 
-const Variant& choose(const Gather& gather, bool aligned) {
-  if (!aligned || gather.depth % 4 != 0) return gather.columns <= 16 ? looseNarrow : looseSmall;
+const Variant& choose(const Gather& gather, Precision precision, bool aligned) {
+  if (!aligned || gather.depth % chunkOfPrecision(precision) != 0)
+    return gather.columns <= 16 ? looseNarrow : looseSmall;
   if (gather.columns <= 16) return narrow;
   // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
   const Variant& large = gather.columns <= 32 ? half : wide;
@@ -240,17 +253,21 @@ const Variant& choose(const Gather& gather, bool aligned) {
 
 }  // namespace
 
-const char* gemmName(const Gather& gather) { return choose(gather, true).names[strictPrecision()]; }
+const char* gemmName(const Gather& gather, Precision precision) {
+  return choose(gather, precision, true).names[precision];
+}
 
 int64_t gemmBlocks(const Gather& gather) {
-  const int64_t vectors = choose(gather, true).blocks(gather), loose = choose(gather, false).blocks(gather);
-  return vectors > loose ? vectors : loose;
+  int64_t most = 0;
+  for (const bool aligned : {false, true})
+    most = std::max(most, choose(gather, Precision::f32, aligned).blocks(gather));
+  return most;
 }
 
 void runGemm(const GatherCall& call) {
-  const Variant& variant = choose(call.gather, aligned(call.source) && aligned(call.weights));
-  const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call);
+  const Precision precision = call.precision;
+  const Variant& variant = choose(call.gather, precision, aligned(call.source) && aligned(call.weights));
+  variant.run[precision](variant.names[precision], variant, call);
 }
 
 }  // namespace voxgrad::cuda

@@ -7,7 +7,7 @@
 namespace voxgrad::cuda {
 
 // The name of what `runGemm` launches where the operands are aligned to 16 bytes.
-const char* gemmName(const Gather& gather);
+const char* gemmName(const Gather& gather, Precision precision);
 // Blocks that it launches; `runGemm` needs them to be below 2^31.
 int64_t gemmBlocks(const Gather& gather);
 void runGemm(const GatherCall& call);

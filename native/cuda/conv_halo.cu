@@ -12,16 +12,20 @@ struct HaloTile {
                        warpColumns = WARP_COLUMNS;
   static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
   static constexpr int threads = rows / warpRows * warpsAcross * warpSize;
-  // Tiles of the weights under way, and the numbers from one of their columns to the next.
-  static constexpr int stages = 3, pitch = tileDepth + 4;
-  static constexpr int stageFloats = COLUMNS * pitch;
+  // Tiles of the weights under way, and the bytes from one of their columns to the next.
+  static constexpr int stages = 3, pitchBytes = 128 + 16;
+  static constexpr int stageBytes = COLUMNS * pitchBytes;
 };
 
-// For every four numbers along the depth, where they are in the halo of a block's voxel 0. Behind the depth,
+// Chunks along the depth of a tile.
+constexpr int chunksOfTile = 8;
+
+// For every chunk along the depth, where it is in the halo of a block's voxel 0. Behind the depth,
 // where weights are zero, that is what the first tap reads.
 template <class Tile>
-__device__ void tabulate(const Gather& gather, const HaloPlan& plan, int depth, int steps, int* offsets) {
-  for (int i = threadIdx.x; i < steps * (tileDepth / chunk); i += Tile::threads) {
+__device__ void tabulate(const Gather& gather, const HaloPlan& plan, int chunk, int depth, int steps,
+                         int* offsets) {
+  for (int i = threadIdx.x; i < steps * chunksOfTile; i += Tile::threads) {
     const int at = i * chunk < depth ? i * chunk : 0;
     int tap = at / gather.depth;
     int offset = 0, stride = plan.pitch;
@@ -34,14 +38,17 @@ __device__ void tabulate(const Gather& gather, const HaloPlan& plan, int depth, 
   }
 }
 
-template <class Tile, bool STRICT>
+template <class Tile, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
     convHaloKernel(GatherCall call, HaloPlan plan, int columnBlocks) {
   const Gather& gather = call.gather;
   const int depth = static_cast<int>(gather.taps()) * gather.depth;
-  const int steps = (depth + tileDepth - 1) / tileDepth;
-  float* tiles = sharedMemory<float>();
-  float* halo = tiles + Tile::stages * Tile::stageFloats;
+  const int steps = (depth + tileDepth<P> - 1) / tileDepth<P>;
+  using T = Element<P>;
+  constexpr int chunk = chunkOf<T>;
+  constexpr int pitch = Tile::pitchBytes / static_cast<int>(sizeof(T)), stage = Tile::columns * pitch;
+  T* tiles = sharedMemory<T>();
+  T* halo = tiles + Tile::stages * stage;
   int* offsets = reinterpret_cast<int*>(halo + plan.voxels() * plan.pitch);
 
   int64_t index = blockIdx.x;
@@ -52,32 +59,31 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
                         block.digit[2] * plan.block[2]};
 
-  loadHalo<Tile::threads>(gather, plan, call.source, group, block.lead, first, halo);
-  tabulate<Tile>(gather, plan, depth, steps, offsets);
+  loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.source), group, block.lead, first, halo);
+  tabulate<Tile>(gather, plan, chunk, depth, steps, offsets);
 
   // Each thread fills a part of every tile of the weights: some columns at one place of the depth.
-  constexpr int across = tileDepth / chunk, atOnce = Tile::threads / across;
+  constexpr int across = chunksOfTile, atOnce = Tile::threads / across;
   int at = threadIdx.x % across * chunk;
-  const auto load = [&](float* tile) {
+  const auto load = [&](T* tile) {
     for (int column = threadIdx.x / across; column < Tile::columns; column += atOnce) {
       const bool valid = at < depth && firstColumn + column < gather.columns;
-      const float* from =
-          call.weights + (int64_t{group} * gather.columns + firstColumn + column) * depth + at;
-      copyAsync<chunk * 4>(tile + column * Tile::pitch + threadIdx.x % across * chunk,
-                           valid ? from : call.weights, valid);
+      const T* from = static_cast<const T*>(call.weights) +
+                      (int64_t{group} * gather.columns + firstColumn + column) * depth + at;
+      copyAsync<16>(tile + column * pitch + threadIdx.x % across * chunk, valid ? from : call.weights, valid);
     }
-    at += tileDepth;
+    at += tileDepth<P>;
   };
   for (int step = 0; step < Tile::stages - 1; step++) {
-    if (step < steps) load(tiles + step * Tile::stageFloats);
+    if (step < steps) load(tiles + step * stage);
     commitCopies();
   }
 
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
   const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
   const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
-  WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
-  const float* rows[Tile::warpRows / 16];
+  WarpProduct<Tile::warpRows, Tile::warpColumns, P> product;
+  const T* rows[Tile::warpRows / 16];
   UNROLL for (int i = 0; i < Tile::warpRows / 16; i++) {
     const int line = warpRow / Tile::line + i;
     rows[i] = halo + ((line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2] +
@@ -88,14 +94,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   for (int step = 0; step < steps; step++) {
     waitCopies<Tile::stages - 2>();
     __syncthreads();
-    if (step + Tile::stages - 1 < steps) load(tiles + loaded * Tile::stageFloats);
+    if (step + Tile::stages - 1 < steps) load(tiles + loaded * stage);
     commitCopies();
-    const float* weights = tiles + computed * Tile::stageFloats +
-                           (warpColumn + lane / 16 * 8 + lane % 8) * Tile::pitch + lane / 8 % 2 * 4;
+    const T* weights =
+        tiles + computed * stage + (warpColumn + lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * chunk;
     const int* offset = offsets + step * across + lane / 16;
     product.add(
-        [&](int row, int k, float(&into)[4]) { loadFragment(rows[row / 16] + offset[k / chunk], into); },
-        [&](int column, int k, float(&into)[4]) { loadFragment(weights + column * Tile::pitch + k, into); });
+        [&](int row, int k, uint32_t(&into)[4]) { loadMatrices(into, rows[row / 16] + offset[k / chunk]); },
+        [&](int column, int k, uint32_t(&into)[4]) { loadMatrices(into, weights + column * pitch + k); });
     computed = computed + 1 == Tile::stages ? 0 : computed + 1;
     loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
   }
@@ -109,14 +115,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
       if (position[k] >= gather.axis[k].output) return;
       voxel = voxel * gather.axis[k].output + position[k];
     }
-    call.store(group, voxel, firstColumn + warpColumn + column, left, right);
+    call.store<P>(group, voxel, firstColumn + warpColumn + column, left, right);
   });
 }
 
 struct Variant {
-  int columns, tileFloats;
-  const char* names[2];  // by whether precision is strict
-  void (*run[2])(const char* name, const Variant& variant, const GatherCall& call);
+  int columns, tileBytes;
+  Names names;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const GatherCall& call)> run;
 
   int64_t columnBlocks(const Gather& gather) const { return divideUp(gather.columns, columns); }
   // Saturates where it would overflow.
@@ -127,32 +133,37 @@ struct Variant {
       if (__builtin_mul_overflow(count, more, &count)) return INT64_MAX;
     return count;
   }
-  size_t sharedBytes(const Gather& gather, const HaloPlan& plan) const {
-    const int64_t offsets = divideUp(gather.taps() * gather.depth, tileDepth) * (tileDepth / chunk);
-    return static_cast<size_t>(tileFloats + int64_t{plan.voxels()} * plan.pitch + offsets) * sizeof(float);
+  size_t sharedBytes(const Gather& gather, const HaloPlan& plan, Precision precision) const {
+    const int64_t chunk = chunkOfPrecision(precision), element = 16 / chunk;
+    const int64_t offsets = divideUp(gather.taps() * gather.depth, chunksOfTile * chunk) * chunksOfTile;
+    return static_cast<size_t>(tileBytes + plan.voxels() * plan.pitch * element) + offsets * sizeof(int);
   }
 };
 
-template <class Tile, bool STRICT>
+template <class Tile, Precision P>
 void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
-  const HaloPlan plan = haloPlanOf(call.gather);
-  launch(name, convHaloKernel<Tile, STRICT>,
+  const HaloPlan plan = haloPlanOf(call.gather, P);
+  launch(name, convHaloKernel<Tile, P>,
          Grid{static_cast<unsigned>(variant.blocks(call.gather, plan)), Tile::threads,
-              variant.sharedBytes(call.gather, plan)},
+              variant.sharedBytes(call.gather, plan, P)},
          call, plan, static_cast<int>(variant.columnBlocks(call.gather)));
 }
 
 template <class Tile>
-constexpr Variant variantOf(const char* tf32, const char* strict) {
+constexpr Variant variantOf(const Names& names) {
   return {Tile::columns,
-          Tile::stages * Tile::stageFloats,
-          {tf32, strict},
-          {runVariant<Tile, false>, runVariant<Tile, true>}};
+          Tile::stages * Tile::stageBytes,
+          names,
+          {{runVariant<Tile, Precision::f32>, runVariant<Tile, Precision::tf32>,
+            runVariant<Tile, Precision::bf16>}}};
 }
 
-const Variant narrow = variantOf<HaloTile<16, 16>>("halo 128x16, tf32", "halo 128x16, tf32x3");
-const Variant middle = variantOf<HaloTile<32, 32>>("halo 128x32, tf32", "halo 128x32, tf32x3");
-const Variant wide = variantOf<HaloTile<64, 32>>("halo 128x64, tf32", "halo 128x64, tf32x3");
+const Variant narrow =
+    variantOf<HaloTile<16, 16>>({{"halo 128x16, tf32x3", "halo 128x16, tf32", "halo 128x16, bf16"}});
+const Variant middle =
+    variantOf<HaloTile<32, 32>>({{"halo 128x32, tf32x3", "halo 128x32, tf32", "halo 128x32, bf16"}});
+const Variant wide =
+    variantOf<HaloTile<64, 32>>({{"halo 128x64, tf32x3", "halo 128x64, tf32", "halo 128x64, bf16"}});
 
 const Variant& choose(const Gather& gather) {
   return gather.columns <= 16 ? narrow : gather.columns <= 32 ? middle : wide;
@@ -160,20 +171,20 @@ const Variant& choose(const Gather& gather) {
 
 }  // namespace
 
-bool suitsHalo(const Gather& gather) {
-  if (gather.depth % chunk != 0 || gather.depth > 64 || !worthHalo(gather)) return false;
-  const HaloPlan plan = haloPlanOf(gather);
+bool suitsHalo(const Gather& gather, Precision precision) {
+  const int chunk = chunkOfPrecision(precision);
+  if (gather.depth % chunk != 0 || gather.depth > 16 * chunk || !worthHalo(gather, precision)) return false;
+  const HaloPlan plan = haloPlanOf(gather, precision);
   const Variant& variant = choose(gather);
   const int64_t blocks = variant.blocks(gather, plan);
-  return blocks < int64_t{1} << 31 && variant.sharedBytes(gather, plan) <= mostSharedBytes;
+  return blocks < int64_t{1} << 31 && variant.sharedBytes(gather, plan, precision) <= mostSharedBytes;
 }
 
-const char* haloName(const Gather& gather) { return choose(gather).names[strictPrecision()]; }
+const char* haloName(const Gather& gather, Precision precision) { return choose(gather).names[precision]; }
 
 void runHalo(const GatherCall& call) {
   const Variant& variant = choose(call.gather);
-  const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call);
+  variant.run[call.precision](variant.names[call.precision], variant, call);
 }
 
 }  // namespace voxgrad::cuda

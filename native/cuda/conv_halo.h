@@ -8,9 +8,9 @@
 namespace voxgrad::cuda {
 
 // Whether the halo saves enough reads for that, and fits.
-bool suitsHalo(const Gather& gather);
+bool suitsHalo(const Gather& gather, Precision precision);
 // The name of what `runHalo` launches.
-const char* haloName(const Gather& gather);
+const char* haloName(const Gather& gather, Precision precision);
 // Needs source and weights to be aligned to 16 bytes.
 void runHalo(const GatherCall& call);
 

@@ -2,13 +2,10 @@
 #pragma once
 
 #include "conv_gather.h"
-#include "ptx.h"
 
 namespace voxgrad::cuda {
 
 constexpr int voxelsOfBlock = 128, voxelsOfLine = 16;
-// Numbers that are copied at a time.
-constexpr int chunk = 4;
 // What lets two blocks share a multiprocessor.
 constexpr size_t mostSharedBytes = 100 << 10;
 
@@ -18,12 +15,12 @@ struct HaloPlan {
   int halo[3];
   int origin[3];              // of the halo, for the output voxel 0
   int firstTap[3], shift[3];  // tap j reads halo voxel firstTap + j * shift of the block's voxel 0
-  int pitch;                  // numbers from one voxel to the next: eight voxels lie in different banks
+  int pitch;                  // elements from one voxel to the next: eight voxels lie in different banks
 
   __host__ __device__ int voxels() const { return halo[0] * halo[1] * halo[2]; }
 };
 
-inline HaloPlan haloPlanOf(const Gather& gather) {
+inline HaloPlan haloPlanOf(const Gather& gather, Precision precision) {
   const bool flat = gather.axis[0].taps == 1;
   HaloPlan plan{{flat ? 1 : 2, flat ? 8 : 4, voxelsOfLine}, {}, {}, {}, {}, {}, 0};
   for (int i = 0; i < 3; i++) {
@@ -35,14 +32,16 @@ inline HaloPlan haloPlanOf(const Gather& gather) {
     plan.shift[i] = lattice.shift;
     plan.origin[i] = lattice.sourceFirst - plan.firstTap[i];
   }
+  const int chunk = chunkOfPrecision(precision);
   plan.pitch = gather.depth / chunk % 2 != 0 ? gather.depth : gather.depth + chunk;
   return plan;
 }
 
 // Brings the source of a block to shared memory, zeroes where it is outside.
-template <int THREADS>
-__device__ __forceinline__ void loadHalo(const Gather& gather, const HaloPlan& plan, const float* source,
-                                         int group, int64_t batch, const int (&first)[3], float* halo) {
+template <int THREADS, class T>
+__device__ __forceinline__ void loadHalo(const Gather& gather, const HaloPlan& plan, const T* source,
+                                         int group, int64_t batch, const int (&first)[3], T* halo) {
+  constexpr int chunk = chunkOf<T>;
   const GatherAxis(&axis)[3] = gather.axis;
   const int chunks = gather.depth / chunk;
   const int64_t channels = int64_t{gather.groups} * gather.depth;
@@ -57,13 +56,13 @@ __device__ __forceinline__ void loadHalo(const Gather& gather, const HaloPlan& p
       valid = valid && static_cast<unsigned>(position[k]) < static_cast<unsigned>(axis[k].source);
       voxel = voxel * axis[k].source + position[k];
     }
-    const float* from = source + voxel * channels + int64_t{group} * gather.depth + channel;
-    copyAsync<chunk * 4>(halo + at * plan.pitch + channel, valid ? from : source, valid);
+    const T* from = source + voxel * channels + int64_t{group} * gather.depth + channel;
+    copyAsync<16>(halo + at * plan.pitch + channel, valid ? from : source, valid);
   }
 }
 
 // Whether blocks with a halo read far less than one tap at a time would, and are not mostly empty.
-inline bool worthHalo(const Gather& gather) {
+inline bool worthHalo(const Gather& gather, Precision precision) {
   int64_t voxels = gather.batch, reach = 1;
   for (const GatherAxis& axis : gather.axis) {
     if (axis.stride != 1) return false;
@@ -71,7 +70,7 @@ inline bool worthHalo(const Gather& gather) {
     if (reach > 1 << 20) return false;
     voxels *= axis.output;
   }
-  const HaloPlan plan = haloPlanOf(gather);
+  const HaloPlan plan = haloPlanOf(gather, precision);
   if (gather.taps() * voxelsOfBlock < 3 * int64_t{plan.voxels()}) return false;
   const int64_t covered = gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2] * voxelsOfBlock;
   return voxels * 5 >= covered * 3;

@@ -14,7 +14,7 @@ template <int ROWS, int WARP_COLUMNS, int WARPS>
 struct HaloGradientTile {
   static constexpr int rows = ROWS, warpColumns = WARP_COLUMNS, warps = WARPS;
   static constexpr int columns = warps * WARP_COLUMNS, threads = warps * warpSize;
-  // Numbers of dy from one voxel to the next: four voxels of eight filters lie in different banks.
+  // Elements of dy from one voxel to the next: four voxels of eight filters lie in different banks.
   static constexpr int pitch = ROWS + 8;
 };
 
@@ -22,16 +22,16 @@ struct HaloGradientCall {
   Gather gather;  // of the forward pass
   HaloPlan plan;
   int64_t blocks, slab;  // of voxels, and how many of them are added up together
-  const float *x, *dy;
+  const void *x, *dy;
   float* partial;  // [slabs, dw]
 };
 
 // Brings dy of a block of voxels to shared memory, zeroes behind the ends of the axes and of the filters.
-template <class Tile>
+template <class Tile, class T>
 __device__ __forceinline__ void loadOutputGradient(const HaloGradientCall& call, int group, int firstRow,
-                                                   int64_t batch, const int (&first)[3], float* to) {
+                                                   int64_t batch, const int (&first)[3], T* to) {
   const Gather& gather = call.gather;
-  constexpr int chunks = Tile::rows / chunk;
+  constexpr int chunk = chunkOf<T>, chunks = Tile::rows / chunk;
   for (int i = threadIdx.x; i < voxelsOfBlock * chunks; i += Tile::threads) {
     const int at = i / chunks, filter = firstRow + i % chunks * chunk, line = at / voxelsOfLine;
     const int position[3] = {first[0] + line / call.plan.block[1], first[1] + line % call.plan.block[1],
@@ -42,18 +42,20 @@ __device__ __forceinline__ void loadOutputGradient(const HaloGradientCall& call,
       valid = valid && position[k] < gather.axis[k].output;
       voxel = voxel * gather.axis[k].output + position[k];
     }
-    const float* from = call.dy + (voxel * gather.groups + group) * gather.columns + filter;
-    copyAsync<chunk * 4>(to + at * Tile::pitch + i % chunks * chunk, valid ? from : call.dy, valid);
+    const T* from =
+        static_cast<const T*>(call.dy) + (voxel * gather.groups + group) * gather.columns + filter;
+    copyAsync<16>(to + at * Tile::pitch + i % chunks * chunk, valid ? from : call.dy, valid);
   }
 }
 
-template <class Tile, bool STRICT>
+template <class Tile, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     haloWeightGradientKernel(HaloGradientCall call, int rowBlocks, int columnBlocks) {
   const Gather& gather = call.gather;
   const HaloPlan& plan = call.plan;
-  float* dy = sharedMemory<float>();
-  float* halo = dy + voxelsOfBlock * Tile::pitch;
+  using T = Element<P>;
+  T* dy = sharedMemory<T>();
+  T* halo = dy + voxelsOfBlock * Tile::pitch;
 
   int64_t index = blockIdx.x;
   const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
@@ -65,7 +67,6 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
   const int64_t begin = slab * call.slab;
   const int64_t end = begin + call.slab < call.blocks ? begin + call.slab : call.blocks;
 
-  const int lane = threadIdx.x % warpSize;
   const int warpColumn = firstColumn + static_cast<int>(threadIdx.x) / warpSize * Tile::warpColumns;
   const int columns = static_cast<int>(gather.taps()) * gather.depth;
   // Where eight columns each, of one tap, are in the halo of a block's voxel 0.
@@ -81,35 +82,31 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     offsets[j] = voxel * plan.pitch + column % gather.depth;
   }
 
-  WarpProduct<Tile::rows, Tile::warpColumns, STRICT> product;
+  WarpProduct<Tile::rows, Tile::warpColumns, P> product;
   for (int64_t each = begin; each < end; each++) {
     const Digits block = Digits::of(each, plan.blocks);
     const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
                           block.digit[2] * plan.block[2]};
     __syncthreads();
     loadOutputGradient<Tile>(call, group, firstRow, block.lead, first, dy);
-    loadHalo<Tile::threads>(gather, plan, call.x, group, block.lead, first, halo);
+    loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.x), group, block.lead, first, halo);
     commitCopies();
     waitCopies<0>();
     __syncthreads();
     if (warpColumn >= columns) continue;
-    for (int voxel = 0; voxel < voxelsOfBlock; voxel += tileDepth) {
-      const float* a = dy + (voxel + lane % 4) * Tile::pitch + lane / 4;
-      const float* b[tileDepth / voxelsOfLine];
-      UNROLL for (int i = 0; i < tileDepth / voxelsOfLine; i++) {
+    for (int voxel = 0; voxel < voxelsOfBlock; voxel += tileDepth<P>) {
+      const RowsByDepth<P> a(dy + voxel * Tile::pitch, Tile::pitch);
+      ColumnsByDepth<P> b[tileDepth<P> / voxelsOfLine];
+      UNROLL for (int i = 0; i < tileDepth<P> / voxelsOfLine; i++) {
         const int line = voxel / voxelsOfLine + i;
-        const int at = (line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2] + lane % 4;
-        b[i] = halo + at * plan.pitch + lane / 4;
+        const int at = (line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2];
+        b[i] = ColumnsByDepth<P>(halo + at * plan.pitch, plan.pitch);
       }
-      product.add(
-          [&](int row, int k, float(&into)[4]) {
-            UNROLL for (int i = 0; i < 4; i++) into[i] = a[(k + i / 2 * 4) * Tile::pitch + row + i % 2 * 8];
-          },
-          [&](int column, int k, float(&into)[4]) {
-            UNROLL for (int i = 0; i < 4; i++) into[i] =
-                b[k / voxelsOfLine]
-                 [(k % voxelsOfLine + i % 2 * 4) * plan.pitch + offsets[column / 8 + i / 2]];
-          });
+      product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, into); },
+                  [&](int column, int k, uint32_t(&into)[4]) {
+                    b[k / voxelsOfLine].load(offsets[column / 8], offsets[column / 8 + 1], k % voxelsOfLine,
+                                             into);
+                  });
     }
   }
 
@@ -127,9 +124,11 @@ using Thin = HaloGradientTile<16, 64, 7>;
 using Flat = HaloGradientTile<32, 32, 9>;
 
 struct Variant {
-  int rows, columns, tileFloats;
-  const char* names[2];  // by whether precision is strict
-  void (*run[2])(const char* name, const Variant& variant, const HaloGradientCall& call, unsigned blocks);
+  int rows, columns, tileElements;
+  Names names;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const HaloGradientCall& call,
+                       unsigned blocks)>
+      run;
 
   int rowBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, rows)); }
   int columnBlocks(const Gather& gather) const {
@@ -139,36 +138,40 @@ struct Variant {
   int64_t blocks(const Gather& gather) const {
     return int64_t{gather.groups} * rowBlocks(gather) * columnBlocks(gather);
   }
-  size_t sharedBytes(const HaloPlan& plan) const {
-    return static_cast<size_t>(tileFloats + int64_t{plan.voxels()} * plan.pitch) * sizeof(float);
+  size_t sharedBytes(const HaloPlan& plan, Precision precision) const {
+    const int element = 16 / chunkOfPrecision(precision);
+    return static_cast<size_t>(tileElements + int64_t{plan.voxels()} * plan.pitch) * element;
   }
 };
 
-template <class Tile, bool STRICT>
+template <class Tile, Precision P>
 void runVariant(const char* name, const Variant& variant, const HaloGradientCall& call, unsigned blocks) {
-  launch(name, haloWeightGradientKernel<Tile, STRICT>,
-         Grid{blocks, Tile::threads, variant.sharedBytes(call.plan)}, call, variant.rowBlocks(call.gather),
+  launch(name, haloWeightGradientKernel<Tile, P>,
+         Grid{blocks, Tile::threads, variant.sharedBytes(call.plan, P)}, call, variant.rowBlocks(call.gather),
          variant.columnBlocks(call.gather));
 }
 
 template <class Tile>
-constexpr Variant variantOf(const char* tf32, const char* strict) {
+constexpr Variant variantOf(const Names& names) {
   return {Tile::rows,
           Tile::columns,
           voxelsOfBlock * Tile::pitch,
-          {tf32, strict},
-          {runVariant<Tile, false>, runVariant<Tile, true>}};
+          names,
+          {{runVariant<Tile, Precision::f32>, runVariant<Tile, Precision::tf32>,
+            runVariant<Tile, Precision::bf16>}}};
 }
 
-const Variant thin = variantOf<Thin>("halo over voxels 16x448, tf32", "halo over voxels 16x448, tf32x3");
-const Variant flat = variantOf<Flat>("halo over voxels 32x288, tf32", "halo over voxels 32x288, tf32x3");
+const Variant thin = variantOf<Thin>(
+    {{"halo over voxels 16x448, tf32x3", "halo over voxels 16x448, tf32", "halo over voxels 16x448, bf16"}});
+const Variant flat = variantOf<Flat>(
+    {{"halo over voxels 32x288, tf32x3", "halo over voxels 32x288, tf32", "halo over voxels 32x288, bf16"}});
 
 const Variant& choose(const Gather& gather) { return gather.columns <= 16 ? thin : flat; }
 
-HaloGradientCall callOf(const Conv3dProblem& problem) {
+HaloGradientCall callOf(const Conv3dProblem& problem, Precision precision) {
   HaloGradientCall call{};
   call.gather = gatherOf(problem, false);
-  call.plan = haloPlanOf(call.gather);
+  call.plan = haloPlanOf(call.gather, precision);
   // Four voxels of eight channels lie in different banks.
   call.plan.pitch = call.gather.depth / 8 % 2 != 0 ? call.gather.depth : call.gather.depth + 8;
   call.blocks = call.gather.batch * call.plan.blocks[0] * call.plan.blocks[1] * call.plan.blocks[2];
@@ -187,38 +190,39 @@ int64_t weightsOf(const Gather& gather) {
 
 }  // namespace
 
-bool suitsHaloWeightGradient(const Conv3dProblem& problem) {
+bool suitsHaloWeightGradient(const Conv3dProblem& problem, Precision precision) {
   const Gather gather = gatherOf(problem, false);
-  if (gather.depth % 8 != 0 || gather.depth > 64 || gather.columns % chunk != 0 || !worthHalo(gather))
+  const int chunk = chunkOfPrecision(precision);
+  if (gather.depth % 8 != 0 || gather.depth > 16 * chunk || gather.columns % chunk != 0 ||
+      !worthHalo(gather, precision))
     return false;
-  const HaloGradientCall call = callOf(problem);
+  const HaloGradientCall call = callOf(problem, precision);
   const Variant& variant = choose(gather);
   int64_t blocks;
-  return variant.sharedBytes(call.plan) <= mostSharedBytes &&
+  return variant.sharedBytes(call.plan, precision) <= mostSharedBytes &&
          !__builtin_mul_overflow(variant.blocks(gather), slabsOf(call), &blocks) && blocks < int64_t{1} << 31;
 }
 
-const char* haloWeightGradientName(const Conv3dProblem& problem) {
-  return choose(gatherOf(problem, false)).names[strictPrecision()];
+const char* haloWeightGradientName(const Conv3dProblem& problem, Precision precision) {
+  return choose(gatherOf(problem, false)).names[precision];
 }
 
-size_t haloWeightGradientWorkspace(const Conv3dProblem& problem) {
-  const HaloGradientCall call = callOf(problem);
+size_t haloWeightGradientWorkspace(const Conv3dProblem& problem, Precision precision) {
+  const HaloGradientCall call = callOf(problem, precision);
   return slabsOf(call) == 1 ? 0 : static_cast<size_t>(slabsOf(call) * weightsOf(call.gather)) * sizeof(float);
 }
 
-void runHaloWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                           void* workspace) {
-  HaloGradientCall call = callOf(problem);
+void runHaloWeightGradient(const GradientOperands& operands) {
+  const Precision precision = operands.precision;
+  HaloGradientCall call = callOf(operands.problem, precision);
   const int64_t slabs = slabsOf(call);
-  call.x = x;
-  call.dy = dy;
-  call.partial = slabs == 1 ? dw : static_cast<float*>(workspace);
+  call.x = operands.x;
+  call.dy = operands.dy;
+  call.partial = slabs == 1 ? operands.dw : static_cast<float*>(operands.workspace);
   const Variant& variant = choose(call.gather);
-  const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call,
-                      static_cast<unsigned>(slabs * variant.blocks(call.gather)));
-  if (slabs > 1) addSlabs(call.partial, slabs, weightsOf(call.gather), dw);
+  variant.run[precision](variant.names[precision], variant, call,
+                         static_cast<unsigned>(slabs * variant.blocks(call.gather)));
+  if (slabs > 1) addSlabs(call.partial, slabs, weightsOf(call.gather), operands.dw);
 }
 
 }  // namespace voxgrad::cuda

@@ -7,12 +7,11 @@
 namespace voxgrad::cuda {
 
 // Whether the halo saves enough reads for that, and fits.
-bool suitsHaloWeightGradient(const Conv3dProblem& problem);
+bool suitsHaloWeightGradient(const Conv3dProblem& problem, Precision precision);
 // The name of what `runHaloWeightGradient` launches.
-const char* haloWeightGradientName(const Conv3dProblem& problem);
-size_t haloWeightGradientWorkspace(const Conv3dProblem& problem);
+const char* haloWeightGradientName(const Conv3dProblem& problem, Precision precision);
+size_t haloWeightGradientWorkspace(const Conv3dProblem& problem, Precision precision);
 // Needs x and dy to be aligned to 16 bytes.
-void runHaloWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                           void* workspace);
+void runHaloWeightGradient(const GradientOperands& operands);
 
 }  // namespace voxgrad::cuda

@@ -11,11 +11,11 @@ struct Packing {
   int filters, channels;  // of a group
   int filterTiles, channelTiles;
   const float* w;
-  float* packed;
 };
 
 // Turns one square of filters and channels of one tap, so that reads and writes both run along lines.
-__global__ void __launch_bounds__(tile* lines) packTransposedKernel(Packing packing) {
+template <class T>
+__global__ void __launch_bounds__(tile* lines) packTransposedKernel(Packing packing, T* packed) {
   float* square = sharedMemory<float>();
   const int filters = packing.filters, channels = packing.channels;
   int64_t index = blockIdx.x;
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(tile* lines) packTransposedKernel(Packing pack
   for (int line = first; line < tile; line += lines) {
     const int filter = filter0 + along, channel = channel0 + line;
     if (filter < filters && channel < channels)
-      packing.packed[((group * channels + channel) * packing.taps + tap) * filters + filter] =
+      packed[((group * channels + channel) * packing.taps + tap) * filters + filter] =
           square[along * (tile + 1) + line];
   }
 }
@@ -47,8 +47,16 @@ Packing packingOf(const Conv3dProblem& p) {
           static_cast<int>(channels),
           static_cast<int>(divideUp(filters, tile)),
           static_cast<int>(divideUp(channels, tile)),
-          nullptr,
           nullptr};
+}
+
+template <class T>
+void pack(const Conv3dProblem& problem, const float* w, T* packed) {
+  Packing packing = packingOf(problem);
+  packing.w = w;
+  launch("packTransposedKernel", packTransposedKernel<T>,
+         Grid{static_cast<unsigned>(packBlocks(problem)), tile * lines, tile * (tile + 1) * sizeof(float)},
+         packing, packed);
 }
 
 }  // namespace
@@ -58,13 +66,7 @@ int64_t packBlocks(const Conv3dProblem& problem) {
   return problem.groups * packing.taps * packing.filterTiles * packing.channelTiles;
 }
 
-void packTransposed(const Conv3dProblem& problem, const float* w, float* packed) {
-  Packing packing = packingOf(problem);
-  packing.w = w;
-  packing.packed = packed;
-  LAUNCH(packTransposedKernel,
-         (Grid{static_cast<unsigned>(packBlocks(problem)), tile * lines, tile * (tile + 1) * sizeof(float)}),
-         packing);
-}
+void packTransposed(const Conv3dProblem& problem, const float* w, float* packed) { pack(problem, w, packed); }
+void packTransposed(const Conv3dProblem& problem, const float* w, Bf16* packed) { pack(problem, w, packed); }
 
 }  // namespace voxgrad::cuda

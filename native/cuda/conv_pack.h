@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../core/conv_problem.h"
+#include "bf16.h"
 
 namespace voxgrad::cuda {
 
@@ -9,5 +10,6 @@ namespace voxgrad::cuda {
 int64_t packBlocks(const Conv3dProblem& problem);
 // w [groups, K / groups, taps, C / groups] to packed [groups, C / groups, taps, K / groups].
 void packTransposed(const Conv3dProblem& problem, const float* w, float* packed);
+void packTransposed(const Conv3dProblem& problem, const float* w, Bf16* packed);
 
 }  // namespace voxgrad::cuda

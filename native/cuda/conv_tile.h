@@ -1,77 +1,140 @@
-// The product of two tiles in shared memory by a warp, for convolutions: TF32 tensor cores, or three of their
-// products for the accuracy of float32.
+// The product of two tiles in shared memory by a warp, for convolutions: tensor cores for bfloat16, for TF32,
+// or three products of TF32 for the accuracy of float32.
 #pragma once
 
+#include "conv_gather.h"
 #include "ptx.h"
 
 namespace voxgrad::cuda {
 
-// Whether products of float32 numbers are to be as accurate as float32 is, or as TF32: VOXGRAD_PRECISION=f32
-// (the default) or tf32, read once per process; another value throws Error.
-bool strictPrecision();
+// Depth of the tiles that are in shared memory at a time, and of one product of tensor cores: the same bytes
+// for all precisions.
+template <Precision P>
+constexpr int tileDepth = 128 / static_cast<int>(sizeof(Element<P>));
+template <Precision P>
+constexpr int productDepth = 32 / static_cast<int>(sizeof(Element<P>));
 
-// Depth of the tiles that are in shared memory at a time.
-constexpr int tileDepth = 32;
-
-// What lies at `row`, of which lane i names row i % 8 of square i / 8: four squares of 8 rows of 4 numbers.
-__device__ __forceinline__ void loadFragment(const float* row, float (&into)[4]) {
-  uint32_t word[4];
-  loadMatrices(word, row);
-  UNROLL for (int i = 0; i < 4; i++) into[i] = __uint_as_float(word[i]);
+// Copies BYTES to shared memory, as copyAsync does where there are enough of them.
+template <int BYTES>
+__device__ __forceinline__ void bring(void* to, const void* from, bool valid) {
+  if constexpr (BYTES == 2)
+    *static_cast<uint16_t*>(to) = valid ? *static_cast<const uint16_t*>(from) : uint16_t{0};
+  else
+    copyAsync<BYTES>(to, from, valid);
 }
 
-// A fragment as a sum of TF32 numbers: `high` alone, or, strictly, with what its rounding left.
-template <bool STRICT, int N>
-struct SplitFragment {
+// The words of a fragment, each a float or two bfloat16; of a float a sum of TF32 numbers: `high` alone, or,
+// for float32, with what its rounding left.
+template <Precision P, int N>
+struct Fragment {
   uint32_t high[N];
-  uint32_t low[STRICT ? N : 1];
+  uint32_t low[P == Precision::f32 ? N : 1];
 
-  __device__ __forceinline__ void set(int i, float value) {
-    high[i] = roundToTf32(value);
-    if constexpr (STRICT) low[i] = roundToTf32(value - __uint_as_float(high[i]));
+  __device__ __forceinline__ void set(int i, uint32_t word) {
+    if constexpr (P == Precision::bf16) {
+      high[i] = word;
+    } else {
+      const float value = __uint_as_float(word);
+      high[i] = roundToTf32(value);
+      if constexpr (P == Precision::f32) low[i] = roundToTf32(value - __uint_as_float(high[i]));
+    }
   }
 };
 
+template <Precision P>
+__device__ __forceinline__ void multiply(float (&sum)[4], const Fragment<P, 4>& a, const Fragment<P, 2>& b) {
+  if constexpr (P == Precision::bf16) {
+    multiplyBf16(sum, a.high, b.high);
+  } else {
+    if constexpr (P == Precision::f32) {
+      multiplyTf32(sum, a.low, b.high);
+      multiplyTf32(sum, a.high, b.low);
+    }
+    multiplyTf32(sum, a.high, b.high);
+  }
+}
+
+// Loads fragments of operands that lie in shared memory with the depth outermost, `pitch` elements from one
+// to the next, a multiple of a chunk: first those of A, whose rows follow each other, then those of B.
+template <Precision P>
+class RowsByDepth {
+ public:
+  __device__ RowsByDepth(const Element<P>* tile, int pitch) : pitch_(pitch) {
+    const int lane = threadIdx.x % warpSize;
+    at_ = P == Precision::bf16 ? tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8
+                               : tile + lane % 4 * pitch + lane / 4;
+  }
+  __device__ __forceinline__ void load(int row, int k, uint32_t (&into)[4]) const {
+    if constexpr (P == Precision::bf16)
+      loadMatrices<true>(into, at_ + k * pitch_ + row);
+    else
+      UNROLL for (int i = 0; i < 4; i++) into[i] =
+          __float_as_uint(at_[(k + i / 2 * 4) * pitch_ + row + i % 2 * 8]);
+  }
+
+ private:
+  const Element<P>* at_;
+  int pitch_;
+};
+
+template <Precision P>
+class ColumnsByDepth {
+ public:
+  ColumnsByDepth() = default;
+  __device__ ColumnsByDepth(const Element<P>* tile, int pitch) : pitch_(pitch) {
+    const int lane = threadIdx.x % warpSize;
+    at_ = P == Precision::bf16 ? tile + lane % 16 * pitch : tile + lane % 4 * pitch + lane / 4;
+  }
+  // Of eight columns each that begin at `first` and `second`.
+  __device__ __forceinline__ void load(int first, int second, int k, uint32_t (&into)[4]) const {
+    if constexpr (P == Precision::bf16)
+      loadMatrices<true>(into, at_ + k * pitch_ + (threadIdx.x % warpSize < 16 ? first : second));
+    else
+      UNROLL for (int i = 0; i < 4; i++) into[i] =
+          __float_as_uint(at_[(k + i % 2 * 4) * pitch_ + (i < 2 ? first : second)]);
+  }
+
+ private:
+  const Element<P>* at_;
+  int pitch_;
+};
+
 // The part of a block's product that a warp computes: ROWS x COLUMNS, in fragments of 16 x 8.
-template <int ROWS, int COLUMNS, bool STRICT>
+template <int ROWS, int COLUMNS, Precision P>
 struct WarpProduct {
   static constexpr int down = ROWS / 16, across = COLUMNS / 8;
   static_assert(ROWS % 16 == 0 && COLUMNS % 16 == 0, "whole fragments, of columns in pairs");
 
   float total[down][across][4] = {};
 
-  // Adds the product of one pair of tiles of tileDepth. loadA(row, k, float (&)[4]) yields a fragment of 16 x
-  // 8 and loadB(column, k, float (&)[4]) two of 8 x 8, behind each other.
+  // Adds the product of one pair of tiles of tileDepth. loadA(row, k, uint32_t (&)[4]) yields a fragment of
+  // 16 x productDepth and loadB(column, k, uint32_t (&)[4]) two of productDepth x 8, behind each other.
   //
-  // Tensor cores do not round their sums but cut them off, which shrinks long ones: they add up within a tile
-  // only (Ootomo and Yokota 2022, "Recovering single precision accuracy from tensor cores while surpassing
-  // the FP32 theoretical peak performance").
+  // Tensor cores do not round their sums but cut them off, which shrinks long ones: where that would show,
+  // they add up within a tile only (Ootomo and Yokota 2022, "Recovering single precision accuracy from tensor
+  // cores while surpassing the FP32 theoretical peak performance").
   template <class LoadA, class LoadB>
   __device__ __forceinline__ void add(LoadA loadA, LoadB loadB) {
-    float sum[down][across][4] = {};
-    UNROLL for (int k = 0; k < tileDepth; k += 8) {
-      SplitFragment<STRICT, 2> b[across];
+    float ofTile[down][across][4] = {};
+    float(&sum)[down][across][4] = P == Precision::bf16 ? total : ofTile;
+    UNROLL for (int k = 0; k < tileDepth<P>; k += productDepth<P>) {
+      Fragment<P, 2> b[across];
       UNROLL for (int j = 0; j < across; j += 2) {
-        float loaded[4];
+        uint32_t loaded[4];
         loadB(j * 8, k, loaded);
         UNROLL for (int i = 0; i < 4; i++) b[j + i / 2].set(i % 2, loaded[i]);
       }
       UNROLL for (int i = 0; i < down; i++) {
-        float loaded[4];
+        uint32_t loaded[4];
         loadA(i * 16, k, loaded);
-        SplitFragment<STRICT, 4> a;
+        Fragment<P, 4> a;
         UNROLL for (int n = 0; n < 4; n++) a.set(n, loaded[n]);
-        UNROLL for (int j = 0; j < across; j++) {
-          if constexpr (STRICT) {
-            multiplyTf32(sum[i][j], a.low, b[j].high);
-            multiplyTf32(sum[i][j], a.high, b[j].low);
-          }
-          multiplyTf32(sum[i][j], a.high, b[j].high);
-        }
+        UNROLL for (int j = 0; j < across; j++) multiply<P>(sum[i][j], a, b[j]);
       }
     }
-    UNROLL for (int i = 0; i < down; i++) UNROLL for (int j = 0; j < across; j++)
-        UNROLL for (int n = 0; n < 4; n++) total[i][j][n] += sum[i][j][n];
+    if constexpr (P != Precision::bf16)
+      UNROLL for (int i = 0; i < down; i++) UNROLL for (int j = 0; j < across; j++)
+          UNROLL for (int n = 0; n < 4; n++) total[i][j][n] += sum[i][j][n];
   }
 
   // Calls store(row, column, float, float) for every two neighbours that the lane holds.

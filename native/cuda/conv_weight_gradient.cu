@@ -14,9 +14,10 @@ struct GradientTile {
   static constexpr int stages = 3;
   static constexpr int warpsAcross = COLUMNS / WARP_COLUMNS;
   static constexpr int threads = ROWS / WARP_ROWS * warpsAcross * warpSize;
-  // Numbers from one voxel to the next: four voxels of eight channels lie in different banks.
+  // Elements from one voxel to the next: four voxels of eight channels, or eight of as many bytes, lie in
+  // different banks.
   static constexpr int rowPitch = ROWS + 8, columnPitch = COLUMNS + 8;
-  static constexpr int stageFloats = tileDepth * (rowPitch + columnPitch);
+  static constexpr int stageBytes = 128 * (rowPitch + columnPitch);
 };
 
 struct GradientCall {
@@ -24,25 +25,27 @@ struct GradientCall {
   GatherAxis axis[3];
   int groups, filters, channels;  // the last two of a group
   int64_t voxels, slab;           // of dy, and how many of them a block adds up
-  const float *x, *dy;
+  const void *x, *dy;
   float* partial;  // [slabs, dw]
 
   __host__ __device__ int taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   __host__ __device__ int columns() const { return taps() * channels; }
 };
 
-// Brings the voxels of both operands to shared memory, VECTOR channels at a time. Each thread fills one
-// column of either tile: of x it knows one tap and channel, and walks over the voxels.
-template <class Tile, int VECTOR>
+// Brings the voxels of both operands to shared memory, a chunk or, loosely, a channel at a time. Each thread
+// fills one column of either tile: of x it knows one tap and channel, and walks over the voxels.
+template <class Tile, bool LOOSE, Precision P>
 struct GradientLoader {
-  static constexpr int rowsAcross = Tile::rows / VECTOR, columnsAcross = Tile::columns / VECTOR;
+  using T = Element<P>;
+  static constexpr int vector = LOOSE ? 1 : chunkOf<T>, bytes = vector * static_cast<int>(sizeof(T));
+  static constexpr int rowsAcross = Tile::rows / vector, columnsAcross = Tile::columns / vector;
   static constexpr int rowsAtOnce = Tile::threads / rowsAcross;
   static constexpr int columnsAtOnce = Tile::threads / columnsAcross;
-  static_assert(tileDepth % rowsAtOnce == 0 && tileDepth % columnsAtOnce == 0, "whole passes");
+  static_assert(tileDepth<P> % rowsAtOnce == 0 && tileDepth<P> % columnsAtOnce == 0, "whole passes");
 
   const GradientCall& call;
-  const float* dy;  // null where the thread's filter is none
-  const float* x;   // null where its tap is none
+  const T* dy;  // null where the thread's filter is none
+  const T* x;   // null where its tap is none
   int64_t end, dyVoxel, xVoxel;
   int shift[3];
   int extents[3];
@@ -51,11 +54,14 @@ struct GradientLoader {
   __device__ GradientLoader(const GradientCall& call, int group, int firstRow, int firstColumn, int64_t begin,
                             int64_t end)
       : call(call), end(end), extents{call.axis[0].output, call.axis[1].output, call.axis[2].output} {
-    const int filter = firstRow + threadIdx.x % rowsAcross * VECTOR;
-    dy = filter < call.filters ? call.dy + int64_t{group} * call.filters + filter : nullptr;
+    const int filter = firstRow + threadIdx.x % rowsAcross * vector;
+    dy = filter < call.filters ? static_cast<const T*>(call.dy) + int64_t{group} * call.filters + filter
+                               : nullptr;
     dyVoxel = begin + threadIdx.x / rowsAcross;
-    const int column = firstColumn + threadIdx.x % columnsAcross * VECTOR;
-    x = column < call.columns() ? call.x + int64_t{group} * call.channels + column % call.channels : nullptr;
+    const int column = firstColumn + threadIdx.x % columnsAcross * vector;
+    x = column < call.columns()
+            ? static_cast<const T*>(call.x) + int64_t{group} * call.channels + column % call.channels
+            : nullptr;
     const int kernel[3] = {call.axis[0].taps, call.axis[1].taps, call.axis[2].taps};
     const Digits tap = Digits::of(column / call.channels, kernel);
     for (int i = 0; i < 3; i++) shift[i] = tap.digit[i] * call.axis[i].dilation - call.axis[i].pad;
@@ -64,19 +70,19 @@ struct GradientLoader {
     advance = Digits::of(columnsAtOnce, extents);
   }
 
-  __device__ __forceinline__ void load(float* tile) {
-    float* to = tile + threadIdx.x / rowsAcross * Tile::rowPitch + threadIdx.x % rowsAcross * VECTOR;
+  __device__ __forceinline__ void load(T* tile) {
+    T* to = tile + threadIdx.x / rowsAcross * Tile::rowPitch + threadIdx.x % rowsAcross * vector;
     const int64_t filters = int64_t{call.groups} * call.filters;
-    UNROLL for (int i = 0; i < tileDepth / rowsAtOnce; i++) {
+    UNROLL for (int i = 0; i < tileDepth<P> / rowsAtOnce; i++) {
       const bool valid = dy != nullptr && dyVoxel < end;
-      copyAsync<VECTOR * 4>(to, valid ? dy + dyVoxel * filters : call.dy, valid);
+      bring<bytes>(to, valid ? dy + dyVoxel * filters : call.dy, valid);
       to += rowsAtOnce * Tile::rowPitch;
       dyVoxel += rowsAtOnce;
     }
-    to = tile + tileDepth * Tile::rowPitch + threadIdx.x / columnsAcross * Tile::columnPitch +
-         threadIdx.x % columnsAcross * VECTOR;
+    to = tile + tileDepth<P> * Tile::rowPitch + threadIdx.x / columnsAcross * Tile::columnPitch +
+         threadIdx.x % columnsAcross * vector;
     const int64_t channels = int64_t{call.groups} * call.channels;
-    UNROLL for (int i = 0; i < tileDepth / columnsAtOnce; i++) {
+    UNROLL for (int i = 0; i < tileDepth<P> / columnsAtOnce; i++) {
       bool valid = x != nullptr && xVoxel < end;
       int64_t voxel = at.lead;
       for (int k = 0; k < 3; k++) {
@@ -84,7 +90,7 @@ struct GradientLoader {
         valid = valid && static_cast<unsigned>(position) < static_cast<unsigned>(call.axis[k].source);
         voxel = voxel * call.axis[k].source + position;
       }
-      copyAsync<VECTOR * 4>(to, valid ? x + voxel * channels : call.x, valid);
+      bring<bytes>(to, valid ? x + voxel * channels : call.x, valid);
       to += columnsAtOnce * Tile::columnPitch;
       xVoxel += columnsAtOnce;
       at.add(advance, extents);
@@ -92,10 +98,12 @@ struct GradientLoader {
   }
 };
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 __global__ void __launch_bounds__(Tile::threads, 3)
     weightGradientKernel(GradientCall call, int rowBlocks, int columnBlocks) {
-  float* tiles = sharedMemory<float>();
+  using T = Element<P>;
+  constexpr int stage = Tile::stageBytes / static_cast<int>(sizeof(T));
+  T* tiles = sharedMemory<T>();
   // Blocks that read the same voxels follow each other.
   int64_t index = blockIdx.x;
   const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
@@ -107,33 +115,28 @@ __global__ void __launch_bounds__(Tile::threads, 3)
   const int64_t begin = slab * call.slab;
   const int64_t end = begin + call.slab < call.voxels ? begin + call.slab : call.voxels;
 
-  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
+  const int warp = threadIdx.x / warpSize;
   const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
   const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
-  WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
+  WarpProduct<Tile::warpRows, Tile::warpColumns, P> product;
 
-  GradientLoader<Tile, VECTOR> loader(call, group, firstRow, firstColumn, begin, end);
-  const int64_t steps = (end - begin + tileDepth - 1) / tileDepth;
+  GradientLoader<Tile, LOOSE, P> loader(call, group, firstRow, firstColumn, begin, end);
+  const int64_t steps = (end - begin + tileDepth<P> - 1) / tileDepth<P>;
   for (int step = 0; step < Tile::stages - 1; step++) {
-    if (step < steps) loader.load(tiles + step * Tile::stageFloats);
+    if (step < steps) loader.load(tiles + step * stage);
     commitCopies();
   }
   int computed = 0, loaded = Tile::stages - 1;
   for (int64_t step = 0; step < steps; step++) {
     waitCopies<Tile::stages - 2>();
     __syncthreads();
-    if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * Tile::stageFloats);
+    if (step + Tile::stages - 1 < steps) loader.load(tiles + loaded * stage);
     commitCopies();
-    const float* a = tiles + computed * Tile::stageFloats + lane % 4 * Tile::rowPitch + warpRow + lane / 4;
-    const float* b = tiles + computed * Tile::stageFloats + tileDepth * Tile::rowPitch +
-                     lane % 4 * Tile::columnPitch + warpColumn + lane / 4;
-    product.add(
-        [&](int row, int k, float(&into)[4]) {
-          for (int i = 0; i < 4; i++) into[i] = a[(k + i / 2 * 4) * Tile::rowPitch + row + i % 2 * 8];
-        },
-        [&](int column, int k, float(&into)[4]) {
-          for (int i = 0; i < 4; i++) into[i] = b[(k + i % 2 * 4) * Tile::columnPitch + column + i / 2 * 8];
-        });
+    const T* const tile = tiles + computed * stage;
+    const RowsByDepth<P> a(tile + warpRow, Tile::rowPitch);
+    const ColumnsByDepth<P> b(tile + tileDepth<P> * Tile::rowPitch + warpColumn, Tile::columnPitch);
+    product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, into); },
+                [&](int column, int k, uint32_t(&into)[4]) { b.load(column, column + 8, k, into); });
     computed = computed + 1 == Tile::stages ? 0 : computed + 1;
     loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
   }
@@ -165,8 +168,9 @@ using Thin = GradientTile<16, 64, 16, 16>;
 
 struct Variant {
   int rows, columns;
-  const char* names[2];  // by whether precision is strict
-  void (*run[2])(const char* name, const Variant& variant, const GradientCall& call, unsigned blocks);
+  Names names;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const GradientCall& call, unsigned blocks)>
+      run;
 
   int rowBlocks(const Conv3dProblem& p) const { return static_cast<int>(divideUp(p.K / p.groups, rows)); }
   int columnBlocks(const Conv3dProblem& p) const {
@@ -181,34 +185,41 @@ struct Variant {
   }
 };
 
-template <class Tile, int VECTOR, bool STRICT>
+template <class Tile, bool LOOSE, Precision P>
 void runVariant(const char* name, const Variant& variant, const GradientCall& call, unsigned blocks) {
-  launch(name, weightGradientKernel<Tile, VECTOR, STRICT>,
-         Grid{blocks, Tile::threads, Tile::stages * Tile::stageFloats * sizeof(float)}, call,
+  launch(name, weightGradientKernel<Tile, LOOSE, P>,
+         Grid{blocks, Tile::threads, Tile::stages * Tile::stageBytes}, call,
          static_cast<int>(divideUp(call.filters, Tile::rows)),
          static_cast<int>(divideUp(call.columns(), Tile::columns)));
 }
 
-template <class Tile, int VECTOR>
-constexpr Variant variantOf(const char* tf32, const char* strict) {
+template <class Tile, bool LOOSE>
+constexpr Variant variantOf(const Names& names) {
   return {Tile::rows,
           Tile::columns,
-          {tf32, strict},
-          {runVariant<Tile, VECTOR, false>, runVariant<Tile, VECTOR, true>}};
+          names,
+          {{runVariant<Tile, LOOSE, Precision::f32>, runVariant<Tile, LOOSE, Precision::tf32>,
+            runVariant<Tile, LOOSE, Precision::bf16>}}};
 }
 
-const Variant square = variantOf<Square, 4>("GEMM over voxels 64x64, tf32", "GEMM over voxels 64x64, tf32x3");
-const Variant flat = variantOf<Flat, 4>("GEMM over voxels 32x64, tf32", "GEMM over voxels 32x64, tf32x3");
-const Variant thin = variantOf<Thin, 4>("GEMM over voxels 16x64, tf32", "GEMM over voxels 16x64, tf32x3");
-// For channels that are no multiple of four.
-const Variant looseSquare = variantOf<Square, 1>("GEMM over voxels 64x64 of single numbers, tf32",
-                                                 "GEMM over voxels 64x64 of single numbers, tf32x3");
-const Variant looseThin = variantOf<Thin, 1>("GEMM over voxels 16x64 of single numbers, tf32",
-                                             "GEMM over voxels 16x64 of single numbers, tf32x3");
+const Variant square = variantOf<Square, false>(
+    {{"GEMM over voxels 64x64, tf32x3", "GEMM over voxels 64x64, tf32", "GEMM over voxels 64x64, bf16"}});
+const Variant flat = variantOf<Flat, false>(
+    {{"GEMM over voxels 32x64, tf32x3", "GEMM over voxels 32x64, tf32", "GEMM over voxels 32x64, bf16"}});
+const Variant thin = variantOf<Thin, false>(
+    {{"GEMM over voxels 16x64, tf32x3", "GEMM over voxels 16x64, tf32", "GEMM over voxels 16x64, bf16"}});
+// For channels that fill no chunk.
+const Variant looseSquare = variantOf<Square, true>(
+    {{"GEMM over voxels 64x64 of single numbers, tf32x3", "GEMM over voxels 64x64 of single numbers, tf32",
+      "GEMM over voxels 64x64 of single numbers, bf16"}});
+const Variant looseThin = variantOf<Thin, true>(
+    {{"GEMM over voxels 16x64 of single numbers, tf32x3", "GEMM over voxels 16x64 of single numbers, tf32",
+      "GEMM over voxels 16x64 of single numbers, bf16"}});
 
-const Variant& choose(const Conv3dProblem& p, bool aligned) {
-  const int64_t filters = p.K / p.groups;
-  if (!aligned || filters % 4 != 0 || p.C / p.groups % 4 != 0) return filters <= 16 ? looseThin : looseSquare;
+const Variant& choose(const Conv3dProblem& p, Precision precision, bool aligned) {
+  const int64_t filters = p.K / p.groups, chunk = chunkOfPrecision(precision);
+  if (!aligned || filters % chunk != 0 || p.C / p.groups % chunk != 0)
+    return filters <= 16 ? looseThin : looseSquare;
   return filters <= 16 ? thin : filters <= 32 ? flat : square;
 }
 
@@ -217,57 +228,59 @@ int64_t weightsOf(const Conv3dProblem& p) { return p.K * p.taps() * (p.C / p.gro
 
 // Voxels that one block adds up: few enough for float32 and to keep a device busy, many enough to be worth
 // their partial sums. By the problem alone, so that sums have the same order everywhere.
-int64_t slabOf(const Conv3dProblem& p) {
-  const int64_t voxels = voxelsOf(p), most = 65536, least = 256;
-  const int64_t byBlocks = divideUp(528, std::min<int64_t>(528, choose(p, true).blocks(p)));
+int64_t slabOf(const Conv3dProblem& p, Precision precision) {
+  const int64_t voxels = voxelsOf(p), most = 65536, least = 256, depth = tileDepth<Precision::bf16>;
+  const int64_t byBlocks = divideUp(528, std::min<int64_t>(528, choose(p, precision, true).blocks(p)));
   const int64_t byMemory = std::max<int64_t>(1, (int64_t{1} << 24) / weightsOf(p));
   const int64_t slabs = std::max(std::min(byBlocks, byMemory), divideUp(voxels, most));
-  return divideUp(std::max(divideUp(voxels, slabs), least), tileDepth) * tileDepth;
+  return divideUp(std::max(divideUp(voxels, slabs), least), depth) * depth;
 }
 
-int64_t slabsOf(const Conv3dProblem& p) { return divideUp(voxelsOf(p), slabOf(p)); }
+int64_t slabsOf(const Conv3dProblem& p, Precision precision) {
+  return divideUp(voxelsOf(p), slabOf(p, precision));
+}
 
 }  // namespace
 
-const char* weightGradientName(const Conv3dProblem& problem) {
-  return choose(problem, true).names[strictPrecision()];
+const char* weightGradientName(const Conv3dProblem& problem, Precision precision) {
+  return choose(problem, precision, true).names[precision];
 }
 
-int64_t weightGradientBlocks(const Conv3dProblem& problem) {
+int64_t weightGradientBlocks(const Conv3dProblem& problem, Precision precision) {
   int64_t most = 0;
   for (const bool vectors : {false, true}) {
     int64_t blocks;
-    if (__builtin_mul_overflow(choose(problem, vectors).blocks(problem), slabsOf(problem), &blocks))
+    if (__builtin_mul_overflow(choose(problem, precision, vectors).blocks(problem),
+                               slabsOf(problem, precision), &blocks))
       return INT64_MAX;
     most = std::max(most, blocks);
   }
   return most;
 }
 
-size_t weightGradientWorkspace(const Conv3dProblem& problem) {
-  const int64_t slabs = slabsOf(problem);
+size_t weightGradientWorkspace(const Conv3dProblem& problem, Precision precision) {
+  const int64_t slabs = slabsOf(problem, precision);
   return slabs == 1 ? 0 : static_cast<size_t>(slabs * weightsOf(problem)) * sizeof(float);
 }
 
-void runWeightGradient(const Conv3dProblem& problem, const float* x, const float* dy, float* dw,
-                       void* workspace) {
-  const Variant& variant = choose(problem, aligned(x) && aligned(dy));
-  const int64_t slabs = slabsOf(problem);
+void runWeightGradient(const GradientOperands& operands) {
+  const auto& [problem, precision, x, dy, dw, workspace] = operands;
+  const Variant& variant = choose(problem, precision, aligned(x) && aligned(dy));
+  const int64_t slabs = slabsOf(problem, precision);
   GradientCall call{problem.N,
                     {},
                     static_cast<int>(problem.groups),
                     static_cast<int>(problem.K / problem.groups),
                     static_cast<int>(problem.C / problem.groups),
                     voxelsOf(problem),
-                    slabOf(problem),
+                    slabOf(problem, precision),
                     x,
                     dy,
                     slabs == 1 ? dw : static_cast<float*>(workspace)};
   const Gather gather = gatherOf(problem, false);
   std::copy(std::begin(gather.axis), std::end(gather.axis), call.axis);
-  const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call,
-                      static_cast<unsigned>(slabs * variant.blocks(problem)));
+  variant.run[precision](variant.names[precision], variant, call,
+                         static_cast<unsigned>(slabs * variant.blocks(problem)));
   if (slabs > 1) addSlabs(call.partial, slabs, weightsOf(problem), dw);
 }
 

@@ -11,10 +11,12 @@ import {
 } from "../../bench/cases.ts";
 import { totalsByKernel } from "../../bench/profile.ts";
 import { prepareStep } from "../../bench/step.ts";
+import type { Target } from "../../bench/target.ts";
 import { busyElsewhere, type Machine, measureMachine, roof } from "../../bench/machine.ts";
 import { measureMemory } from "../../bench/memory.ts";
 import { parsePeers, type PeerKind, Peers } from "../../bench/peers.ts";
 import { ROUNDS, takeTurns } from "../../bench/turns.ts";
+import { checkPrecision } from "../../compile/precision.ts";
 import { writeAtomically } from "../../data/atomic.ts";
 import { DeviceError, UsageError, VoxgradError } from "../../errors.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
@@ -30,7 +32,7 @@ import {
   rowTable,
   totals,
 } from "../bench_tables.ts";
-import { atLeast, deviceOption } from "../options.ts";
+import { atLeast, deviceOption, precisionOption } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { paint } from "../style.ts";
@@ -53,6 +55,7 @@ export const bench = defineCommand({
       placeholder: "NAMES",
       help: "compare with torch, onednn, onnxruntime; NAME=COMMAND is a program of yours",
     },
+    precision: precisionOption,
     device: deviceOption,
     threads: {
       type: "integer",
@@ -91,7 +94,9 @@ export const bench = defineCommand({
       );
     if (mode === "memory" && device.name !== "cpu")
       throw new UsageError("bench memory measures resident memory of processes: use --device cpu");
-    const setting: Setting = { mode, files, filter, kinds, seconds, device, context };
+    const target: Target = { device, precision: options.precision ?? "f32" };
+    checkPrecision(target.precision, device);
+    const setting: Setting = { mode, files, filter, kinds, seconds, target, context };
     const outcome = await measure(setting);
     if (options.json !== undefined)
       await writeAtomically(options.json, [Buffer.from(asJson(setting, outcome))]);
@@ -112,7 +117,7 @@ interface Setting {
   readonly filter: RegExp;
   readonly kinds: readonly PeerKind[];
   readonly seconds: number;
-  readonly device: Device;
+  readonly target: Target;
   readonly context: Context;
 }
 
@@ -154,13 +159,13 @@ function filtered<T>(all: readonly T[], filter: RegExp, label: (each: T) => stri
 }
 
 async function lookAround(
-  { device, context }: Setting,
+  { target, context }: Setting,
   progress: Progress,
 ): Promise<Pick<Outcome, "machine" | "busyElsewhere">> {
   const { stdout, signal } = context;
   progress.update(0, "measuring the machine");
   const busy = await busyElsewhere();
-  const machine = await measureMachine(device, signal);
+  const machine = await measureMachine(target.device, signal);
   progress.done();
   const { processor, isa, threads, peakGflops, copyGBs } = machine;
   stdout.write(
@@ -173,8 +178,8 @@ async function lookAround(
   return { machine, busyElsewhere: busy };
 }
 
-async function startPeers({ kinds, mode, device, context }: Setting, progress: Progress): Promise<Peers> {
-  const host = { device: device.name, threads: native().threads() };
+async function startPeers({ kinds, mode, target, context }: Setting, progress: Progress): Promise<Peers> {
+  const host = { device: target.device.name, precision: target.precision, threads: native().threads() };
   return Peers.start(kinds, mode, host, context.signal, (name) => progress.update(0, `starting ${name}`));
 }
 
@@ -189,7 +194,7 @@ function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcom
 }
 
 async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome> {
-  const { files, filter, seconds, device, context } = setting;
+  const { files, filter, seconds, target, context } = setting;
   const { signal, stdout, stderr } = context;
   const all = casesOf(mode, files);
   const cases = filtered(all, filter, ({ list, name, pass }) => `${list} ${name} ${pass}`);
@@ -202,7 +207,7 @@ async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome>
   try {
     for (const each of cases) {
       progress.update(rows.length, `${each.name} ${each.pass}`);
-      using prepared = await each.prepare(device, signal);
+      using prepared = await each.prepare(target, signal);
       rows.push(await measureRow(each, prepared, peers, seconds, surroundings.machine, signal));
     }
   } catch (error) {
@@ -236,7 +241,7 @@ async function measureRow(
 
 /** Every step kernel by kernel, by itself. */
 async function profileSteps(setting: Setting): Promise<Outcome> {
-  const { files, filter, kinds, seconds, device, context } = setting;
+  const { files, filter, kinds, seconds, target, context } = setting;
   const { signal, stdout, stderr } = context;
   if (kinds.length > 0) throw new UsageError("--peers: profile looks at voxgrad alone");
   const steps = filtered(stepsOf(files), filter, ({ name }) => name);
@@ -245,7 +250,7 @@ async function profileSteps(setting: Setting): Promise<Outcome> {
   const rows: unknown[] = [];
   for (const [index, shape] of steps.entries()) {
     progress.update(index, shape.name);
-    using step = await prepareStep(shape, device, signal);
+    using step = await prepareStep(shape, target, signal);
     const [, second] = await step.run(2);
     const runs = Math.min(100, Math.max(3, Math.ceil((1000 * seconds) / second)));
     const totals = totalsByKernel(await step.profile(runs));
@@ -303,7 +308,7 @@ async function measureSteps(setting: Setting): Promise<Outcome> {
   };
 }
 
-function asJson({ mode, files, seconds, context }: Setting, outcome: Outcome): string {
+function asJson({ mode, files, seconds, target, context }: Setting, outcome: Outcome): string {
   const document = {
     date: new Date().toISOString(),
     voxgrad: context.version,
@@ -311,6 +316,7 @@ function asJson({ mode, files, seconds, context }: Setting, outcome: Outcome): s
     platform: `${platform()} ${arch()}`,
     mode,
     files,
+    precision: target.precision,
     secondsPerRow: seconds,
     rounds: ROUNDS,
     ...outcome,

@@ -14,7 +14,7 @@ import { type LoadedRun, loadRun } from "../../train/load.ts";
 import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
-import { atLeast, deviceOption, parseSize, volumesIn } from "../options.ts";
+import { atLeast, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
 import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
@@ -71,6 +71,7 @@ const options = {
     placeholder: "input|unlabeled|DIR",
     help: "images for that: those to predict, the run's own unlabelled ones, or a folder; default input",
   },
+  precision: precisionOption,
   device: deviceOption,
 } as const;
 
@@ -158,7 +159,7 @@ async function predictAll(
 ): Promise<number> {
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
-  const predictor = new Predictor(networks, device);
+  const predictor = new Predictor(networks, device, given.precision);
   const patch = choosePatch(given.patch, run.config, predictor.divisor);
   const classBias =
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);

@@ -10,7 +10,7 @@ import { checkRecipe, recipeNamed, recipes } from "../../train/recipes/index.ts"
 import { RunFolder } from "../../train/run.ts";
 import { casesOf, readSplit } from "../../train/split.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
-import { deviceOption, shellCommand } from "../options.ts";
+import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { findClasses, readSettings } from "../settings.ts";
@@ -52,6 +52,7 @@ const options = {
   seed: { type: "integer", help: "seed of weights, patches, augmentation and split; short for --set seed=N" },
   steps: { type: "integer", help: "training steps; short for --set steps=N" },
   resume: { type: "boolean", help: "go on with the run in --out, with its own settings" },
+  precision: { ...precisionOption, help: `${precisionOption.help}; short for --set precision=NAME` },
   device: deviceOption,
 } as const;
 
@@ -103,6 +104,7 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
   const values: Record<string, unknown> = { ...asked.values };
   if (given.seed !== undefined) values.seed = given.seed;
   if (given.steps !== undefined) values.steps = given.steps;
+  if (given.precision !== undefined) values.precision = given.precision;
   checkRecipe(recipe, makeConfig(preset, values, recipe));
 
   const dataset = await openDataset(given.data);
@@ -166,7 +168,7 @@ async function resume(
   recipeName: string | undefined,
   context: Context,
 ): Promise<number> {
-  const { preset, config: file, set, labeledCases, split: splitFile, seed, steps } = given;
+  const { preset, config: file, set, labeledCases, split: splitFile, seed, steps, precision } = given;
   const changed = Object.entries({
     preset,
     config: file,
@@ -174,6 +176,7 @@ async function resume(
     split: splitFile,
     seed,
     steps,
+    precision,
   })
     .filter(([, value]) => value !== undefined)
     .map(([name]) => name);
