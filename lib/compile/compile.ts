@@ -18,6 +18,7 @@ import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from 
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
 import { sumInStore } from "./sum_in_store.ts";
+import { measureWays, tuned, type Tuning, usualTuning } from "./tune.ts";
 import { verify } from "./verify.ts";
 
 export interface CompileOptions {
@@ -28,6 +29,16 @@ export interface CompileOptions {
   readonly fuse?: boolean;
   /** `never` keeps every activation until its last use; `auto` computes cheap ones again where the peak falls. */
   readonly recompute?: "auto" | "never";
+  /**
+   * Whether a GPU records the second run as a graph and replays it from then on; `VOXGRAD_RECORD=off` says no for all plans
+   * that leave it out.
+   */
+  readonly record?: boolean;
+  /**
+   * `on` times the ways in which a GPU can compute each convolution and remembers the fastest, `cached` takes what is
+   * remembered, `off` goes by a table. `VOXGRAD_TUNE` speaks for plans that leave it out; else it is `off`.
+   */
+  readonly tune?: Tuning;
 }
 
 /**
@@ -42,7 +53,9 @@ export async function compile<Names extends string>(
   options: CompileOptions = {},
 ): Promise<Plan<Names>> {
   const device = options.device ?? openDevice();
-  const plan = planOnly(trace, { ...options, device });
+  const { graph, order } = lowered(trace, device, options);
+  if ((options.tune ?? usualTuning()) === "on") await measureWays(order.steps.map(describe), device);
+  const plan = planned<Names>(graph, order, device, options);
   await plan.load((state) => stateMemory(device, state));
   return plan;
 }
@@ -57,21 +70,51 @@ export function planOnly<Names extends string>(
   trace: (graph: Graph) => Readonly<Record<Names, Value>>,
   options: CompileOptions = {},
 ): Plan<Names> {
+  const device = options.device ?? openDevice();
+  const { graph, order } = lowered(trace, device, options);
+  return planned<Names>(graph, order, device, options);
+}
+
+/** Graph to graph, as far as the order in which its nodes are computed. */
+function lowered(
+  trace: (graph: Graph) => Readonly<Record<string, Value>>,
+  device: Device,
+  options: CompileOptions,
+): { graph: Graph; order: Schedule } {
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
-  const device = options.device ?? openDevice();
   const simple = simplify(packWeights(simplify(traced), device));
   const joined = options.fuse === false ? simple : sumInStore(normalizeOnLoad(fuse(simple), device), device);
   const fused = lower(joined, device);
   const ordered = orderForMemory(fused);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
-  const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
+  return { graph, order: schedule(graph) };
+}
+
+function planned<Names extends string>(
+  graph: Graph,
+  order: Schedule,
+  device: Device,
+  options: CompileOptions,
+): Plan<Names> {
+  const layout = planMemory(graph, order, device, {
+    paranoid: options.paranoid ?? false,
+    record: options.record ?? process.env.VOXGRAD_RECORD !== "off",
+    tune: options.tune ?? usualTuning(),
+  });
   return new Plan<Names>(graph, device, layout);
 }
 
-export interface PlanLayout {
+/** How a plan is to be run. */
+interface RunMode {
+  readonly paranoid: boolean;
+  readonly record: boolean;
+  readonly tune: Tuning;
+}
+
+export interface PlanLayout extends RunMode {
   readonly steps: readonly PlannedStep[];
   readonly arena: readonly PlannedTensor[];
   readonly arenaBytes: number;
@@ -80,14 +123,13 @@ export interface PlanLayout {
   readonly outputs: readonly TensorSpec[];
   readonly prologue: number;
   readonly firstUpdate: number;
-  readonly paranoid: boolean;
 }
 
-function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boolean): PlanLayout {
+function planMemory(graph: Graph, order: Schedule, device: Device, mode: RunMode): PlanLayout {
   const { steps, prologue, firstUpdate } = order;
   const states = graph.states();
   const lives = liveness(graph, order);
-  const specs = steps.map(describe);
+  const specs = tuned(steps.map(describe), device, mode.tune);
   const workspaces = specs.map((spec) => ask(spec, (step) => device.native.workspace(step)));
 
   const tensors = [...new Set(lives.values())];
@@ -99,7 +141,7 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
   const scratch = workspaces.flatMap((bytes, index) =>
     bytes > 0 ? [{ bytes, first: index, last: index }] : [],
   );
-  const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
+  const layout = layOut([...intervals, ...scratch], mode.paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
   const writers = steps.flatMap(
@@ -139,7 +181,7 @@ function planMemory(graph: Graph, order: Schedule, device: Device, paranoid: boo
     outputs: [...graph.outputs.values()].map(place),
     prologue,
     firstUpdate,
-    paranoid,
+    ...mode,
   };
 }
 

@@ -2,6 +2,8 @@ import { availableParallelism, cpus, freemem } from "node:os";
 import { DeviceError, nearest } from "../errors.ts";
 import { backendLibrary, type NativeDevice, native } from "./native.ts";
 
+export { version } from "./native.ts";
+
 /** Where plans run. */
 export interface Device {
   readonly name: string;
@@ -51,6 +53,11 @@ export function whyNot(name: "cuda" | "emulator"): string | undefined {
   } catch (error) {
     return (error as Error).message;
   }
+}
+
+/** The error of a device that has failed, with its name. */
+export function deviceError({ name }: Device, error: Error): DeviceError {
+  return new DeviceError(`device ${name}: ${error.message}`, { cause: error });
 }
 
 function openCpu(): Device {

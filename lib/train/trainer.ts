@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { Plan } from "../compile/plan.ts";
+import type { Plan, Upload } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
 import type { Case } from "../data/dataset.ts";
 import { DataError, NotFiniteError } from "../errors.ts";
@@ -131,17 +131,21 @@ async function runSteps(
   const rate = scheduleOf(config);
   let metrics: Metrics | undefined;
   let saved = progress.step;
-  while (progress.step < config.steps && signal?.aborted !== true) {
-    const { step } = progress;
+  const prepare = (step: number) => {
+    if (step >= config.steps) return undefined;
     const learningRate = rate(step, config.steps);
     const unsupervisedWeight = config.unsupervisedWeight * rampUp(step, config.rampShare * config.steps);
     const key = Int32Array.of(config.seed, step);
-    const results = await runStep(
-      plan,
-      { ...batches.at(step), key, learningRate, unsupervisedWeight },
-      options,
-      step,
-    );
+    const inputs = plan.upload({ ...batches.at(step), key, learningRate, unsupervisedWeight });
+    return { inputs, learningRate, unsupervisedWeight };
+  };
+  let batch = prepare(progress.step);
+  while (batch !== undefined && signal?.aborted !== true) {
+    const { inputs, learningRate, unsupervisedWeight } = batch;
+    // The next batch is cut out and brought to the device while this one is learnt.
+    const running = runStep(plan, inputs, options, progress.step);
+    const [results, next] = await Promise.all([running, Promise.resolve(progress.step + 1).then(prepare)]);
+    batch = next;
     progress.step++;
     for (const [name, value] of Object.entries(results)) {
       if (!name.startsWith("loss.")) continue;
@@ -164,12 +168,12 @@ async function runSteps(
 
 async function runStep(
   plan: Plan,
-  feed: Parameters<Plan["run"]>[0],
+  inputs: Upload,
   { run }: TrainOptions,
   step: number,
 ): Promise<Record<string, number>> {
   try {
-    const outputs = await plan.run(feed);
+    const outputs = await plan.run(inputs);
     return Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, value[0]]));
   } catch (error) {
     if (!(error instanceof NotFiniteError)) throw error;

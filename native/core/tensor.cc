@@ -32,6 +32,12 @@ const std::vector<double>& Attributes::list(const char* name) const {
   throw Error("ERR_PLAN", std::string("attribute ") + name + " is missing");
 }
 
+bool Attributes::has(const char* name) const {
+  for (const auto& entry : entries_)
+    if (entry.first == name) return true;
+  return false;
+}
+
 double Attributes::number(const char* name) const {
   const auto& values = list(name);
   if (values.size() != 1) throw Error("ERR_PLAN", std::string("attribute ") + name + " is not a number");

@@ -55,6 +55,7 @@ class Attributes {
   // Each throws Error when the attribute is missing or not of the expected form.
   double number(const char* name) const;
   int64_t integer(const char* name) const;
+  bool has(const char* name) const;
   bool flag(const char* name) const { return number(name) != 0; }
   const std::vector<double>& list(const char* name) const;
   std::vector<int64_t> integers(const char* name, size_t count) const;
@@ -93,6 +94,9 @@ struct Kernel {
   // Whether a step could sum the moments of its output as it stores it; as above.
   bool (*sums)(const Step& step) = nullptr;
   size_t (*workspace)(const Step& step) = nullptr;
+  // The names of the ways of computing a step, of kernels that can be told which one to take: its number
+  // then is the step's attribute `way`. The first is what they take otherwise.
+  std::vector<std::string> (*ways)(const Step& step) = nullptr;
 };
 
 inline size_t updatedInputs(const Step& step) {
