@@ -4,6 +4,7 @@
 
 #include "../core/backend.h"
 #include "../core/kernel_index.h"
+#include "cudnn.h"
 #include "device.h"
 #include "kernels.h"
 #include "limits.h"
@@ -40,7 +41,8 @@ class CudaBackend final : public Backend {
     check(cudaDriverGetVersion(&driver), "driver version");
     return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
            std::to_string(properties.minor) + ", " + std::to_string(properties.totalGlobalMem >> 20) +
-           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
+           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10) + ", " +
+           cudnn::describe();
   }
   size_t freeMemory() const override {
     size_t free = 0, total = 0;
@@ -51,7 +53,7 @@ class CudaBackend final : public Backend {
   const char* name() const override { return "emulator"; }
   bool hostMemory() const override { return true; }
   std::string describe() const override {
-    return "CUDA kernels run by the processor, for tests";
+    return "CUDA kernels run by the processor, for tests, " + cudnn::describe();
   }
   size_t freeMemory() const override { return 0; }
 #endif

@@ -3,12 +3,13 @@
 #include <cstdlib>
 
 #include "../core/conv_step.h"
+#include "conv_cudnn.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
-#include "conv_halo.h"
 #include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
 #include "conv_tile.h"
+#include "conv_ways.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
 
@@ -47,49 +48,73 @@ void checkBlocks(const Step& step, int64_t blocks) {
 
 void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed) {
   checkExtents(step, problem);
-  checkBlocks(step, gemmBlocks(gatherOf(problem, transposed)));
+  checkBlocks(step, mostGemmBlocks(gatherOf(problem, transposed)));
   checkBlocks(step, packBlocks(problem));
 }
 
-const char* gatherName(const Conv3dProblem& problem, bool transposed) {
+size_t gatherBytes(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return isDirect(gather) ? directName : suitsHalo(gather) ? haloName(gather) : gemmName(gather);
+  return wayOf(step, gather).workspace(gather);
 }
 
-void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const float* weights) {
+const char* gatherName(const Step& step, const Conv3dProblem& problem, bool transposed) {
+  const Gather gather = gatherOf(problem, transposed);
+  return wayOf(step, gather).name(gather);
+}
+
+std::vector<std::string> gatherWays(const Conv3dProblem& problem, bool transposed) {
+  const Gather gather = gatherOf(problem, transposed);
+  std::vector<std::string> names;
+  for (const GatherWay& way : waysOf(gather)) names.push_back(way.name(gather));
+  return names;
+}
+
+void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const float* weights,
+               void* workspace) {
   const GatherCall call{gatherOf(problem, transposed), step.inputs[0].f32(), weights, biasOf(step),
                         step.output.f32()};
-  if (isDirect(call.gather))
-    runDirect(call);
-  else if (suitsHalo(call.gather) && aligned(call.source) && aligned(call.weights))
-    runHalo(call);
-  else
-    runGemm(call);
+  wayOf(step, call.gather).run(call, workspace);
 }
 
 size_t forwardWorkspace(const Step& step) {
-  checkGather(step, forwardProblem(step), false);
-  return 0;
+  const Conv3dProblem problem = forwardProblem(step);
+  checkGather(step, problem, false);
+  return gatherBytes(step, problem, false);
 }
 
-void runForward(const Step& step) { runGather(step, forwardProblem(step), false, step.inputs[1].f32()); }
+void runForward(const Step& step) {
+  runGather(step, forwardProblem(step), false, step.inputs[1].f32(), step.workspace);
+}
 
-const char* forwardAlgorithm(const Step& step) { return gatherName(forwardProblem(step), false); }
+std::vector<std::string> forwardWays(const Step& step) { return gatherWays(forwardProblem(step), false); }
+
+const char* forwardAlgorithm(const Step& step) { return gatherName(step, forwardProblem(step), false); }
+
+// Of weights that are packed in the workspace, in front of what the convolution needs there.
+size_t packedBytes(const Conv3dProblem& problem) {
+  return static_cast<size_t>(divideUp(weightsOf(problem), 64)) * 64 * sizeof(float);
+}
 
 size_t inputGradientWorkspace(const Step& step) {
   const Conv3dProblem problem = inputGradientProblem(step);
   checkGather(step, problem, true);
-  return static_cast<size_t>(weightsOf(problem)) * sizeof(float);
+  return packedBytes(problem) + gatherBytes(step, problem, true);
 }
 
 void runInputGradient(const Step& step) {
   const Conv3dProblem problem = inputGradientProblem(step);
   auto* packed = static_cast<float*>(step.workspace);
   packTransposed(problem, step.inputs[1].f32(), packed);
-  runGather(step, problem, true, packed);
+  runGather(step, problem, true, packed, static_cast<char*>(step.workspace) + packedBytes(problem));
 }
 
-const char* inputGradientAlgorithm(const Step& step) { return gatherName(inputGradientProblem(step), true); }
+std::vector<std::string> inputGradientWays(const Step& step) {
+  return gatherWays(inputGradientProblem(step), true);
+}
+
+const char* inputGradientAlgorithm(const Step& step) {
+  return gatherName(step, inputGradientProblem(step), true);
+}
 
 size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
@@ -98,15 +123,19 @@ size_t preparePacked(const Step& step) {
   expectDType(step, step.inputs[1], DType::f32);
   expectCount(step, step.inputs[1], weightsOf(problem));
   checkGather(step, problem, isInputGradient(step));
-  return 0;
+  return gatherBytes(step, problem, isInputGradient(step));
 }
 
 void runPacked(const Step& step) {
-  runGather(step, packedProblem(step), isInputGradient(step), step.inputs[1].f32());
+  runGather(step, packedProblem(step), isInputGradient(step), step.inputs[1].f32(), step.workspace);
+}
+
+std::vector<std::string> packedWays(const Step& step) {
+  return gatherWays(packedProblem(step), isInputGradient(step));
 }
 
 const char* packedAlgorithm(const Step& step) {
-  return gatherName(packedProblem(step), isInputGradient(step));
+  return gatherName(step, packedProblem(step), isInputGradient(step));
 }
 
 int64_t packedFloats(const Step& step) {
@@ -134,12 +163,34 @@ void runPacking(const Step& step) {
 
 // Whether the sums of a weight gradient fit the grid of columnSums.
 bool isDirectWeightGradient(const Conv3dProblem& p) {
-  return isDirect(gatherOf(p, false)) && p.taps() < 65536 && weightsOf(p) < 1 << 24;
+  return isDirect(gatherOf(p, false)) && weightsOf(p) < 65535 << 8;
+}
+
+const char* ownWeightGradientName(const Conv3dProblem& problem) {
+  return isDirectWeightGradient(problem)    ? directName
+         : suitsHaloWeightGradient(problem) ? haloWeightGradientName(problem)
+                                            : weightGradientName(problem);
+}
+
+std::vector<std::string> weightGradientWays(const Step& step) {
+  const Conv3dProblem problem = weightGradientProblem(step);
+  std::vector<std::string> names = {ownWeightGradientName(problem)};
+  size_t bytes = 0;
+  if (!isDirectWeightGradient(problem) && cudnnTakesWeightGradient(problem, &bytes))
+    names.push_back(cudnnName());
+  return names;
+}
+
+// Whether the step asks for the only other way than ours.
+bool isCudnnWeightGradient(const Step& step) {
+  return step.attributes.has("way") && wayNumber(step, weightGradientWays(step).size()) == 1;
 }
 
 size_t weightGradientBytes(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
   checkExtents(step, problem);
+  size_t bytes = 0;
+  if (isCudnnWeightGradient(step) && cudnnTakesWeightGradient(problem, &bytes)) return bytes;
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
   checkBlocks(step, weightGradientBlocks(problem));
   // Either may run, as operands are aligned.
@@ -149,6 +200,9 @@ size_t weightGradientBytes(const Step& step) {
 
 void runWeightGradientStep(const Step& step) {
   const Conv3dProblem problem = weightGradientProblem(step);
+  if (isCudnnWeightGradient(step))
+    return runCudnnWeightGradient(problem, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32(),
+                                  step.workspace);
   const bool halo =
       suitsHaloWeightGradient(problem) && aligned(step.inputs[0].data) && aligned(step.inputs[1].data);
   const auto run = isDirectWeightGradient(problem) ? runDirectWeightGradient
@@ -158,26 +212,26 @@ void runWeightGradientStep(const Step& step) {
 }
 
 const char* weightGradientAlgorithm(const Step& step) {
-  const Conv3dProblem problem = weightGradientProblem(step);
-  return isDirectWeightGradient(problem)    ? directName
-         : suitsHaloWeightGradient(problem) ? haloWeightGradientName(problem)
-                                            : weightGradientName(problem);
+  return isCudnnWeightGradient(step) ? cudnnName() : ownWeightGradientName(weightGradientProblem(step));
 }
 
-Kernel named(Kernel kernel, const char* (*algorithm)(const Step&)) {
+Kernel named(Kernel kernel, const char* (*algorithm)(const Step&),
+             std::vector<std::string> (*ways)(const Step&) = nullptr) {
   kernel.algorithm = algorithm;
+  kernel.ways = ways;
   return kernel;
 }
 
 }  // namespace
 
 const KernelTable convKernels = {
-    named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm),
-    named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm),
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithm},
+    named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm, forwardWays),
+    named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm,
+          inputGradientWays),
+    named({"conv3dPacked", preparePacked, runPacked}, packedAlgorithm, packedWays),
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloats},
-    named(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
-          weightGradientAlgorithm),
+    named(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes), weightGradientAlgorithm,
+          weightGradientWays),
 };
 
 }  // namespace voxgrad::cuda

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "conv_gemm.h"
 #include "conv_tile.h"
 
@@ -68,12 +70,14 @@ struct GemmLoader {
   int group, firstColumn;
   Digits at;
 
-  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int group, int firstColumn)
+  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int group, int firstColumn,
+                        int firstDepth)
       : call(call),
         block(block),
         group(group),
         firstColumn(firstColumn),
-        at(Digits::of(threadIdx.x % across * VECTOR, DepthRadix(block.lattice, call.gather.depth).radix)) {}
+        at(Digits::of(firstDepth + threadIdx.x % across * VECTOR,
+                      DepthRadix(block.lattice, call.gather.depth).radix)) {}
 
   __device__ __forceinline__ void load(float* tile) {
     const Gather& gather = call.gather;
@@ -117,7 +121,7 @@ struct GemmLoader {
 
 template <class Tile, int VECTOR, bool STRICT>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
-    convGemmKernel(GatherCall call, int columnBlocks) {
+    convGemmKernel(GatherCall call, int columnBlocks, int parts) {
   float* tiles = sharedMemory<float>();
   auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Tile::stageFloats);
   const Gather& gather = call.gather;
@@ -128,6 +132,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   index /= columnBlocks;
   const int group = static_cast<int>(index % gather.groups);
   index /= gather.groups;
+  const int part = static_cast<int>(index % parts);
+  index /= parts;
   const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
     index %= classes;
@@ -151,9 +157,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
   WarpProduct<Tile::warpRows, Tile::warpColumns, STRICT> product;
 
-  const int steps = (depth + tileDepth - 1) / tileDepth;
+  const int all = (depth + tileDepth - 1) / tileDepth, most = (all + parts - 1) / parts;
+  const int steps = all - part * most < most ? all - part * most : most;
   if (steps > 0) {
-    GemmLoader<Tile, VECTOR> loader(call, block, group, firstColumn);
+    GemmLoader<Tile, VECTOR> loader(call, block, group, firstColumn, part * most * tileDepth);
     for (int step = 0; step < Tile::stages - 1; step++) {
       if (step < steps) loader.load(tiles + step * Tile::stageFloats);
       commitCopies();
@@ -176,9 +183,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     }
   }
 
+  const int64_t before = part * gather.outputVoxels();
   product.forEachPair([&](int row, int column, float first, float second) {
     const int64_t voxel = block.places[warpRow + row].output;
-    if (voxel >= 0) call.store(group, voxel, firstColumn + warpColumn + column, first, second);
+    if (voxel >= 0) call.store(group, before + voxel, firstColumn + warpColumn + column, first, second);
   });
 }
 
@@ -191,7 +199,7 @@ struct Variant {
   int rows, columns;
   // By whether precision is strict.
   const char* names[2];
-  void (*run[2])(const char* name, const Variant& variant, const GatherCall& call);
+  void (*run[2])(const char* name, const Variant& variant, const GatherCall& call, int parts);
 
   int64_t rowBlocks(const Gather& gather) const { return divideUp(gather.classRows(), rows); }
   int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
@@ -205,11 +213,11 @@ struct Variant {
 };
 
 template <class Tile, int VECTOR, bool STRICT>
-void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
+void runVariant(const char* name, const Variant& variant, const GatherCall& call, int parts) {
   const size_t bytes = Tile::stages * Tile::stageFloats * sizeof(float) + sizeof(BlockState<Tile>);
   launch(name, convGemmKernel<Tile, VECTOR, STRICT>,
-         Grid{static_cast<unsigned>(variant.blocks(call.gather)), Tile::threads, bytes}, call,
-         variant.columnBlocks(call.gather));
+         Grid{static_cast<unsigned>(variant.blocks(call.gather) * parts), Tile::threads, bytes}, call,
+         variant.columnBlocks(call.gather), parts);
 }
 
 template <class Tile, int VECTOR>
@@ -230,27 +238,47 @@ const Variant looseNarrow = variantOf<Narrow, 1>("implicit GEMM 128x16 of single
 const Variant looseSmall = variantOf<Small, 1>("implicit GEMM 64x32 of single numbers, tf32",
                                                "implicit GEMM 64x32 of single numbers, tf32x3");
 
-const Variant& choose(const Gather& gather, bool aligned) {
-  if (!aligned || gather.depth % 4 != 0) return gather.columns <= 16 ? looseNarrow : looseSmall;
-  if (gather.columns <= 16) return narrow;
-  // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
-  const Variant& large = gather.columns <= 32 ? half : wide;
-  return large.blocks(gather) < 128 ? small : large;
-}
+constexpr int vectorTiles = 4;
+const Variant* const variants[] = {&wide, &half, &small, &narrow, &looseSmall, &looseNarrow};
+
+bool isLoose(const Gather& gather) { return gather.depth % 4 != 0; }
+
+const Variant& looseOf(const Gather& gather) { return gather.columns <= 16 ? looseNarrow : looseSmall; }
 
 }  // namespace
 
-const char* gemmName(const Gather& gather) { return choose(gather, true).names[strictPrecision()]; }
-
-int64_t gemmBlocks(const Gather& gather) {
-  const int64_t vectors = choose(gather, true).blocks(gather), loose = choose(gather, false).blocks(gather);
-  return vectors > loose ? vectors : loose;
+int gemmTile(const Gather& gather) {
+  const bool few = gather.columns <= 16;
+  if (isLoose(gather)) return few ? 5 : 4;
+  if (few) return 3;
+  // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
+  const int large = gather.columns <= 32 ? 1 : 0;
+  return variants[large]->blocks(gather) < 128 ? 2 : large;
 }
 
-void runGemm(const GatherCall& call) {
-  const Variant& variant = choose(call.gather, aligned(call.source) && aligned(call.weights));
+std::vector<int> gemmTiles(const Gather& gather) {
+  if (isLoose(gather)) return {gemmTile(gather)};
+  std::vector<int> tiles;
+  for (int tile = 0; tile < vectorTiles; tile++)
+    if (variants[tile]->columns <= 16 || variants[tile]->columns < 2 * gather.columns) tiles.push_back(tile);
+  return tiles;
+}
+
+const char* gemmName(const Gather&, int tile) { return variants[tile]->names[strictPrecision()]; }
+
+int64_t gemmBlocks(const Gather& gather, int tile) { return variants[tile]->blocks(gather); }
+
+int64_t mostGemmBlocks(const Gather& gather) {
+  int64_t most = looseOf(gather).blocks(gather);
+  for (const int tile : gemmTiles(gather)) most = std::max(most, gemmBlocks(gather, tile));
+  return most;
+}
+
+void runGemm(const GatherCall& call, int tile, int parts) {
+  const bool vectors = aligned(call.source) && aligned(call.weights);
+  const Variant& variant = vectors ? *variants[tile] : looseOf(call.gather);
   const bool strict = strictPrecision();
-  variant.run[strict](variant.names[strict], variant, call);
+  variant.run[strict](variant.names[strict], variant, call, parts);
 }
 
 }  // namespace voxgrad::cuda
