@@ -1,3 +1,4 @@
+import { UsageError } from "../errors.ts";
 import { byteLength } from "../graph/value.ts";
 import { type Device, version } from "../runtime/device.ts";
 import type { StepSpec, TensorSpec } from "../runtime/native.ts";
@@ -10,7 +11,9 @@ export type Tuning = "off" | "cached" | "on";
 /** What `VOXGRAD_TUNE` says, or `off`. */
 export function usualTuning(): Tuning {
   const text = process.env.VOXGRAD_TUNE ?? "off";
-  return text === "on" || text === "cached" ? text : "off";
+  if (text !== "off" && text !== "cached" && text !== "on")
+    throw new UsageError(`VOXGRAD_TUNE: expected off, cached or on, found '${text}'`);
+  return text;
 }
 
 /** The same steps, those of which another way than the table's is known to be faster having that one as attribute `way`. */
