@@ -42,8 +42,8 @@ export class DeviceError extends VoxgradError {
 
 /** A plan needs more memory than there is; the message lists its largest tensors. */
 export class OutOfMemoryError extends VoxgradError {
-  constructor(message: string) {
-    super("ERR_OUT_OF_MEMORY", message);
+  constructor(message: string, options?: ErrorOptions) {
+    super("ERR_OUT_OF_MEMORY", message, options);
   }
 }
 

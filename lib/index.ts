@@ -26,7 +26,7 @@ export const argmax = embed(arg.argmax);
 
 export { gradients } from "./autograd/gradients.ts";
 export { type CompileOptions, compile } from "./compile/compile.ts";
-export type { Feed, Plan, RunOptions, Tensor } from "./compile/plan.ts";
+export type { Feed, Plan, RunOptions, Tensor, Upload } from "./compile/plan.ts";
 export { disposeStates, readState, writeState } from "./compile/states.ts";
 export * from "./data/index.ts";
 export { type Embedded, embed, ready } from "./embed.ts";

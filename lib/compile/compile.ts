@@ -19,6 +19,7 @@ import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from 
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
 import { sumInStore } from "./sum_in_store.ts";
+import { measureWays, tuned, type Tuning, usualTuning } from "./tune.ts";
 import { verify } from "./verify.ts";
 
 export interface CompileOptions {
@@ -31,6 +32,16 @@ export interface CompileOptions {
   readonly fuse?: boolean;
   /** `never` keeps every activation until its last use; `auto` computes cheap ones again where the peak falls. */
   readonly recompute?: "auto" | "never";
+  /**
+   * Whether a GPU records the second run as a graph and replays it from then on; `VOXGRAD_RECORD=off` says no for all plans
+   * that leave it out.
+   */
+  readonly record?: boolean;
+  /**
+   * `on` times the ways in which a GPU can compute each convolution and remembers the fastest, `cached` takes what is
+   * remembered, `off` goes by a table. `VOXGRAD_TUNE` speaks for plans that leave it out; else it is `off`.
+   */
+  readonly tune?: Tuning;
 }
 
 /**
@@ -46,7 +57,9 @@ export async function compile<Names extends string>(
   options: CompileOptions = {},
 ): Promise<Plan<Names>> {
   const device = options.device ?? openDevice();
-  const plan = planOnly(trace, { ...options, device });
+  const { graph, order } = lowered(trace, device, options);
+  if ((options.tune ?? usualTuning()) === "on") await measureWays(order.steps.map(describe), device);
+  const plan = planned<Names>(graph, order, device, options);
   await plan.load((state) => stateMemory(device, state));
   return plan;
 }
@@ -61,10 +74,20 @@ export function planOnly<Names extends string>(
   trace: (graph: Graph) => Readonly<Record<Names, Value>>,
   options: CompileOptions = {},
 ): Plan<Names> {
+  const device = options.device ?? openDevice();
+  const { graph, order } = lowered(trace, device, options);
+  return planned<Names>(graph, order, device, options);
+}
+
+/** Graph to graph, as far as the order in which its nodes are computed. */
+function lowered(
+  trace: (graph: Graph) => Readonly<Record<string, Value>>,
+  device: Device,
+  options: CompileOptions,
+): { graph: Graph; order: Schedule } {
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
-  const device = options.device ?? openDevice();
   const precision = checkPrecision(options.precision ?? "f32", device);
   const simple = simplify(packWeights(simplify(traced), device));
   const fused = lower(options.fuse === false ? simple : fuse(simple), device);
@@ -73,12 +96,33 @@ export function planOnly<Names extends string>(
   const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
-  const layout = planMemory(graph, schedule(graph), device, options.paranoid ?? false);
-  return new Plan<Names>(graph, device, { ...layout, precision });
+  return { graph, order: schedule(graph) };
 }
 
-export interface PlanLayout {
+function planned<Names extends string>(
+  graph: Graph,
+  order: Schedule,
+  device: Device,
+  options: CompileOptions,
+): Plan<Names> {
+  const layout = planMemory(graph, order, device, {
+    paranoid: options.paranoid ?? false,
+    record: options.record ?? process.env.VOXGRAD_RECORD !== "off",
+    tune: options.tune ?? usualTuning(),
+    precision: options.precision ?? "f32",
+  });
+  return new Plan<Names>(graph, device, layout);
+}
+
+/** How a plan is to be run. */
+interface RunMode {
+  readonly paranoid: boolean;
+  readonly record: boolean;
+  readonly tune: Tuning;
   readonly precision: Precision;
+}
+
+export interface PlanLayout extends RunMode {
   readonly steps: readonly PlannedStep[];
   readonly arena: readonly PlannedTensor[];
   readonly arenaBytes: number;
@@ -87,19 +131,13 @@ export interface PlanLayout {
   readonly outputs: readonly TensorSpec[];
   readonly prologue: number;
   readonly firstUpdate: number;
-  readonly paranoid: boolean;
 }
 
-function planMemory(
-  graph: Graph,
-  order: Schedule,
-  device: Device,
-  paranoid: boolean,
-): Omit<PlanLayout, "precision"> {
+function planMemory(graph: Graph, order: Schedule, device: Device, mode: RunMode): PlanLayout {
   const { steps, prologue, firstUpdate } = order;
   const states = graph.states();
   const lives = liveness(graph, order);
-  const specs = steps.map(describe);
+  const specs = tuned(steps.map(describe), device, mode.tune);
   const workspaces = specs.map((spec) => ask(spec, (step) => device.native.workspace(step)));
 
   const tensors = [...new Set(lives.values())];
@@ -111,7 +149,7 @@ function planMemory(
   const scratch = workspaces.flatMap((bytes, index) =>
     bytes > 0 ? [{ bytes, first: index, last: index }] : [],
   );
-  const layout = layOut([...intervals, ...scratch], paranoid ? 256 : 0);
+  const layout = layOut([...intervals, ...scratch], mode.paranoid ? 256 : 0);
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
   const writers = steps.flatMap(
@@ -151,7 +189,7 @@ function planMemory(
     outputs: [...graph.outputs.values()].map(place),
     prologue,
     firstUpdate,
-    paranoid,
+    ...mode,
   };
 }
 

@@ -2,8 +2,15 @@ import { NotFiniteError, OutOfMemoryError, ShapeError, VoxgradError } from "../e
 import type { Graph } from "../graph/graph.ts";
 import type { State, TypedArray } from "../graph/state.ts";
 import { byteLength, elements, formatType, type TensorType } from "../graph/value.ts";
-import type { Device } from "../runtime/device.ts";
-import type { NativeBuffer, NativePlan, Pending, StepSpec } from "../runtime/native.ts";
+import { type Device, deviceError } from "../runtime/device.ts";
+import type {
+  NativeBuffer,
+  NativeInputs,
+  NativePlan,
+  NativeUpload,
+  Pending,
+  StepSpec,
+} from "../runtime/native.ts";
 import type { PlanLayout } from "./compile.ts";
 import { printPlan } from "./print.ts";
 import { arrayOf } from "./states.ts";
@@ -39,8 +46,17 @@ export interface Tensor<T extends TypedArray = TypedArray> {
 
 export type Feed = Readonly<Record<string, TypedArray | number>>;
 
+/** The inputs of one run of a plan, on their way to the device. */
+export class Upload {
+  readonly native: NativeUpload;
+
+  constructor(native: NativeUpload) {
+    this.native = native;
+  }
+}
+
 export interface RunOptions {
-  /** Stops between steps, before any state has changed; the Promise then rejects with the signal's reason. */
+  /** Stops between steps, or behind those that a GPU has recorded, before any state has changed; the Promise then rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
@@ -75,12 +91,23 @@ export class Plan<Names extends string = string> {
   /** Takes the device memory; called once by `compile`. */
   async load(memoryOf: (state: State) => Promise<NativeBuffer>): Promise<void> {
     const available = this.device.availableMemory();
-    if (this.peakBytes > available) throw new OutOfMemoryError(this.explainSize(available));
+    if (this.peakBytes > available)
+      throw new OutOfMemoryError(this.explainSize(`${formatMebibytes(available)} are free`));
+    try {
+      await this.take(memoryOf);
+    } catch (error) {
+      const { code, message } = error as { code?: string; message: string };
+      if (code !== "ERR_OUT_OF_MEMORY") throw translate(error as Error, this.device);
+      throw new OutOfMemoryError(this.explainSize(message), { cause: error });
+    }
+  }
+
+  private async take(memoryOf: (state: State) => Promise<NativeBuffer>): Promise<void> {
     const { layout } = this;
     // One by one: drawing the initial weights of a large network takes seconds, and timers fire in between.
     const states: NativeBuffer[] = [];
     for (const state of layout.states) states.push(await memoryOf(state));
-    const { arenaBytes, inputs, outputs, prologue, firstUpdate, paranoid } = layout;
+    const { arenaBytes, inputs, outputs, prologue, firstUpdate, paranoid, record } = layout;
     this.native = new this.device.native.Plan({
       arenaBytes,
       states,
@@ -90,16 +117,25 @@ export class Plan<Names extends string = string> {
       prologue,
       firstUpdate,
       paranoid,
+      record,
     });
   }
 
   /**
+   * Takes a copy of the inputs of one run and begins to bring them to the device, while it may still be busy with runs that
+   * were started before.
+   */
+  upload(feed: Feed): Upload {
+    return new Upload(this.loaded().upload(this.collect(feed)));
+  }
+
+  /**
    * Runs the plan. `feed` holds every input by name: a typed array of its dtype and size, or a number for a
-   * scalar. Resolves to the outputs by name, scalars being arrays of one element.
+   * scalar; or it is what `upload` made of those, for one run. Resolves to the outputs by name, scalars being arrays of one element.
    *
    * @throws {NotFiniteError} when an output of a plan with updates is not finite; no state has changed then.
    */
-  async run(feed: Feed = {}, options: RunOptions = {}): Promise<Record<Names, TypedArray>> {
+  async run(feed: Feed | Upload = {}, options: RunOptions = {}): Promise<Record<Names, TypedArray>> {
     return this.unpack(await this.submit(feed, options, (native, inputs) => native.start(inputs)));
   }
 
@@ -123,21 +159,34 @@ export class Plan<Names extends string = string> {
   }
 
   private async submit<T>(
-    feed: Feed,
+    feed: Feed | Upload,
     { signal }: RunOptions,
-    start: (native: NativePlan, inputs: readonly TypedArray[]) => Pending<T>,
+    start: (native: NativePlan, inputs: NativeInputs) => Pending<T>,
   ): Promise<T> {
-    if (this.native === undefined) throw new VoxgradError("ERR_DISPOSED", "the plan has been disposed of");
+    const native = this.loaded();
     signal?.throwIfAborted();
-    const { promise, cancel } = start(this.native, this.collect(feed));
-    signal?.addEventListener("abort", cancel, { once: true });
+    const inputs = feed instanceof Upload ? feed.native : this.collect(feed);
+    let cancel: (() => void) | undefined;
     try {
-      return await promise;
+      const pending = start(native, inputs);
+      cancel = pending.cancel;
+      signal?.addEventListener("abort", cancel, { once: true });
+      return await pending.promise;
     } catch (error) {
-      throw translate(error as Error & { code?: string }, signal);
+      throw translate(error as Error, this.device, signal);
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      if (cancel !== undefined) signal?.removeEventListener("abort", cancel);
     }
+  }
+
+  /** `recorded` once runs replay what a GPU was told before, or why their steps are run one by one. */
+  get recordingState(): string {
+    return this.loaded().recordingState();
+  }
+
+  private loaded(): NativePlan {
+    if (this.native === undefined) throw new VoxgradError("ERR_DISPOSED", "the plan has been disposed of");
+    return this.native;
   }
 
   /** Gives the arena back; states keep their contents. */
@@ -180,20 +229,22 @@ export class Plan<Names extends string = string> {
     return Object.fromEntries(entries) as Record<Names, TypedArray>;
   }
 
-  private explainSize(available: number): string {
-    const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  private explainSize(obstacle: string): string {
     const largest = [...this.layout.arena].sort((a, b) => b.bytes - a.bytes).slice(0, 5);
     const lines = largest.map(
-      ({ bytes, type, label }) => `  ${mebibytes(bytes)}  ${formatType(type)}  ${label}`,
+      ({ bytes, type, label }) => `  ${formatMebibytes(bytes)}  ${formatType(type)}  ${label}`,
     );
     return (
-      `the plan needs ${mebibytes(this.peakBytes)} and ${mebibytes(available)} are free; its largest tensors:\n` +
+      `the plan needs ${formatMebibytes(this.peakBytes)} and ${obstacle}; its largest tensors:\n` +
       `${lines.join("\n")}\nUse a smaller patch, batch or network.`
     );
   }
 }
 
-function translate(error: Error & { code?: string }, signal: AbortSignal | undefined): unknown {
+const formatMebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+function translate(error: Error & { code?: string }, device: Device, signal?: AbortSignal): unknown {
+  if (error instanceof VoxgradError) return error;
   if (error.code === "ERR_ABORTED" && signal?.aborted === true) return signal.reason;
   if (error.code === "ERR_NOT_FINITE")
     return new NotFiniteError(
@@ -201,5 +252,7 @@ function translate(error: Error & { code?: string }, signal: AbortSignal | undef
       `a result is not finite; the first bad tensor is ${error.message}`,
     );
   if (error.code === undefined) return error;
+  if (error.code === "ERR_DEVICE") return deviceError(device, error);
+  if (error.code === "ERR_OUT_OF_MEMORY") return new OutOfMemoryError(error.message, { cause: error });
   return new VoxgradError(error.code, error.message, { cause: error });
 }

@@ -1,7 +1,7 @@
 import { ShapeError } from "../errors.ts";
 import type { State, TypedArray } from "../graph/state.ts";
 import { byteLength, type DType, formatType } from "../graph/value.ts";
-import type { Device } from "../runtime/device.ts";
+import { type Device, deviceError } from "../runtime/device.ts";
 import type { NativeBuffer } from "../runtime/native.ts";
 
 const memories = new WeakMap<Device, WeakMap<State, NativeBuffer>>();
@@ -36,7 +36,7 @@ export async function stateMemory(device: Device, state: State): Promise<NativeB
 /** The contents of a state after everything that was started before. */
 export async function readState(device: Device, state: State): Promise<TypedArray> {
   const memory = await stateMemory(device, state);
-  return new arrayOf[state.dtype](await memory.read());
+  return new arrayOf[state.dtype](await named(device, memory.read()));
 }
 
 /** Replaces the contents of a state, after everything that was started before. */
@@ -46,7 +46,17 @@ export async function writeState(device: Device, state: State, data: TypedArray)
       `write "${state.name}": expected ${formatType(state)}, found ${data.constructor.name} of ${data.length}`,
     );
   const memory = await stateMemory(device, state);
-  await memory.write(data);
+  await named(device, memory.write(data));
+}
+
+/** The same Promise, a failure of the device having its name. */
+async function named<T>(device: Device, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ERR_DEVICE") throw error;
+    throw deviceError(device, error as Error);
+  }
 }
 
 /** Gives the device memory of these states back; using them again starts from their initial contents. */

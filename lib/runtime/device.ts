@@ -2,6 +2,8 @@ import { availableParallelism, cpus, freemem } from "node:os";
 import { DeviceError, nearest } from "../errors.ts";
 import { backendLibrary, type NativeDevice, native } from "./native.ts";
 
+export { version } from "./native.ts";
+
 /**
  * How closely convolutions multiply: as float32 does, with operands of 10 bits of mantissa, or with activations stored as
  * bfloat16. Weights, statistics, losses and all sums are float32 in each.
@@ -60,6 +62,11 @@ export function whyNot(name: "cuda" | "emulator"): string | undefined {
   } catch (error) {
     return (error as Error).message;
   }
+}
+
+/** The error of a device that has failed, with its name. */
+export function deviceError({ name }: Device, error: Error): DeviceError {
+  return new DeviceError(`device ${name}: ${error.message}`, { cause: error });
 }
 
 function openCpu(): Device {

@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,6 +29,11 @@ export interface NativeDevice {
   packedWeights(step: StepSpec): number;
   /** The algorithm that a step's kernel chose, empty where it knows but one; throws as `workspace` does. */
   algorithm(step: StepSpec): string;
+  /**
+   * The names of the ways that a step's kernel may be told to take, by the number of one as attribute `way`; it takes the first
+   * otherwise. Empty where it cannot be told. Throws as `workspace` does.
+   */
+  ways(step: StepSpec): string[];
   /** Whether a step's kernel could normalise its first input as it loads it; throws as `workspace` does. */
   normalizes(step: StepSpec): boolean;
   /** Whether it could sum the moments of its output as it stores it; throws as `workspace` does. */
@@ -64,12 +69,25 @@ export interface PeakTimes {
   milliseconds: number[];
 }
 
+/** The inputs of one run on their way to the device. */
+declare const uploaded: unique symbol;
+export interface NativeUpload {
+  readonly [uploaded]: true;
+}
+
+/** Inputs that `upload` took, which serve one run, or that are taken at the call. */
+export type NativeInputs = readonly NodeJS.TypedArray[] | NativeUpload;
+
 export interface NativePlan {
-  start(inputs: readonly NodeJS.TypedArray[]): Pending<ArrayBuffer[]>;
+  /** Copies the inputs of one run and begins to bring them to the device, whatever that is doing. */
+  upload(inputs: readonly NodeJS.TypedArray[]): NativeUpload;
+  start(inputs: NativeInputs): Pending<ArrayBuffer[]>;
   /** Milliseconds of each of `runs` executions of all steps, without the copies of inputs and outputs. */
-  time(inputs: readonly NodeJS.TypedArray[], runs: number): Pending<number[]>;
+  time(inputs: NativeInputs, runs: number): Pending<number[]>;
   /** Milliseconds of every step behind the prologue: of the first run, then of the second, ... */
-  profile(inputs: readonly NodeJS.TypedArray[], runs: number): Pending<number[]>;
+  profile(inputs: NativeInputs, runs: number): Pending<number[]>;
+  /** `recorded` once runs replay what the device was told before, or why the steps are run one by one. */
+  recordingState(): string;
   dispose(): void;
 }
 
@@ -103,6 +121,8 @@ export interface PlanSpec {
   /** Steps from here on write states. */
   firstUpdate: number;
   paranoid: boolean;
+  /** Whether the second run may record what the device is told, for later ones to replay. */
+  record?: boolean;
 }
 
 let loaded: Native | undefined;
@@ -149,6 +169,12 @@ export function backendLibrary(name: "cuda" | "emulator"): string | undefined {
     join(root, "build", name, file),
     join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
   ].find((path) => path !== undefined && existsSync(path));
+}
+
+/** The version of this package. */
+export function version(): string {
+  const text = readFileSync(join(packageRoot(), "package.json"), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
 }
 
 /** The folder that holds package.json: two levels up from here, in the sources and in the build alike. */

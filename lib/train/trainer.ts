@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import type { Plan } from "../compile/plan.ts";
+import type { Plan, Upload } from "../compile/plan.ts";
 import { disposeStates } from "../compile/states.ts";
 import type { Case } from "../data/dataset.ts";
 import { DataError, NotFiniteError } from "../errors.ts";
@@ -111,8 +111,8 @@ async function runSteps(
   const rate = scheduleOf(config);
   let metrics: Metrics | undefined;
   let saved = progress.step;
-  while (progress.step < config.steps && signal?.aborted !== true) {
-    const { step } = progress;
+  const prepare = async (step: number) => {
+    if (step >= config.steps) return undefined;
     const learningRate = rate(step, config.steps);
     const unsupervisedWeight = config.unsupervisedWeight * rampUp(step, config.rampShare * config.steps);
     const key = Int32Array.of(config.seed, step);
@@ -123,12 +123,16 @@ async function runSteps(
       unsupervisedWeight,
       ...(config.teacherDecay > 0 ? { teacherDecay: decay } : {}),
     };
-    const batch = await batches.at(step, cases).catch(async (error: unknown) => {
-      // A file that cannot be read costs none of the steps before.
-      if (saved < step) await saveLast(options, learners, progress);
-      throw error;
-    });
-    const results = await runStep(plan, { ...batch, ...rates, key }, options, step);
+    const inputs = plan.upload({ ...(await batches.at(step, cases)), ...rates, key });
+    return { inputs, learningRate, unsupervisedWeight };
+  };
+  let batch = await prepare(progress.step);
+  while (batch !== undefined && signal?.aborted !== true) {
+    const { inputs, learningRate, unsupervisedWeight } = batch;
+    // The next batch is cut out and brought to the device while this one is learnt.
+    const running = runStep(plan, inputs, options, progress.step);
+    const [next] = await Promise.allSettled([Promise.resolve(progress.step + 1).then(prepare), running]);
+    const results = await running;
     progress.step++;
     for (const [name, value] of Object.entries(results)) {
       if (!name.startsWith("loss.")) continue;
@@ -143,6 +147,12 @@ async function runSteps(
       await checkpoint(options, learners, progress, cases);
       saved = progress.step;
     }
+    if (next.status === "rejected") {
+      // A file that cannot be read costs none of the steps before.
+      if (saved < progress.step) await saveLast(options, learners, progress);
+      throw next.reason;
+    }
+    batch = next.value;
   }
   // Stopped between checkpoints: the sums go along, so that the score of the next one comes out the same.
   if (saved < progress.step) await saveLast(options, learners, progress);
@@ -151,12 +161,12 @@ async function runSteps(
 
 async function runStep(
   plan: Plan,
-  feed: Parameters<Plan["run"]>[0],
+  inputs: Upload,
   { run }: TrainOptions,
   step: number,
 ): Promise<Record<string, number>> {
   try {
-    const outputs = await plan.run(feed);
+    const outputs = await plan.run(inputs);
     return Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, value[0]]));
   } catch (error) {
     if (!(error instanceof NotFiniteError)) throw error;

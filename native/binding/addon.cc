@@ -13,14 +13,17 @@
 
 namespace voxgrad::binding {
 
-std::vector<uint8_t> copyOf(Napi::Env env, const Napi::Value& value) {
+Napi::Value expectTypedArray(Napi::Env env, const Napi::Value& value) {
   if (!value.IsTypedArray()) throw toJs(env, "ERR_SHAPE", "expected a typed array");
-  const Napi::TypedArray array = value.As<Napi::TypedArray>();
-  if (!array.Get("buffer").IsArrayBuffer())
+  if (!value.As<Napi::TypedArray>().Get("buffer").IsArrayBuffer())
     throw toJs(env, "ERR_SHAPE", "expected a typed array over an ArrayBuffer; copy a shared one first");
-  const auto* data = static_cast<const uint8_t*>(array.ArrayBuffer().Data());
-  if (array.ByteLength() == 0) return {};
-  return {data + array.ByteOffset(), data + array.ByteOffset() + array.ByteLength()};
+  return value;
+}
+
+HostBytes bytesOf(const Napi::Value& typedArray) {
+  const Napi::TypedArray array = typedArray.As<Napi::TypedArray>();
+  if (array.ByteLength() == 0) return {nullptr, 0};
+  return {static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
 }
 
 Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes) {

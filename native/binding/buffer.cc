@@ -52,11 +52,13 @@ Napi::Value Buffer::read(const Napi::CallbackInfo& info) {
 
 Napi::Value Buffer::write(const Napi::CallbackInfo& info) {
   auto block = alive(info, block_);
-  auto copy = std::make_shared<std::vector<uint8_t>>(copyOf(info.Env(), info[0]));
-  if (copy->size() != block->bytes())
+  const HostBytes data = bytesOf(expectTypedArray(info.Env(), info[0]));
+  if (data.bytes != block->bytes())
     throw toJs(info.Env(), "ERR_SHAPE",
                "Buffer.write: expected " + std::to_string(block->bytes()) + " bytes, found " +
-                   std::to_string(copy->size()));
+                   std::to_string(data.bytes));
+  const auto* first = static_cast<const uint8_t*>(data.data);
+  auto copy = std::make_shared<std::vector<uint8_t>>(first, first + data.bytes);
   auto work = [block, copy](const std::atomic<bool>&) {
     block->backend().copyIn(block->data(), copy->data(), copy->size());
     block->countWrite();

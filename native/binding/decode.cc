@@ -127,6 +127,7 @@ PlanSpec decodePlan(const Napi::Object& from) {
   plan.prologue = whole(from.Get("prologue"), "prologue");
   plan.firstUpdate = whole(from.Get("firstUpdate"), "firstUpdate");
   plan.paranoid = from.Get("paranoid").ToBoolean().Value();
+  plan.record = from.Get("record").ToBoolean().Value();
   return plan;
 }
 

@@ -41,11 +41,19 @@ static Napi::Value yesOrNo(const Napi::CallbackInfo& info) {
   return answer<ask>(info, [&](bool yes) { return Napi::Boolean::New(info.Env(), yes); });
 }
 
-static Napi::Value kernels(const Napi::CallbackInfo& info) {
-  const std::vector<std::string> names = backendOf(info).kernelNames();
-  Napi::Array list = Napi::Array::New(info.Env(), names.size());
-  for (uint32_t i = 0; i < names.size(); i++) list.Set(i, names[i]);
+static Napi::Array toArray(Napi::Env env, const std::vector<std::string>& texts) {
+  Napi::Array list = Napi::Array::New(env, texts.size());
+  for (uint32_t i = 0; i < texts.size(); i++) list.Set(i, texts[i]);
   return list;
+}
+
+static Napi::Value ways(const Napi::CallbackInfo& info) {
+  return answer<waysOf>(info,
+                        [&](const std::vector<std::string>& names) { return toArray(info.Env(), names); });
+}
+
+static Napi::Value kernels(const Napi::CallbackInfo& info) {
+  return toArray(info.Env(), backendOf(info).kernelNames());
 }
 
 static Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -53,7 +61,9 @@ static Napi::Value describe(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Value freeMemory(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(backendOf(info).freeMemory()));
+  return guarded(info.Env(), [&] {
+    return Napi::Number::New(info.Env(), static_cast<double>(backendOf(info).freeMemory()));
+  });
 }
 
 static Napi::Value launches(const Napi::CallbackInfo& info) {
@@ -78,6 +88,7 @@ Napi::Value openDevice(const Napi::CallbackInfo& info) {
   method("workspace", workspace);
   method("packedWeights", packedWeights);
   method("algorithm", algorithm);
+  method("ways", ways);
   method("normalizes", yesOrNo<normalizes>);
   method("sums", yesOrNo<sums>);
   method("describe", describe);

@@ -16,8 +16,11 @@ struct Instance {
   Queue queue;
 };
 
-// The bytes behind a typed array; throws a JavaScript error for anything else.
-std::vector<uint8_t> copyOf(Napi::Env env, const Napi::Value& value);
+// `value`, if it is a typed array over memory that no other thread shares; throws a JavaScript error for
+// anything else.
+Napi::Value expectTypedArray(Napi::Env env, const Napi::Value& value);
+// The bytes behind one, until JavaScript runs again: it could detach them.
+HostBytes bytesOf(const Napi::Value& typedArray);
 Napi::ArrayBuffer toArrayBuffer(Napi::Env env, const std::vector<uint8_t>& bytes);
 Napi::Array toArray(Napi::Env env, const std::vector<double>& numbers);
 // { promise, cancel() } of queued work.

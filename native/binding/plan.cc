@@ -8,8 +8,10 @@ namespace voxgrad::binding {
 Napi::Function PlanObject::define(Napi::Env env, Backend& backend) {
   return DefineClass(
       env, "Plan",
-      {InstanceMethod("start", &PlanObject::start), InstanceMethod("time", &PlanObject::time),
-       InstanceMethod("profile", &PlanObject::profile), InstanceMethod("dispose", &PlanObject::dispose)},
+      {InstanceMethod("upload", &PlanObject::upload), InstanceMethod("start", &PlanObject::start),
+       InstanceMethod("time", &PlanObject::time), InstanceMethod("profile", &PlanObject::profile),
+       InstanceMethod("recordingState", &PlanObject::recordingState),
+       InstanceMethod("dispose", &PlanObject::dispose)},
       &backend);
 }
 
@@ -22,23 +24,57 @@ PlanObject::PlanObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<PlanOb
   });
 }
 
-std::shared_ptr<std::vector<std::vector<uint8_t>>> PlanObject::inputsOf(
-    const Napi::CallbackInfo& info) const {
+const std::shared_ptr<Plan>& PlanObject::planOf(const Napi::CallbackInfo& info) const {
+  if (!plan_) throw toJs(info.Env(), "ERR_DISPOSED", "the plan has been disposed of");
+  return plan_;
+}
+
+// An upload as JavaScript holds it, until a run takes it.
+struct UploadHandle {
+  std::weak_ptr<Plan> plan;
+  std::shared_ptr<Upload> upload;
+};
+static constexpr napi_type_tag uploadTag = {0x766f786772616421, 0x75706c6f61640001};
+
+static std::shared_ptr<Upload> begin(Napi::Env env, const Napi::Value& value, const Plan& plan) {
+  if (!value.IsArray()) throw toJs(env, "ERR_PLAN", "inputs of a plan: expected an array of typed arrays");
+  const Napi::Array from = value.As<Napi::Array>();
+  std::vector<Napi::Value> arrays;
+  for (uint32_t i = 0; i < from.Length(); i++) arrays.push_back(expectTypedArray(env, from.Get(i)));
+  std::vector<HostBytes> parts;
+  for (const Napi::Value& array : arrays) parts.push_back(bytesOf(array));
+  return guarded(env, [&] { return plan.upload(parts); });
+}
+
+// The inputs of a run: an upload, which serves once, or arrays.
+static std::shared_ptr<Upload> inputsOf(Napi::Env env, const Napi::Value& value,
+                                        const std::shared_ptr<Plan>& plan) {
+  if (!value.IsExternal()) return begin(env, value, *plan);
+  const auto external = value.As<Napi::External<UploadHandle>>();
+  if (!external.CheckTypeTag(&uploadTag)) throw toJs(env, "ERR_PLAN", "expected what `upload` returned");
+  UploadHandle& handle = *external.Data();
+  if (handle.plan.lock() != plan) throw toJs(env, "ERR_PLAN", "these inputs were uploaded for another plan");
+  if (!handle.upload) throw toJs(env, "ERR_PLAN", "these inputs served a run before; upload them for each");
+  return std::move(handle.upload);
+}
+
+Napi::Value PlanObject::upload(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!plan_) throw toJs(env, "ERR_DISPOSED", "the plan has been disposed of");
-  if (!info[0].IsArray()) throw toJs(env, "ERR_PLAN", "a run of a plan: expected an array of typed arrays");
-  const Napi::Array arrays = info[0].As<Napi::Array>();
-  auto inputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
-  for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copyOf(env, arrays.Get(i)));
-  return inputs;
+  const auto& plan = planOf(info);
+  auto handle = std::make_unique<UploadHandle>(UploadHandle{plan, begin(env, info[0], *plan)});
+  auto external = Napi::External<UploadHandle>::New(env, handle.release(),
+                                                    [](Napi::Env, UploadHandle* handle) { delete handle; });
+  external.TypeTag(&uploadTag);
+  return external;
 }
 
 Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  auto inputs = inputsOf(info);
+  const auto plan = planOf(info);
+  auto inputs = inputsOf(env, info[0], plan);
   auto outputs = std::make_shared<std::vector<std::vector<uint8_t>>>();
 
-  auto work = [plan = plan_, inputs, outputs](const std::atomic<bool>& cancelled) {
+  auto work = [plan, inputs, outputs](const std::atomic<bool>& cancelled) {
     plan->run(*inputs, *outputs, cancelled);
   };
   auto finish = [outputs](Napi::Env env) -> Napi::Value {
@@ -46,19 +82,24 @@ Napi::Value PlanObject::start(const Napi::CallbackInfo& info) {
     for (uint32_t i = 0; i < outputs->size(); i++) list.Set(i, toArrayBuffer(env, (*outputs)[i]));
     return list;
   };
-  return toObject(env, Instance::of(env).queue.submit(env, *plan_->spec().backend, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, *plan->spec().backend, work, finish));
 }
 
 Napi::Value PlanObject::measure(const Napi::CallbackInfo& info, Measure how) {
   const Napi::Env env = info.Env();
-  auto inputs = inputsOf(info);
+  const auto plan = planOf(info);
   const int64_t runs = runsOf(env, info[1]);
+  auto inputs = inputsOf(env, info[0], plan);
   auto times = std::make_shared<std::vector<double>>();
-  auto work = [plan = plan_, inputs, runs, times, how](const std::atomic<bool>& cancelled) {
+  auto work = [plan, inputs, runs, times, how](const std::atomic<bool>& cancelled) {
     *times = (*plan.*how)(*inputs, runs, cancelled);
   };
   auto finish = [times](Napi::Env env) -> Napi::Value { return toArray(env, *times); };
-  return toObject(env, Instance::of(env).queue.submit(env, *plan_->spec().backend, work, finish));
+  return toObject(env, Instance::of(env).queue.submit(env, *plan->spec().backend, work, finish));
+}
+
+Napi::Value PlanObject::recordingState(const Napi::CallbackInfo& info) {
+  return Napi::String::New(info.Env(), planOf(info)->recordingState());
 }
 
 Napi::Value PlanObject::time(const Napi::CallbackInfo& info) { return measure(info, &Plan::time); }

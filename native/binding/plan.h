@@ -16,18 +16,22 @@ class PlanObject : public Napi::ObjectWrap<PlanObject> {
   explicit PlanObject(const Napi::CallbackInfo& info);
 
  private:
-  // start(inputs) -> { promise, cancel() }
+  // upload(typed arrays) -> what brings the inputs of one run to the device
+  Napi::Value upload(const Napi::CallbackInfo& info);
+  // start(typed arrays or upload) -> { promise of outputs, cancel() }
   Napi::Value start(const Napi::CallbackInfo& info);
   // time(inputs, runs) -> { promise of milliseconds, cancel() }
   Napi::Value time(const Napi::CallbackInfo& info);
   // profile(inputs, runs) -> the same, step by step
   Napi::Value profile(const Napi::CallbackInfo& info);
+  // recordingState() -> "recorded", or why the steps are run one by one
+  Napi::Value recordingState(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
 
-  using Measure = std::vector<double> (Plan::*)(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
+  using Measure = std::vector<double> (Plan::*)(Upload& inputs, int64_t runs,
                                                 const std::atomic<bool>& cancelled);
   Napi::Value measure(const Napi::CallbackInfo& info, Measure how);
-  std::shared_ptr<std::vector<std::vector<uint8_t>>> inputsOf(const Napi::CallbackInfo& info) const;
+  const std::shared_ptr<Plan>& planOf(const Napi::CallbackInfo& info) const;
 
   std::shared_ptr<Plan> plan_;
 };

@@ -4,8 +4,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tensor.h"
@@ -20,9 +23,51 @@ struct LimitTimes {
   std::vector<double> milliseconds;
 };
 
-// Calls come from the device's thread, but for `allocate`, `release`, `find` and the descriptions. A device
-// may do its work later, in the order of the calls; `copyOut` and `finish` wait for it, and throw
-// Error("ERR_DEVICE") with the first cause once it has failed.
+// Data of the machine's memory.
+struct HostBytes {
+  const void* data;
+  size_t bytes;
+};
+
+// A copy of data of the device into the machine's memory.
+struct Download {
+  void* host;
+  const void* device;
+  size_t bytes;
+};
+
+// Data on its way to the device, beside what that does.
+class Upload {
+ public:
+  explicit Upload(const std::vector<HostBytes>& parts) {
+    for (const HostBytes& part : parts) sizes_.push_back(part.bytes);
+  }
+  virtual ~Upload() = default;
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+
+  // Bytes of each part.
+  const std::vector<size_t>& sizes() const { return sizes_; }
+  // Puts a part at `device`, as often as is asked. From the device's thread, in the order of its calls.
+  virtual void deliver(size_t part, void* device) = 0;
+
+ private:
+  std::vector<size_t> sizes_;
+};
+
+// Work of the device that was recorded.
+class Recording {
+ public:
+  Recording() = default;
+  virtual ~Recording() = default;
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+  virtual void replay() = 0;
+};
+
+// Calls come from the device's thread, but for `allocate`, `release`, `upload`, `find` and the descriptions.
+// A device may do its work later, in the order of the calls; `download` and `finish` wait for it. Once it has
+// failed for good, every call throws Error("ERR_DEVICE") with the first cause, but for `release`.
 class Backend {
  public:
   static constexpr size_t alignment = 256;
@@ -37,9 +82,19 @@ class Backend {
   virtual void* allocate(size_t bytes) = 0;
   virtual void release(void* data) = 0;
   virtual void copyIn(void* device, const void* host, size_t bytes) = 0;
-  virtual void copyOut(void* host, const void* device, size_t bytes) = 0;
+  virtual void download(const std::vector<Download>& parts) = 0;
+  void copyOut(void* host, const void* device, size_t bytes) { download({{host, device, bytes}}); }
   virtual void fill(void* device, uint8_t byte, size_t bytes) = 0;
   virtual void finish() = 0;
+  // Takes a copy of the parts at the call and begins to bring it to the device. From any thread.
+  virtual std::unique_ptr<Upload> upload(const std::vector<HostBytes>& parts) = 0;
+  // What `commands` has the device do, recorded and not done; null where that cannot be, with the reason.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& commands, std::string* why) {
+    *why = "the device records nothing";
+    return nullptr;
+  }
+  // What errors call that which the device is told to do from here on.
+  virtual void announce(const std::string& work) {}
   // Whether the processor may read and write the device's memory.
   virtual bool hostMemory() const = 0;
 
@@ -71,7 +126,7 @@ constexpr const char* backendEntryName = "voxgrad_backend";
 
 // What both sides of that call must agree on.
 inline std::string backendBuild() {
-  return "voxgrad backend 1, kernel " + std::to_string(sizeof(Kernel)) + ", step " +
+  return "voxgrad backend 2, kernel " + std::to_string(sizeof(Kernel)) + ", step " +
          std::to_string(sizeof(Step)) + ", string " + std::to_string(sizeof(std::string));
 }
 

@@ -10,6 +10,13 @@
 
 namespace voxgrad {
 
+// Whether AddressSanitizer looks on.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
+
 // Fills a block with NaN (as floats; 0xff as bytes).
 void poison(const Block& block);
 

@@ -1,11 +1,5 @@
 #include "plan.h"
 
-#include <cmath>
-#include <cstring>
-
-#include "paranoia.h"
-#include "stopwatch.h"
-
 namespace voxgrad {
 
 static void checkExtents(const Tensor& tensor, const std::string& where) {
@@ -59,11 +53,6 @@ static size_t prepare(const Step& step) {
 
 size_t workspaceBytes(const Backend& backend, const StepSpec& spec) { return prepare(bind(backend, spec)); }
 
-static bool overlap(const Place& place, uint64_t offset, uint64_t bytes) {
-  return place.block == Place::arenaBlock && place.offset < offset + bytes &&
-         offset < place.offset + place.tensor.bytes();
-}
-
 int64_t packedFloats(const Backend& backend, const StepSpec& spec) {
   const Step step = bind(backend, spec);
   if (!step.kernel->packedFloats) refuse(step, "packs no weights");
@@ -88,9 +77,15 @@ bool sums(const Backend& backend, const StepSpec& spec) {
   return step.kernel->sums && step.kernel->sums(step);
 }
 
+std::vector<std::string> waysOf(const Backend& backend, const StepSpec& spec) {
+  const Step step = bind(backend, spec);
+  prepare(step);
+  return step.kernel->ways ? step.kernel->ways(step) : std::vector<std::string>();
+}
+
 // Kernels keep tables of indices in their workspace: nothing else may be written there meanwhile.
 static void expectApart(const Place& workspace, const Place& other, const std::string& where) {
-  if (overlap(other, workspace.offset, workspace.tensor.bytes()))
+  if (other.overlaps(workspace))
     throw Error("ERR_PLAN", where + ": the workspace overlaps " + format(other.tensor));
 }
 
@@ -107,11 +102,7 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
     for (size_t i = 0; i < each.inputs.size(); i++) step.inputs[i].data = resolve(each.inputs[i], each.label);
     step.output.data = resolve(each.output, each.label);
     if (each.workspaceBytes > 0) {
-      Place workspace;
-      workspace.tensor.dtype = DType::u8;
-      workspace.tensor.rank = 1;
-      workspace.tensor.shape[0] = static_cast<int64_t>(each.workspaceBytes);
-      workspace.offset = each.workspaceOffset;
+      const Place workspace = each.workspace();
       step.workspace = resolve(workspace, each.label + " (workspace)");
       for (const Place& input : each.inputs) expectApart(workspace, input, each.label);
       expectApart(workspace, each.output, each.label);
@@ -131,6 +122,10 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
   for (size_t i = 0; i < spec_.prologue; i++)
     for (const Place& input : spec_.steps[i].inputs)
       if (input.block != Place::arenaBlock) prologueStates_.emplace_back(spec_.states[input.block].get(), 0);
+  for (const Place& output : spec_.outputs)
+    outputsStay_ = outputsStay_ && !isWritten(output, spec_.firstUpdate);
+  mayRecord_ = spec_.record && !spec_.paranoid;
+  recordingState_ = mayRecord_ ? "nothing is recorded yet" : "recording is switched off";
 }
 
 void* Plan::resolve(const Place& place, const std::string& where) const {
@@ -148,146 +143,15 @@ void* Plan::resolve(const Place& place, const std::string& where) const {
   return block->data() + place.offset;
 }
 
-void Plan::stage(const std::vector<std::vector<uint8_t>>& inputs) {
-  if (inputs.size() != inputs_.size()) throw Error("ERR_PLAN", "wrong number of plan inputs");
-  for (size_t i = 0; i < inputs.size(); i++) {
-    if (inputs[i].size() != inputs_[i].bytes())
-      throw Error("ERR_PLAN", "plan input " + std::to_string(i) + ": expected " + format(inputs_[i]) +
-                                  ", found " + std::to_string(inputs[i].size()) + " bytes");
-    spec_.backend->copyIn(inputs_[i].data, inputs[i].data(), inputs[i].size());
+bool Plan::isWritten(const Place& place, size_t begin) const {
+  for (size_t i = begin; i < steps_.size(); i++) {
+    const StepSpec& step = spec_.steps[i];
+    if (place.overlaps(step.output) || (step.workspaceBytes > 0 && place.overlaps(step.workspace())))
+      return true;
+    for (size_t updated = 0; updated < updatedInputs(steps_[i]); updated++)
+      if (place.overlaps(step.inputs[updated])) return true;
   }
-}
-
-bool Plan::allFinite(const Tensor& tensor) {
-  const bool narrow = tensor.dtype == DType::bf16;
-  if (tensor.dtype != DType::f32 && !narrow) return true;
-  const int64_t count = tensor.count();
-  const void* values = tensor.data;
-  if (!spec_.backend->hostMemory()) {
-    checked_.resize(tensor.bytes());
-    spec_.backend->copyOut(checked_.data(), tensor.data, tensor.bytes());
-    values = checked_.data();
-  }
-  const auto* const floats = static_cast<const float*>(values);
-  const auto* const halves = static_cast<const uint16_t*>(values);
-  constexpr uint16_t exponent = 0x7f80;
-  for (int64_t i = 0; i < count; i++)
-    if (narrow ? (halves[i] & exponent) == exponent : !std::isfinite(floats[i])) return false;
-  return true;
-}
-
-bool Plan::outputsFinite() {
-  for (const Tensor& output : outputs_)
-    if (!allFinite(output)) return false;
-  return true;
-}
-
-void Plan::countWrite(const Place& place) const {
-  if (place.block != Place::arenaBlock) spec_.states[place.block]->countWrite();
-}
-
-void Plan::execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite) {
-  for (size_t i = begin; i < end; i++) {
-    if (cancelled != nullptr && cancelled->load(std::memory_order_relaxed))
-      throw Error("ERR_ABORTED", "the run was cancelled");
-    const Step& step = steps_[i];
-    if (findNotFinite) {
-      for (size_t k = 0; k < step.inputs.size(); k++)
-        if (spec_.steps[i].inputs[k].block != Place::arenaBlock && !allFinite(step.inputs[k]))
-          throw Error("ERR_NOT_FINITE", "a state read by " + spec_.steps[i].label);
-    }
-    {
-      Guard guard(*arena_, spec_.states, step, spec_.steps[i].workspaceBytes, spec_.steps[i].label,
-                  spec_.paranoid);
-      step.kernel->run(step);
-      guard.check();
-    }
-    countWrite(spec_.steps[i].output);
-    for (size_t input = 0; input < updatedInputs(step); input++) countWrite(spec_.steps[i].inputs[input]);
-    if (findNotFinite && !allFinite(step.output)) throw Error("ERR_NOT_FINITE", spec_.steps[i].label);
-  }
-}
-
-void Plan::runPrologue(const std::atomic<bool>* cancelled) {
-  bool current = prologueRan_ && !spec_.paranoid;
-  for (const auto& [block, version] : prologueStates_) current = current && block->version() == version;
-  if (current) return;
-  prologueRan_ = false;
-  execute(0, spec_.prologue, cancelled, false);
-  for (auto& [block, version] : prologueStates_) version = block->version();
-  prologueRan_ = true;
-}
-
-void Plan::run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
-               const std::atomic<bool>& cancelled) {
-  if (spec_.paranoid) poison(*arena_);
-  stage(inputs);
-  runPrologue(&cancelled);
-  execute(spec_.prologue, spec_.firstUpdate, &cancelled, false);
-  if (spec_.firstUpdate < steps_.size()) {
-    if (!outputsFinite()) {
-      stage(inputs);
-      execute(0, spec_.firstUpdate, nullptr, true);
-      throw Error("ERR_NOT_FINITE", "an input of the plan");
-    }
-    execute(spec_.firstUpdate, steps_.size(), nullptr, false);
-  }
-  spec_.backend->finish();
-  outputs.resize(outputs_.size());
-  for (size_t i = 0; i < outputs_.size(); i++) {
-    outputs[i].resize(outputs_[i].bytes());
-    spec_.backend->copyOut(outputs[i].data(), outputs_[i].data, outputs_[i].bytes());
-  }
-}
-
-bool Plan::inputsSurvive() const {
-  for (const Place& input : spec_.inputs) {
-    const auto writtenBy = [&input](const Place& place) {
-      return place.block == Place::arenaBlock && overlap(input, place.offset, place.tensor.bytes());
-    };
-    for (size_t i = 0; i < steps_.size(); i++) {
-      const StepSpec& step = spec_.steps[i];
-      if (writtenBy(step.output) || overlap(input, step.workspaceOffset, step.workspaceBytes)) return false;
-      for (size_t updated = 0; updated < updatedInputs(steps_[i]); updated++)
-        if (writtenBy(step.inputs[updated])) return false;
-    }
-  }
-  return true;
-}
-
-std::function<void()> Plan::beforeTimedRuns(const std::vector<std::vector<uint8_t>>& inputs,
-                                            const std::atomic<bool>& cancelled) {
-  stage(inputs);
-  runPrologue(&cancelled);
-  if (inputsSurvive()) return [] {};
-  return [this, &inputs] { stage(inputs); };
-}
-
-std::vector<double> Plan::time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
-                               const std::atomic<bool>& cancelled) {
-  const auto before = beforeTimedRuns(inputs, cancelled);
-  return timeRuns(
-      runs, cancelled,
-      [this] {
-        execute(spec_.prologue, steps_.size(), nullptr, false);
-        spec_.backend->finish();
-      },
-      before);
-}
-
-std::vector<double> Plan::profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
-                                  const std::atomic<bool>& cancelled) {
-  const auto before = beforeTimedRuns(inputs, cancelled);
-  std::vector<double> milliseconds;
-  for (int64_t run = 0; run < runs; run++) {
-    before();
-    for (size_t i = spec_.prologue; i < steps_.size(); i++)
-      milliseconds.push_back(timeRuns(1, cancelled, [&] {
-                               execute(i, i + 1, nullptr, false);
-                               spec_.backend->finish();
-                             }).front());
-  }
-  return milliseconds;
+  return false;
 }
 
 }  // namespace voxgrad

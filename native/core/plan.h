@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,11 @@ struct Place {
   Tensor tensor;
   int64_t block = arenaBlock;
   uint64_t offset = 0;
+
+  bool overlaps(const Place& other) const {
+    return block == other.block && offset < other.offset + other.tensor.bytes() &&
+           other.offset < offset + tensor.bytes();
+  }
 };
 
 struct StepSpec {
@@ -28,6 +34,15 @@ struct StepSpec {
   Attributes attributes;
   uint64_t workspaceOffset = 0;
   uint64_t workspaceBytes = 0;
+
+  Place workspace() const {
+    Place place;
+    place.tensor.dtype = DType::u8;
+    place.tensor.rank = 1;
+    place.tensor.shape[0] = static_cast<int64_t>(workspaceBytes);
+    place.offset = workspaceOffset;
+    return place;
+  }
 };
 
 struct PlanSpec {
@@ -43,6 +58,8 @@ struct PlanSpec {
   size_t firstUpdate = 0;
   // Slow mode for tests: memory is NaN before it is written and every stray write is reported.
   bool paranoid = false;
+  // Whether the second run may record what the device does, for later ones to replay.
+  bool record = false;
 };
 
 // Workspace of one step; throws Error when the kernel does not exist or refuses the step.
@@ -60,52 +77,75 @@ bool normalizes(const Backend& backend, const StepSpec& spec);
 // Whether it could sum the moments of its output as it stores it; throws as workspaceBytes does.
 bool sums(const Backend& backend, const StepSpec& spec);
 
+// The names of the ways that the kernel of a step may be told to take; throws as workspaceBytes does.
+std::vector<std::string> waysOf(const Backend& backend, const StepSpec& spec);
+
 class Plan {
  public:
   // Throws Error("ERR_PLAN") unless every tensor lies inside its block and every kernel accepts its step.
   explicit Plan(PlanSpec spec);
 
-  // Copies `inputs` in, runs every step, copies the outputs out. Stops between steps with
-  // Error("ERR_ABORTED") while no state has changed; once updates have begun they are finished. Throws
-  // Error("ERR_NOT_FINITE") naming the first bad tensor, states untouched, when a float output is not finite.
-  void run(const std::vector<std::vector<uint8_t>>& inputs, std::vector<std::vector<uint8_t>>& outputs,
-           const std::atomic<bool>& cancelled);
+  // Begins to bring the inputs of one run to the device. From any thread.
+  std::unique_ptr<Upload> upload(const std::vector<HostBytes>& inputs) const;
+
+  // Runs every step on inputs that `upload` made and copies the outputs out. The first run waits for each
+  // step, so that an error has its name; later ones replay what the second recorded, where the device can.
+  //
+  // Stops with Error("ERR_ABORTED") while no state has changed, between steps or, of a recording, at its
+  // end; once updates have begun they are finished. Throws Error("ERR_NOT_FINITE") naming the first bad
+  // tensor, states untouched, when a float output is not finite.
+  void run(Upload& inputs, std::vector<std::vector<uint8_t>>& outputs, const std::atomic<bool>& cancelled);
 
   // Milliseconds of each of `runs` executions of all steps behind the prologue, updates included, between
   // staging the inputs and copying the outputs. Inputs are staged once, or before every run when a step
   // writes over one of them.
-  std::vector<double> time(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
-                           const std::atomic<bool>& cancelled);
+  std::vector<double> time(Upload& inputs, int64_t runs, const std::atomic<bool>& cancelled);
 
   // The same, step by step: milliseconds of every step behind the prologue in the first run, then in the
   // second, ...
-  std::vector<double> profile(const std::vector<std::vector<uint8_t>>& inputs, int64_t runs,
-                              const std::atomic<bool>& cancelled);
+  std::vector<double> profile(Upload& inputs, int64_t runs, const std::atomic<bool>& cancelled);
+
+  // "recorded", or why the steps are run one by one. From any thread.
+  std::string recordingState() const;
 
   const PlanSpec& spec() const { return spec_; }
 
  private:
   void* resolve(const Place& place, const std::string& where) const;
-  void countWrite(const Place& place) const;
+  // Whether a step from `begin` on writes there.
+  bool isWritten(const Place& place, size_t begin) const;
+
+  enum class Care { none, finishEach, findNotFinite };
+  void stage(Upload& inputs);
   void runPrologue(const std::atomic<bool>* cancelled);
-  void stage(const std::vector<std::vector<uint8_t>>& inputs);
-  void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, bool findNotFinite);
-  bool outputsFinite();
+  void compute(const std::atomic<bool>* cancelled);
+  void update();
+  void advance(size_t begin, size_t end, std::unique_ptr<Recording>& recording,
+               const std::atomic<bool>* cancelled);
+  void execute(size_t begin, size_t end, const std::atomic<bool>* cancelled, Care care);
+  void countWrites(size_t begin, size_t end);
+  void readOutputs(std::vector<std::vector<uint8_t>>& outputs);
   bool allFinite(const Tensor& tensor);
-  bool inputsSurvive() const;
   // Makes the plan ready for timed runs and returns what must be done before each of them.
-  std::function<void()> beforeTimedRuns(const std::vector<std::vector<uint8_t>>& inputs,
-                                        const std::atomic<bool>& cancelled);
+  std::function<void()> beforeTimedRuns(Upload& inputs, const std::atomic<bool>& cancelled);
 
   PlanSpec spec_;
   std::unique_ptr<Block> arena_;
   std::vector<Step> steps_;
   std::vector<Tensor> inputs_;
   std::vector<Tensor> outputs_;
-  std::vector<uint8_t> checked_;
+  // Whether no update writes over an output.
+  bool outputsStay_ = true;
   // The states that the prologue reads, with the versions it saw last; none before it has run.
   std::vector<std::pair<const Block*, uint64_t>> prologueStates_;
   bool prologueRan_ = false;
+  // Whether a run was finished.
+  bool ran_ = false;
+  bool mayRecord_ = false;
+  // Of all steps between the prologue and the updates, and of those.
+  std::unique_ptr<Recording> computing_, updating_;
+  mutable std::mutex recordingMutex_;
+  std::string recordingState_;
 };
 
 }  // namespace voxgrad

@@ -97,6 +97,9 @@ struct Kernel {
   // Of a backend other than the CPU's: the tensors that may be stored as bf16 instead of f32, all of them or
   // none. Bit i is input i, `outputBit` the output.
   uint32_t narrow = 0;
+  // The names of the ways of computing a step, of kernels that can be told which one to take: its number
+  // then is the step's attribute `way`. The first is what they take otherwise.
+  std::vector<std::string> (*ways)(const Step& step) = nullptr;
 };
 
 constexpr uint32_t outputBit = uint32_t{1} << 31;

@@ -28,6 +28,22 @@ const KernelIndex& kernels() {
   return *index;
 }
 
+class CpuUpload final : public Upload {
+ public:
+  explicit CpuUpload(const std::vector<HostBytes>& parts) : Upload(parts) {
+    for (const HostBytes& part : parts) {
+      const auto* first = static_cast<const uint8_t*>(part.data);
+      parts_.emplace_back(first, first + part.bytes);
+    }
+  }
+  void deliver(size_t part, void* device) override {
+    if (!parts_[part].empty()) std::memcpy(device, parts_[part].data(), parts_[part].size());
+  }
+
+ private:
+  std::vector<std::vector<uint8_t>> parts_;
+};
+
 class CpuBackend final : public Backend {
  public:
   const char* name() const override { return "cpu"; }
@@ -52,7 +68,12 @@ class CpuBackend final : public Backend {
   }
   void release(void* data) override { std::free(data); }
   void copyIn(void* device, const void* host, size_t bytes) override { std::memcpy(device, host, bytes); }
-  void copyOut(void* host, const void* device, size_t bytes) override { std::memcpy(host, device, bytes); }
+  void download(const std::vector<Download>& parts) override {
+    for (const Download& part : parts) std::memcpy(part.host, part.device, part.bytes);
+  }
+  std::unique_ptr<Upload> upload(const std::vector<HostBytes>& parts) override {
+    return std::make_unique<CpuUpload>(parts);
+  }
   void fill(void* device, uint8_t byte, size_t bytes) override { std::memset(device, byte, bytes); }
   void finish() override {}
 

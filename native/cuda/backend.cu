@@ -4,9 +4,11 @@
 
 #include "../core/backend.h"
 #include "../core/kernel_index.h"
-#include "cuda.h"
+#include "cudnn.h"
+#include "device.h"
 #include "kernels.h"
 #include "limits.h"
+#include "staging.h"
 
 namespace voxgrad {
 namespace cuda {
@@ -40,7 +42,8 @@ class CudaBackend final : public Backend {
     check(cudaDriverGetVersion(&driver), "driver version");
     return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
            std::to_string(properties.minor) + ", " + std::to_string(properties.totalGlobalMem >> 20) +
-           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
+           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10) + ", " +
+           cudnn::describe();
   }
   size_t freeMemory() const override {
     size_t free = 0, total = 0;
@@ -50,29 +53,32 @@ class CudaBackend final : public Backend {
 #else
   const char* name() const override { return "emulator"; }
   bool hostMemory() const override { return true; }
-  std::string describe() const override { return "CUDA kernels run by the processor, for tests"; }
+  std::string describe() const override {
+    return "CUDA kernels run by the processor, for tests, " + cudnn::describe();
+  }
   size_t freeMemory() const override { return 0; }
 #endif
 
   void* allocate(size_t bytes) override {
     void* data = nullptr;
-    if (cudaMalloc(&data, bytes > 0 ? bytes : 1) != cudaSuccess) {
+    const cudaError_t error = cudaMalloc(&data, bytes > 0 ? bytes : 1);
+    if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       throw Error("ERR_OUT_OF_MEMORY", "the device refused " + std::to_string(bytes) + " bytes of memory");
     }
-    fill(data, 0, bytes);
-    finish();
+    check(error, "memory");
+    check(cudaMemsetAsync(data, 0, bytes, setupStream()), "memory");
+    check(cudaStreamSynchronize(setupStream()), "memory");
     return data;
   }
   void release(void* data) override { cudaFree(data); }
-  void copyIn(void* device, const void* host, size_t bytes) override {
-    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream()), "copy to the device");
-    finish();
+  void copyIn(void* device, const void* host, size_t bytes) override { cuda::copyIn(device, host, bytes); }
+  void download(const std::vector<Download>& parts) override { cuda::download(parts); }
+  std::unique_ptr<Upload> upload(const std::vector<HostBytes>& parts) override { return beginUpload(parts); }
+  std::unique_ptr<Recording> record(const std::function<void()>& commands, std::string* why) override {
+    return cuda::record(commands, why);
   }
-  void copyOut(void* host, const void* device, size_t bytes) override {
-    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()), "copy from the device");
-    finish();
-  }
+  void announce(const std::string& work) override { cuda::announce(work); }
   void fill(void* device, uint8_t byte, size_t bytes) override {
     check(cudaMemsetAsync(device, byte, bytes, stream()), "fill");
   }
@@ -91,12 +97,6 @@ class CudaBackend final : public Backend {
 };
 
 }  // namespace
-
-cudaStream_t stream() { return nullptr; }
-
-void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) throw Error("ERR_DEVICE", std::string(what) + ": " + cudaGetErrorString(error));
-}
 
 void countLaunch(const char* kernel) {
   std::lock_guard<std::mutex> lock(launchesMutex);

@@ -4,11 +4,12 @@
 #include "../core/conv_step.h"
 #include "cast.h"
 #include "conv_check.h"
+#include "conv_cudnn.h"
 #include "conv_direct.h"
 #include "conv_gemm.h"
-#include "conv_halo.h"
 #include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
+#include "conv_ways.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
 
@@ -31,18 +32,30 @@ void checkExtents(const Step& step, const Conv3dProblem& p) {
 
 void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed) {
   checkExtents(step, problem);
-  checkBlocks(step, gemmBlocks(gatherOf(problem, transposed)));
+  checkBlocks(step, mostGemmBlocks(gatherOf(problem, transposed)));
   checkBlocks(step, packBlocks(problem));
 }
 
-const char* gatherName(const Conv3dProblem& problem, bool transposed, Precision precision) {
+size_t gatherBytes(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return isDirect(gather)               ? directName
-         : suitsHalo(gather, precision) ? haloName(gather, precision)
-                                        : gemmName(gather, precision);
+  return wayOf(step, gather).workspace(gather);
 }
 
-void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const void* weights) {
+const char* gatherName(const Step& step, const Conv3dProblem& problem, bool transposed) {
+  const Gather gather = gatherOf(problem, transposed);
+  return wayOf(step, gather).name(gather, precisionOf(step));
+}
+
+std::vector<std::string> gatherWays(const Step& step, const Conv3dProblem& problem, bool transposed) {
+  const Gather gather = gatherOf(problem, transposed);
+  const Precision precision = precisionOf(step);
+  std::vector<std::string> names;
+  for (const GatherWay& way : waysOf(gather, precision)) names.push_back(way.name(gather, precision));
+  return names;
+}
+
+void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const void* weights,
+               void* workspace) {
   const GatherCall call{gatherOf(problem, transposed),
                         precisionOf(step),
                         step.inputs[0].data,
@@ -50,12 +63,7 @@ void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, 
                         biasOf(step),
                         step.output.data,
                         step.output.dtype == DType::bf16};
-  if (isDirect(call.gather))
-    runDirect(call);
-  else if (suitsHalo(call.gather, call.precision) && aligned(call.source) && aligned(call.weights))
-    runHalo(call);
-  else
-    runGemm(call);
+  wayOf(step, call.gather).run(call, workspace);
 }
 
 // Weights as they are, are float32, and so is what is multiplied with them.
@@ -65,32 +73,46 @@ void checkUnpacked(const Step& step) {
 
 size_t forwardWorkspace(const Step& step) {
   checkUnpacked(step);
-  checkGather(step, forwardProblem(step), false);
-  return 0;
+  const Conv3dProblem problem = forwardProblem(step);
+  checkGather(step, problem, false);
+  return gatherBytes(step, problem, false);
 }
 
-void runForward(const Step& step) { runGather(step, forwardProblem(step), false, step.inputs[1].data); }
+void runForward(const Step& step) {
+  runGather(step, forwardProblem(step), false, step.inputs[1].data, step.workspace);
+}
 
-const char* forwardAlgorithm(const Step& step) {
-  return gatherName(forwardProblem(step), false, precisionOf(step));
+std::vector<std::string> forwardWays(const Step& step) {
+  return gatherWays(step, forwardProblem(step), false);
+}
+
+const char* forwardAlgorithm(const Step& step) { return gatherName(step, forwardProblem(step), false); }
+
+// Of weights that are packed in the workspace, in front of what the convolution needs there.
+size_t packedBytes(const Conv3dProblem& problem) {
+  return static_cast<size_t>(divideUp(weightsOf(problem), 64)) * 64 * sizeof(float);
 }
 
 size_t inputGradientWorkspace(const Step& step) {
   checkUnpacked(step);
   const Conv3dProblem problem = inputGradientProblem(step);
   checkGather(step, problem, true);
-  return static_cast<size_t>(weightsOf(problem)) * sizeof(float);
+  return packedBytes(problem) + gatherBytes(step, problem, true);
 }
 
 void runInputGradient(const Step& step) {
   const Conv3dProblem problem = inputGradientProblem(step);
   auto* packed = static_cast<float*>(step.workspace);
   packTransposed(problem, step.inputs[1].f32(), packed);
-  runGather(step, problem, true, packed);
+  runGather(step, problem, true, packed, static_cast<char*>(step.workspace) + packedBytes(problem));
+}
+
+std::vector<std::string> inputGradientWays(const Step& step) {
+  return gatherWays(step, inputGradientProblem(step), true);
 }
 
 const char* inputGradientAlgorithm(const Step& step) {
-  return gatherName(inputGradientProblem(step), true, precisionOf(step));
+  return gatherName(step, inputGradientProblem(step), true);
 }
 
 // Of a step that may read and write bf16.
@@ -105,15 +127,19 @@ size_t preparePacked(const Step& step) {
   checkResult(step);
   expectCount(step, step.inputs[1], weightsOf(problem));
   checkGather(step, problem, isInputGradient(step));
-  return 0;
+  return gatherBytes(step, problem, isInputGradient(step));
 }
 
 void runPacked(const Step& step) {
-  runGather(step, problemOfPacked(step), isInputGradient(step), step.inputs[1].data);
+  runGather(step, problemOfPacked(step), isInputGradient(step), step.inputs[1].data, step.workspace);
+}
+
+std::vector<std::string> packedWays(const Step& step) {
+  return gatherWays(step, problemOfPacked(step), isInputGradient(step));
 }
 
 const char* packedAlgorithm(const Step& step) {
-  return gatherName(problemOfPacked(step), isInputGradient(step), precisionOf(step));
+  return gatherName(step, problemOfPacked(step), isInputGradient(step));
 }
 
 int64_t packedFloats(const Step& step) {
@@ -147,7 +173,7 @@ void runPacking(const Step& step) {
 
 // Whether the sums of a weight gradient fit the grid of columnSums.
 bool isDirectWeightGradient(const Conv3dProblem& p) {
-  return isDirect(gatherOf(p, false)) && p.taps() < 65536 && weightsOf(p) < 1 << 24;
+  return isDirect(gatherOf(p, false)) && weightsOf(p) < 65535 << 8;
 }
 
 // What a weight gradient reads: x and dy.
@@ -157,11 +183,34 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
   return weightGradientProblem(widened(step, gradientActivations));
 }
 
+const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
+  return isDirectWeightGradient(problem)               ? directName
+         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
+                                                       : weightGradientName(problem, precision);
+}
+
+std::vector<std::string> weightGradientWays(const Step& step) {
+  const Conv3dProblem problem = problemOfWeightGradient(step);
+  const Precision precision = precisionOf(step);
+  std::vector<std::string> names = {ownWeightGradientName(problem, precision)};
+  size_t bytes = 0;
+  if (!isDirectWeightGradient(problem) && cudnnTakesWeightGradient(problem, precision, &bytes))
+    names.push_back(cudnnName(precision));
+  return names;
+}
+
+// Whether the step asks for the only other way than ours.
+bool isCudnnWeightGradient(const Step& step) {
+  return step.attributes.has("way") && wayNumber(step, weightGradientWays(step).size()) == 1;
+}
+
 size_t weightGradientBytes(const Step& step) {
   const Conv3dProblem problem = problemOfWeightGradient(step);
   const Precision precision = precisionOf(step);
   checkStorage(step, step.inputs[0]);
   checkExtents(step, problem);
+  size_t bytes = 0;
+  if (isCudnnWeightGradient(step) && cudnnTakesWeightGradient(problem, precision, &bytes)) return bytes;
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
   checkBlocks(step, weightGradientBlocks({problem}, precision));
   // Either may run, as operands are aligned.
@@ -175,7 +224,9 @@ void runWeightGradientStep(const Step& step) {
   const Precision precision = precisionOf(step);
   const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
   const GradientOperands operands{problem, precision, x, dy, step.output.f32(), step.workspace};
-  if (isDirectWeightGradient(problem))
+  if (isCudnnWeightGradient(step))
+    runCudnnWeightGradient(operands);
+  else if (isDirectWeightGradient(problem))
     runDirectWeightGradient(operands);
   else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
     runHaloWeightGradient(operands);
@@ -184,28 +235,29 @@ void runWeightGradientStep(const Step& step) {
 }
 
 const char* weightGradientAlgorithm(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
   const Precision precision = precisionOf(step);
-  return isDirectWeightGradient(problem)               ? directName
-         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
-                                                       : weightGradientName(problem, precision);
+  return isCudnnWeightGradient(step) ? cudnnName(precision)
+                                     : ownWeightGradientName(problemOfWeightGradient(step), precision);
 }
 
-Kernel named(Kernel kernel, const char* (*algorithm)(const Step&)) {
+Kernel named(Kernel kernel, const char* (*algorithm)(const Step&),
+             std::vector<std::string> (*ways)(const Step&) = nullptr) {
   kernel.algorithm = algorithm;
+  kernel.ways = ways;
   return kernel;
 }
 
 }  // namespace
 
 const KernelTable convKernels = {
-    named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm),
-    named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm),
-    {"conv3dPacked", preparePacked, runPacked, packedAlgorithm},
+    named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm, forwardWays),
+    named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm,
+          inputGradientWays),
+    named({"conv3dPacked", preparePacked, runPacked}, packedAlgorithm, packedWays),
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloats},
     named(narrowable(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
                      gradientActivations),
-          weightGradientAlgorithm),
+          weightGradientAlgorithm, weightGradientWays),
 };
 
 }  // namespace voxgrad::cuda

@@ -58,6 +58,9 @@ struct Gather {
   __host__ __device__ int64_t classes() const {
     return int64_t{axis[0].classes(transposed)} * axis[1].classes(transposed) * axis[2].classes(transposed);
   }
+  __host__ __device__ int64_t outputVoxels() const {
+    return batch * axis[0].output * axis[1].output * axis[2].output;
+  }
   // Output voxels of the largest class.
   int64_t classRows() const {
     int64_t rows = batch;

@@ -56,12 +56,14 @@ struct GemmLoader : TileFill<Tile, LOOSE, P> {
   int group, firstColumn;
   Digits at;
 
-  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int group, int firstColumn)
+  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int group, int firstColumn,
+                        int firstDepth)
       : call(call),
         block(block),
         group(group),
         firstColumn(firstColumn),
-        at(Digits::of(threadIdx.x % across * vector, DepthRadix(block.lattice, call.gather.depth).radix)) {}
+        at(Digits::of(firstDepth + threadIdx.x % across * vector,
+                      DepthRadix(block.lattice, call.gather.depth).radix)) {}
 
   __device__ __forceinline__ void load(T* tile) {
     const Gather& gather = call.gather;
@@ -105,7 +107,7 @@ struct GemmLoader : TileFill<Tile, LOOSE, P> {
 
 template <class Tile, bool LOOSE, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
-    convGemmKernel(GatherCall call, int columnBlocks) {
+    convGemmKernel(GatherCall call, int columnBlocks, int parts) {
   using Product = BlockProduct<Tile, P>;
   auto* const tiles = sharedMemory<Element<P>>();
   auto& block = *reinterpret_cast<BlockState<Tile>*>(tiles + Tile::stages * Product::stage);
@@ -117,6 +119,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   index /= columnBlocks;
   const int group = static_cast<int>(index % gather.groups);
   index /= gather.groups;
+  const int part = static_cast<int>(index % parts);
+  index /= parts;
   const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
     index %= classes;
@@ -136,14 +140,16 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   __syncthreads();
 
   Product product;
-  const int steps = (depth + tileDepth<P> - 1) / tileDepth<P>;
+  const int all = (depth + tileDepth<P> - 1) / tileDepth<P>, most = (all + parts - 1) / parts;
+  const int steps = all - part * most < most ? all - part * most : most;
   if (steps > 0) {
-    GemmLoader<Tile, LOOSE, P> loader(call, block, group, firstColumn);
+    GemmLoader<Tile, LOOSE, P> loader(call, block, group, firstColumn, part * most * tileDepth<P>);
     product.add(tiles, loader, steps);
   }
+  const int64_t before = part * gather.outputVoxels();
   product.forEachPair([&](int row, int column, float first, float second) {
     const int64_t voxel = block.places[row].output;
-    if (voxel >= 0) call.store<P>(group, voxel, firstColumn + column, first, second);
+    if (voxel >= 0) call.store<P>(group, before + voxel, firstColumn + column, first, second);
   });
 }
 
@@ -155,7 +161,7 @@ using Small = GemmTile<64, 32, 32, 32, 3>;
 struct Variant {
   int rows, columns;
   Names names;
-  ByPrecision<void (*)(const char* name, const Variant& variant, const GatherCall& call)> run;
+  ByPrecision<void (*)(const char* name, const Variant& variant, const GatherCall& call, int parts)> run;
 
   int64_t rowBlocks(const Gather& gather) const { return divideUp(gather.classRows(), rows); }
   int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
@@ -169,11 +175,11 @@ struct Variant {
 };
 
 template <class Tile, bool LOOSE, Precision P>
-void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
+void runVariant(const char* name, const Variant& variant, const GatherCall& call, int parts) {
   const size_t bytes = Tile::stages * Tile::stageBytes + sizeof(BlockState<Tile>);
   launch(name, convGemmKernel<Tile, LOOSE, P>,
-         Grid{static_cast<unsigned>(variant.blocks(call.gather)), Tile::threads, bytes}, call,
-         variant.columnBlocks(call.gather));
+         Grid{static_cast<unsigned>(variant.blocks(call.gather) * parts), Tile::threads, bytes}, call,
+         variant.columnBlocks(call.gather), parts);
 }
 
 template <class Tile, bool LOOSE>
@@ -201,32 +207,54 @@ const Variant looseSmall = variantOf<Small, true>(
     {{"implicit GEMM 64x32 of single numbers, tf32x3", "implicit GEMM 64x32 of single numbers, tf32",
       "implicit GEMM 64x32 of single numbers, bf16"}});
 
-const Variant& choose(const Gather& gather, Precision precision, bool aligned) {
-  if (!aligned || gather.depth % chunkOfPrecision(precision) != 0)
-    return gather.columns <= 16 ? looseNarrow : looseSmall;
-  if (gather.columns <= 16) return narrow;
-  // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
-  const Variant& large = gather.columns <= 32 ? half : wide;
-  return large.blocks(gather) < 128 ? small : large;
+constexpr int fullTiles = 4;
+const Variant* const variants[] = {&wide, &half, &small, &narrow, &looseSmall, &looseNarrow};
+
+bool isLoose(const Gather& gather, Precision precision) {
+  return gather.depth % chunkOfPrecision(precision) != 0;
+}
+
+const Variant& looseOf(const Gather& gather) { return gather.columns <= 16 ? looseNarrow : looseSmall; }
+
+// Those that may suit channels which fill chunks.
+std::vector<int> fullTilesOf(const Gather& gather) {
+  std::vector<int> tiles;
+  for (int tile = 0; tile < fullTiles; tile++)
+    if (variants[tile]->columns <= 16 || variants[tile]->columns < 2 * gather.columns) tiles.push_back(tile);
+  return tiles;
 }
 
 }  // namespace
 
-const char* gemmName(const Gather& gather, Precision precision) {
-  return choose(gather, precision, true).names[precision];
+int gemmTile(const Gather& gather, Precision precision) {
+  const bool few = gather.columns <= 16;
+  if (isLoose(gather, precision)) return few ? 5 : 4;
+  if (few) return 3;
+  // Tiles that are large reuse more, but a device of some hundred multiprocessors wants that many blocks.
+  const int large = gather.columns <= 32 ? 1 : 0;
+  return variants[large]->blocks(gather) < 128 ? 2 : large;
 }
 
-int64_t gemmBlocks(const Gather& gather) {
-  int64_t most = 0;
-  for (const bool aligned : {false, true})
-    most = std::max(most, choose(gather, Precision::f32, aligned).blocks(gather));
+std::vector<int> gemmTiles(const Gather& gather, Precision precision) {
+  if (isLoose(gather, precision)) return {gemmTile(gather, precision)};
+  return fullTilesOf(gather);
+}
+
+const char* gemmName(int tile, Precision precision) { return variants[tile]->names[precision]; }
+
+int64_t gemmBlocks(const Gather& gather, int tile) { return variants[tile]->blocks(gather); }
+
+int64_t mostGemmBlocks(const Gather& gather) {
+  int64_t most = looseOf(gather).blocks(gather);
+  for (const int tile : fullTilesOf(gather)) most = std::max(most, gemmBlocks(gather, tile));
   return most;
 }
 
-void runGemm(const GatherCall& call) {
+void runGemm(const GatherCall& call, int tile, int parts) {
+  const bool full = aligned(call.source) && aligned(call.weights);
+  const Variant& variant = full ? *variants[tile] : looseOf(call.gather);
   const Precision precision = call.precision;
-  const Variant& variant = choose(call.gather, precision, aligned(call.source) && aligned(call.weights));
-  variant.run[precision](variant.names[precision], variant, call);
+  variant.run[precision](variant.names[precision], variant, call, parts);
 }
 
 }  // namespace voxgrad::cuda

@@ -60,10 +60,9 @@ void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, A
   kernel<<<grid.blocks, grid.threads, grid.sharedBytes, stream()>>>(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
 #else
-  const auto body = [&] { kernel(static_cast<Parameters>(arguments)...); };
-  emulation::launch(
-      grid.blocks, grid.threads, grid.sharedBytes,
-      [](const void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  check(emulation::launchOn(stream(), name, grid.blocks, grid.threads, grid.sharedBytes,
+                            [=] { kernel(static_cast<Parameters>(arguments)...); }),
+        name);
 #endif
 }
 

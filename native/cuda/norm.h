@@ -56,9 +56,13 @@ struct NormShape {
         together(threads / width) {}
 
   Grid grid(size_t sharedBytes) const {
-    return {dim3(static_cast<unsigned>(divideUp(rows, together * rowsOfThread)),
-                 static_cast<unsigned>(divideUp(columns, width)), static_cast<unsigned>(sets)),
-            threads, sharedBytes};
+    return {
+        dim3(static_cast<unsigned>(blocksOfSet() * sets), static_cast<unsigned>(divideUp(columns, width))),
+        threads, sharedBytes};
+  }
+  __host__ __device__ int64_t blocksOfSet() const {
+    const int most = together * rowsOfThread;
+    return (rows + most - 1) / most;
   }
 };
 
@@ -71,10 +75,11 @@ struct NormPart {
   __device__ explicit NormPart(const NormShape& shape) {
     first = static_cast<int>(threadIdx.x) / shape.width;
     columnOfBlock = static_cast<int>(threadIdx.x) - first * shape.width;
-    set = blockIdx.z;
+    const auto blocks = static_cast<unsigned>(shape.blocksOfSet());
+    set = blockIdx.x / blocks;
     column = int64_t{blockIdx.y} * shape.width + columnOfBlock;
     const int most = shape.together * NormShape::rowsOfThread;
-    const int64_t begin = int64_t{blockIdx.x} * most, left = shape.rows - begin;
+    const int64_t begin = int64_t{blockIdx.x % blocks} * most, left = shape.rows - begin;
     at = (set * shape.rows + begin) * shape.columns + column;
     end = first < shape.together && column < shape.columns ? static_cast<int>(left < most ? left : most) : 0;
   }

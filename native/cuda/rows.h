@@ -180,9 +180,9 @@ inline int64_t rowsOf(const Tensor& tensor) { return tensor.count() / tensor.cha
 template <class R, class F>
 __global__ void __launch_bounds__(rowThreads) rowsKernel(int64_t rows, int channels, F f) {
   constexpr int together = rowThreads / R::lanes;
-  R own(channels, blockIdx.y);
+  R own(channels, blockIdx.x);
   const int64_t first = own.sample * rows;
-  own.forEach(first + int64_t{blockIdx.x} * together, first + rows, int64_t{gridDim.x} * together,
+  own.forEach(first + int64_t{blockIdx.y} * together, first + rows, int64_t{gridDim.y} * together,
               [&](int64_t row) { f(own, row); });
 }
 
@@ -192,8 +192,8 @@ void forEachRow(const char* name, int64_t samples, int64_t rows, int64_t channel
   byChannels(channels, [&](auto shape) {
     using R = typename decltype(shape)::type;
     const int64_t wanted = divideUp(rows, rowThreads / R::lanes);
-    const dim3 blocks(static_cast<unsigned>(wanted < mostBlocks ? wanted : mostBlocks),
-                      static_cast<unsigned>(samples));
+    const dim3 blocks(static_cast<unsigned>(samples),
+                      static_cast<unsigned>(wanted < mostBlocks ? wanted : mostBlocks));
     launch(name, rowsKernel<R, F>, Grid{blocks, rowThreads, R::sharedBytes}, rows, static_cast<int>(channels),
            f);
   });
@@ -217,7 +217,7 @@ struct RowChunks {
   }
 
   // The rows of a block.
-  __device__ int64_t begin() const { return blockIdx.x * chunkRows; }
+  __device__ int64_t begin() const { return blockIdx.y * chunkRows; }
   __device__ int64_t end() const { return begin() + chunkRows < rows ? begin() + chunkRows : rows; }
 };
 
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(sumThreads)
   __syncthreads();
   addRowsOfBlock<2>(sumThreads, 1, sums);
   if (threadIdx.x == 0)
-    for (int k = 0; k < 2; k++) partial[blockIdx.x * 2 + k] = sums[k];
+    for (int k = 0; k < 2; k++) partial[blockIdx.y * 2 + k] = sums[k];
 }
 
 inline size_t rowSumBytes(int64_t rows, int64_t channels) {
@@ -256,8 +256,8 @@ void rowSums(const char* name, int64_t rows, int64_t channels, void* workspace, 
   byChannels(channels, [&](auto shape) {
     using R = typename decltype(shape)::type;
     constexpr size_t shared = std::max(R::sharedBytes, 2 * sumThreads * sizeof(double));
-    launch(name, rowSumsKernel<R, F>, Grid{static_cast<unsigned>(all.chunks), sumThreads, shared}, all,
-           static_cast<int>(channels), f, partial);
+    launch(name, rowSumsKernel<R, F>, Grid{dim3(1, static_cast<unsigned>(all.chunks)), sumThreads, shared},
+           all, static_cast<int>(channels), f, partial);
   });
   finishSums<2>(1, all.chunks, 1, partial, finish);
 }

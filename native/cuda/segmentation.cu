@@ -43,7 +43,7 @@ void runSums(const Step& step) {
   const SegmentationShape shape(step.inputs[0]);
   const RowChunks all(shape.rows, shape.channels);
   const int64_t count = segmentationSums(shape.channels);
-  const dim3 blocks(static_cast<unsigned>(all.chunks), static_cast<unsigned>(shape.samples));
+  const dim3 blocks(static_cast<unsigned>(shape.samples), static_cast<unsigned>(all.chunks));
   double* partial = static_cast<double*>(step.workspace);
   byChannels(shape.channels, [&](auto kind) {
     using R = typename decltype(kind)::type;

@@ -88,7 +88,7 @@ template <class R>
 __global__ void __launch_bounds__(sumThreads)
     segmentationSumsKernel(RowChunks all, int channels, Segmentation s, double* __restrict__ partial) {
   double* shared = sharedMemory<double>();
-  R own(channels, blockIdx.y);
+  R own(channels, blockIdx.x);
   const int64_t before = own.sample * all.rows;
   SegmentationSums<R> sums;
   own.forEach(before + all.begin(), before + all.end(), sumThreads / R::lanes,
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(sumThreads)
   const int count = static_cast<int>(segmentationSums(channels));
   sums.share(own, shared + threadIdx.x / warpSize * count);
   __syncthreads();
-  partial += (own.sample * all.chunks + blockIdx.x) * count;
+  partial += (own.sample * all.chunks + blockIdx.y) * count;
   for (int i = static_cast<int>(threadIdx.x); i < count; i += sumThreads) {
     double total = 0;
     for (int warp = 0; warp < warpsOfSum; warp++) total += shared[warp * count + i];

@@ -65,13 +65,14 @@ __device__ void addRowsOfBlock(int rows, int width, double (&sums)[K]) {
 // from row `begin` of the set.
 struct SumPart {
   int64_t set, column, begin;
-  int first, end, step;
+  int chunk, first, end, step;
 
   __device__ explicit SumPart(const SumLayout& layout) {
     const int row = static_cast<int>(threadIdx.x) / layout.width;
-    set = blockIdx.z;
+    set = blockIdx.x;
+    chunk = static_cast<int>(blockIdx.z);
     column = int64_t{blockIdx.y} * layout.width + (static_cast<int>(threadIdx.x) - row * layout.width);
-    begin = blockIdx.x * layout.chunkRows;
+    begin = chunk * layout.chunkRows;
     const int64_t left = layout.rows - begin;
     end = static_cast<int>(left < layout.chunkRows ? left : layout.chunkRows);
     step = layout.together;
@@ -84,7 +85,7 @@ struct SumPart {
     addRowsOfBlock<K>(step, layout.width, sums);
     if (static_cast<int>(threadIdx.x) >= layout.width || column >= layout.columns) return;
     for (int k = 0; k < K; k++)
-      partial[((set * layout.chunks + blockIdx.x) * K + k) * layout.columns + column] = sums[k];
+      partial[((set * layout.chunks + chunk) * K + k) * layout.columns + column] = sums[k];
   }
 };
 
@@ -98,12 +99,13 @@ __global__ void __launch_bounds__(sumThreads)
   part.store<K>(layout, sums, partial);
 }
 
-// The grid of the first stage, for kernels that find their sums through SumPart.
+// The grid of the first stage, for kernels that find their sums through SumPart. A batch may be longer than
+// the second and third extent of a grid: sets are the first.
 template <int K>
 Grid sumGrid(const SumLayout& layout) {
   return {
-      dim3(static_cast<unsigned>(layout.chunks),
-           static_cast<unsigned>(divideUp(layout.columns, layout.width)), static_cast<unsigned>(layout.sets)),
+      dim3(static_cast<unsigned>(layout.sets), static_cast<unsigned>(divideUp(layout.columns, layout.width)),
+           static_cast<unsigned>(layout.chunks)),
       sumThreads, K * sumThreads * sizeof(double)};
 }
 
@@ -113,8 +115,9 @@ __global__ void __launch_bounds__(sumThreads)
     finishSumsKernel(int chunks, int64_t columns, int width, const double* __restrict__ partial,
                      Finish finish) {
   const int rows = sumThreads / width, row = static_cast<int>(threadIdx.x) / width;
-  const int64_t set = blockIdx.y;
-  const int64_t column = int64_t{blockIdx.x} * width + (static_cast<int>(threadIdx.x) - row * width);
+  const auto blocks = static_cast<unsigned>((columns + width - 1) / width);
+  const int64_t set = blockIdx.x / blocks;
+  const int64_t column = int64_t{blockIdx.x % blocks} * width + (static_cast<int>(threadIdx.x) - row * width);
   partial += set * chunks * K * columns;
   double totals[K] = {};
   if (row < rows && column < columns)
@@ -130,7 +133,7 @@ template <int K, class Finish>
 void finishSums(int64_t sets, int64_t chunks, int64_t columns, const double* partial, Finish finish) {
   // Few columns to a block, so that many threads share the chunks.
   const int width = static_cast<int>(columns < 32 ? columns : 32);
-  const dim3 blocks(static_cast<unsigned>(divideUp(columns, width)), static_cast<unsigned>(sets));
+  const auto blocks = static_cast<unsigned>(divideUp(columns, width) * sets);
   launch("finishSums", finishSumsKernel<K, Finish>, Grid{blocks, sumThreads, K * sumThreads * sizeof(double)},
          static_cast<int>(chunks), columns, width, partial, finish);
 }

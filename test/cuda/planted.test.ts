@@ -17,15 +17,15 @@ const sources = [
   join(root, "native/core/thread_pool.cc"),
 ];
 
-function build(name: string, ...flags: string[]): string {
+function build(name: string, source: string, ...flags: string[]): string {
   const program = join(folder, name);
-  const planted = join(import.meta.dirname, "planted.cu");
+  const planted = join(import.meta.dirname, source);
   const own = ["-std=c++17", "-g1", "-fno-strict-aliasing", "-pthread", "-o", program];
   execFileSync(compiler, [...own, ...flags, ...sources, "-xc++", planted], { stdio: "pipe" });
   return program;
 }
 
-function verdicts(program: string, mistake: string): string[] {
+function verdicts(program: string, ...mistake: string[]): string[] {
   return ["0", "1", "7"].map((schedule) => {
     const env = {
       ...process.env,
@@ -33,12 +33,13 @@ function verdicts(program: string, mistake: string): string[] {
       VOXGRAD_THREADS: "1",
       ASAN_OPTIONS: "detect_stack_use_after_return=0:detect_leaks=0",
     };
-    const { stdout, stderr, status } = spawnSync(program, [mistake], { encoding: "utf8", env });
+    const { stdout, stderr, status } = spawnSync(program, mistake, { encoding: "utf8", env });
     return status === 0 ? stdout.trim() : stderr;
   });
 }
 
-const program = build("planted", "-O1");
+const program = build("planted", "planted.cu", "-O1");
+const streams = build("streams", "planted_streams.cu", "-O1");
 
 for (const fine of ["none", "none-async"])
   test(`without a mistake (${fine}) every order is right`, () => {
@@ -58,8 +59,30 @@ test("threads at different barriers, and a shuffle from a lane that is elsewhere
     assert.match(found, /shuffle from a lane that does not take part/);
 });
 
+for (const part of ["uploads", "records"])
+  test(`streams without a mistake (${part}) are right in every order`, () => {
+    assert.equal(verdicts(streams, part, "none"), ["right", "right", "right"]);
+  });
+
+for (const mistake of ["overwritten", "early-copy", "late-copy", "no-wait"])
+  test(`${mistake}: a wrong result`, () => {
+    const found = verdicts(streams, "uploads", mistake);
+    assert.ok(found.includes("wrong"), found.join(", "));
+  });
+
+test("what cannot be recorded spoils the recording, and recording does not run", () => {
+  for (const mistake of ["allocating", "waiting", "pageable"])
+    for (const found of verdicts(streams, "records", mistake)) assert.match(found, /error during capture/);
+  assert.equal(verdicts(streams, "records", "not-launched"), ["wrong", "wrong", "wrong"]);
+});
+
+test("a grid that no device takes is refused", () => {
+  for (const found of verdicts(streams, "uploads", "grid"))
+    assert.is(found, "invalid configuration argument");
+});
+
 test("with AddressSanitizer, a read behind the shared memory is reported, and nothing else", () => {
-  const sanitized = build("sanitized", "-O1", "-fsanitize=address,undefined");
+  const sanitized = build("sanitized", "planted.cu", "-O1", "-fsanitize=address,undefined");
   assert.equal(verdicts(sanitized, "none"), ["right", "right", "right"]);
   for (const found of verdicts(sanitized, "behind-shared")) assert.match(found, /heap-buffer-overflow/);
 });

@@ -250,13 +250,19 @@ test("a run takes exactly the plan's inputs", async () => {
   const detached = new Float32Array(128);
   structuredClone(detached, { transfer: [detached.buffer] });
   for (const inputs of [[], [x], [x, w, w], [w, x], [x, new Float32Array(107)], [detached, w]])
-    assert.is(
-      await plan.start(inputs).promise.then(
-        () => "ran",
-        (error: { code?: string }) => error.code,
-      ),
-      "ERR_PLAN",
-    );
+    refused("not the plan's inputs", () => plan.start(inputs));
+  const late = new Float32Array(128);
+  const detaching = Object.defineProperty([late, w], 1, {
+    get: () => (structuredClone(late, { transfer: [late.buffer] }), w),
+  });
+  refused("an array that goes away while others are fetched", () => plan.start(detaching));
+
+  const upload = plan.upload([x, w]);
+  const other = planOf();
+  refused("the inputs of another plan", () => other.start(upload));
+  await plan.start(upload).promise;
+  refused("the same inputs again", () => plan.start(upload));
+  other.dispose();
   refused("no list", () => plan.start(undefined as never));
   for (const value of [undefined, null, 7, {}, [], new ArrayBuffer(512), new DataView(new ArrayBuffer(512))])
     refused("not a typed array", () => plan.start([value as never, w]), "ERR_SHAPE");

@@ -1,0 +1,94 @@
+import { UsageError } from "../errors.ts";
+import { byteLength } from "../graph/value.ts";
+import { type Device, version } from "../runtime/device.ts";
+import type { StepSpec, TensorSpec } from "../runtime/native.ts";
+import { ask } from "./describe.ts";
+import { TuningFile } from "./tuning_file.ts";
+
+/** `off`: a table by shape says how a step is computed; `cached`: what was measured before, where it was; `on`: it is measured. */
+export type Tuning = "off" | "cached" | "on";
+
+/** What `VOXGRAD_TUNE` says, or `off`. */
+export function usualTuning(): Tuning {
+  const text = process.env.VOXGRAD_TUNE ?? "off";
+  if (text !== "off" && text !== "cached" && text !== "on")
+    throw new UsageError(`VOXGRAD_TUNE: expected off, cached or on, found '${text}'`);
+  return text;
+}
+
+/** The same steps, those of which another way than the table's is known to be faster having that one as attribute `way`. */
+export function tuned(specs: readonly StepSpec[], device: Device, tuning: Tuning): readonly StepSpec[] {
+  if (tuning === "off") return specs;
+  const file = new TuningFile();
+  const machine = describeMachine(device);
+  return specs.map((spec) => {
+    const ways = waysOf(spec, device);
+    const way = ways.indexOf(file.get(keyOf(spec, machine)) ?? "");
+    return way < 1 ? spec : { ...spec, attributes: { ...spec.attributes, way } };
+  });
+}
+
+/** Times every way of every step of which the file knows none, and adds the fastest to it. */
+export async function measureWays(specs: readonly StepSpec[], device: Device): Promise<void> {
+  const file = new TuningFile();
+  const machine = describeMachine(device);
+  const measured = new Map<string, { way: string; milliseconds: number }>();
+  for (const spec of specs) {
+    const ways = waysOf(spec, device);
+    const key = keyOf(spec, machine);
+    if (ways.length < 2 || measured.has(key) || ways.includes(file.get(key) ?? "")) continue;
+    const times: number[] = [];
+    for (const way of ways.keys())
+      times.push(await timeOf({ ...spec, attributes: { ...spec.attributes, way } }, device));
+    const milliseconds = Math.min(...times);
+    measured.set(key, { way: ways[times.indexOf(milliseconds)], milliseconds });
+  }
+  if (measured.size > 0) file.add(measured);
+}
+
+const waysOf = (spec: StepSpec, device: Device) => ask(spec, (step) => device.native.ways(step));
+
+/** What the time of every step depends on. */
+const describeMachine = (device: Device) =>
+  `voxgrad ${version()}, ${device.describe()}, ${process.env.VOXGRAD_PRECISION ?? "f32"}`;
+
+/** Everything that the time of a step depends on. */
+function keyOf({ kernel, inputs, output, attributes }: StepSpec, machine: string): string {
+  const tensors = [...inputs, output].map(({ dtype, shape }) => `${dtype}[${shape.join()}]`);
+  return [machine, kernel, ...tensors, JSON.stringify(attributes)].join("; ");
+}
+
+/** A way is run once to warm up and then a few times, or once more where that takes long. */
+const timedRuns = 6;
+const longMilliseconds = 5;
+
+/** Milliseconds of a step by itself, over memory of its own that holds zeroes. */
+async function timeOf(spec: StepSpec, device: Device): Promise<number> {
+  let end = 0;
+  const take = (bytes: number) => {
+    const offset = end;
+    end += Math.ceil(bytes / 256) * 256;
+    return offset;
+  };
+  const place = (tensor: TensorSpec): TensorSpec => ({ ...tensor, offset: take(byteLength(tensor)) });
+  const inputs = spec.inputs.map(place);
+  const output = place(spec.output);
+  const workspaceBytes = ask(spec, (step) => device.native.workspace(step));
+  const workspaceOffset = take(workspaceBytes);
+  const plan = new device.native.Plan({
+    arenaBytes: end,
+    states: [],
+    steps: [{ ...spec, inputs, output, workspaceBytes, workspaceOffset }],
+    inputs: [],
+    outputs: [],
+    prologue: 0,
+    firstUpdate: 1,
+    paranoid: false,
+  });
+  try {
+    const [first] = await plan.time([], 1).promise;
+    return Math.min(...(await plan.time([], first > longMilliseconds ? 1 : timedRuns).promise));
+  } finally {
+    plan.dispose();
+  }
+}

@@ -1,0 +1,76 @@
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join } from "node:path";
+
+/** What was measured of one step: its fastest way, by name. */
+interface Entry {
+  readonly way: string;
+  readonly milliseconds: number;
+}
+
+const format = "voxgrad tuning 1";
+
+/**
+ * The fastest ways of computing steps, kept from process to process. A file that cannot be read is warned of and replaced, and
+ * one that cannot be written is warned of: both cost time only.
+ */
+export class TuningFile {
+  readonly path: string;
+  private readonly entries: Map<string, Entry>;
+
+  constructor(path: string = tuningPath()) {
+    this.path = path;
+    this.entries = read(path);
+  }
+
+  get(key: string): string | undefined {
+    return this.entries.get(key)?.way;
+  }
+
+  /** Adds what was measured to the file, beside what other processes have put there meanwhile. */
+  add(measured: ReadonlyMap<string, Entry>): void {
+    const all = new Map([...read(this.path), ...this.entries, ...measured]);
+    for (const [key, entry] of all) this.entries.set(key, entry);
+    const temporary = `${this.path}.${process.pid}.tmp`;
+    try {
+      mkdirSync(dirname(this.path), { recursive: true });
+      writeFileSync(temporary, `${JSON.stringify({ format, entries: Object.fromEntries(all) }, null, 1)}\n`);
+      renameSync(temporary, this.path);
+    } catch (error) {
+      warn(`${this.path} could not be written: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** `VOXGRAD_TUNING`, or a file in the user's cache folder. */
+export function tuningPath(): string {
+  const folder = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+  return process.env.VOXGRAD_TUNING ?? join(folder, "voxgrad", "tuning.json");
+}
+
+function read(path: string): Map<string, Entry> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+      warn(`${path} could not be read: ${(error as Error).message}`);
+    return new Map();
+  }
+  try {
+    const found = JSON.parse(text) as { format?: unknown; entries?: Record<string, Partial<Entry>> };
+    if (found.format !== format) throw new Error(`it does not say "${format}"`);
+    const entries = Object.entries(found.entries ?? {});
+    for (const [key, { way, milliseconds }] of entries)
+      if (typeof way !== "string" || typeof milliseconds !== "number")
+        throw new Error(`"${key}" is no entry`);
+    return new Map(entries as [string, Entry][]);
+  } catch (error) {
+    warn(`${path} is ignored: ${(error as Error).message}`);
+    return new Map();
+  }
+}
+
+function warn(text: string): void {
+  process.emitWarning(text, { code: "VOXGRAD_TUNING" });
+}

@@ -1,0 +1,20 @@
+// The implicit matrix product of small maps with many channels: there are too few tiles of the output to fill
+// a device, so their depth is cut into parts, whose products are added in order.
+#pragma once
+
+#include <vector>
+
+#include "conv_gather.h"
+
+namespace voxgrad::cuda {
+
+// Into how many parts the depth is cut where nothing else is said; 1 leaves it whole. By the shape alone, so
+// that sums have the same order on every device.
+int usualParts(const Gather& gather, Precision precision);
+// All numbers of parts that might suit tiles of one kind.
+std::vector<int> partsOf(const Gather& gather, int tile, Precision precision);
+// Device memory that `runSplit` needs.
+size_t splitBytes(const Gather& gather, int parts);
+void runSplit(const GatherCall& call, int tile, int parts, void* workspace);
+
+}  // namespace voxgrad::cuda
