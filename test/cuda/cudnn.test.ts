@@ -1,0 +1,87 @@
+/** How cuDNN is found, which versions are taken, and what is handed to it: with a library of the test's own in its place. */
+import { execFile, execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { whyNot } from "../../lib/runtime/device.ts";
+
+const reason = whyNot("emulator");
+if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
+
+const folder = mkdtempSync(join(tmpdir(), "voxgrad-cudnn-"));
+const fake = join(folder, "libcudnn.so.9");
+const empty = join(folder, "empty", "libcudnn.so.9");
+
+function build(source: string, library: string): void {
+  const flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-o", library, source];
+  execFileSync(process.env.CXX ?? "g++", flags, { stdio: "pipe" });
+}
+
+async function run(script: string[], env: Record<string, string>): Promise<string> {
+  const own = { VOXGRAD_TUNING: join(folder, "tuning.json"), ...env };
+  const options = { cwd: join(import.meta.dirname, "../.."), env: { ...process.env, ...own } };
+  return (await promisify(execFile)(process.execPath, ["--import", "tsx", ...script], options)).stdout;
+}
+
+const describe = (env: Record<string, string>) =>
+  run(
+    ["-e", 'import("./lib/runtime/device.ts").then((m) => console.log(m.openDevice("emulator").describe()))'],
+    env,
+  );
+
+if (reason === undefined) {
+  build(join(import.meta.dirname, "fake_cudnn.cc"), fake);
+  mkdirSync(join(folder, "empty"));
+  writeFileSync(join(folder, "empty.cc"), "extern int nothing;\nint nothing = 0;\n");
+  build(join(folder, "empty.cc"), empty);
+
+  for (const [what, env, expected] of [
+    ["a file", { VOXGRAD_CUDNN: fake }, /, cuDNN 9\.15\.1$/],
+    ["a folder", { VOXGRAD_CUDNN: folder }, /, cuDNN 9\.15\.1$/],
+    ["nothing", { VOXGRAD_CUDNN: "off" }, /, cuDNN is switched off$/],
+    ["a folder without it", { VOXGRAD_CUDNN: tmpdir() }, /, no cuDNN in /],
+    [
+      "another library",
+      { VOXGRAD_CUDNN: empty },
+      /, no cuDNN 9: the library has no function cudnnGetVersion$/,
+    ],
+    [
+      "9.10",
+      { VOXGRAD_CUDNN: fake, FAKE_CUDNN_VERSION: "91002" },
+      /, cuDNN 9\.10\.2 is not used: 9\.15 or later/,
+    ],
+    ["8.9", { VOXGRAD_CUDNN: fake, FAKE_CUDNN_VERSION: "8907" }, /, cuDNN 8\.9\.7 is not used/],
+    [
+      "10",
+      { VOXGRAD_CUDNN: fake, FAKE_CUDNN_VERSION: "100000" },
+      /, cuDNN 10\.0\.0 is not used: .* below 10$/,
+    ],
+  ] as const)
+    test(`VOXGRAD_CUDNN names ${what}`, async () => {
+      assert.match((await describe(env)).trim(), expected);
+    });
+
+  test("convolutions and gradients without a stride go to it where it takes them, and are right", async () => {
+    const rows = JSON.parse(
+      await run([join(import.meta.dirname, "conv_by_cudnn.ts")], { VOXGRAD_CUDNN: fake }),
+    ) as {
+      algorithms: string[];
+      errors: Record<string, number>;
+    }[];
+    const taken = rows.map(({ algorithms }) =>
+      algorithms.filter((each) => each.includes("cuDNN 9.15.1")).sort(),
+    );
+    const name = "cuDNN 9.15.1, implicit GEMM, f32";
+    const both = [`conv3dPacked: ${name}`, `conv3dPacked: ${name}`, `conv3dWeightGradient: ${name}`];
+    assert.equal(taken, [both, both.slice(1), both, []]);
+    for (const { errors } of rows)
+      for (const [tensor, error] of Object.entries(errors))
+        assert.ok(error < 1e-5, `${tensor} is off by ${error}`);
+  });
+}
+
+test.after(() => rmSync(folder, { recursive: true, force: true }));
+test.run();
