@@ -102,10 +102,10 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
         const int at = (line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2];
         b[i] = ColumnsByDepth<P>(halo + at * plan.pitch, plan.pitch);
       }
-      product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, into); },
+      product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, Tile::pitch, into); },
                   [&](int column, int k, uint32_t(&into)[4]) {
                     b[k / voxelsOfLine].load(offsets[column / 8], offsets[column / 8 + 1], k % voxelsOfLine,
-                                             into);
+                                             plan.pitch, into);
                   });
     }
   }

@@ -14,7 +14,7 @@ import { type LoadedRun, loadRun } from "../../train/load.ts";
 import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
-import { atLeast, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
+import { atLeast, deviceLine, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
 import { clean, type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { duration, Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
@@ -166,7 +166,7 @@ async function predictAll(
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
   const log = new Progress(stdout, { total: jobs.length, label: "predict" });
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
-  log.log(`device    ${device.describe()}`);
+  log.log(deviceLine(device, given.precision));
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
   if (classBias !== undefined)
     log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);
