@@ -80,7 +80,7 @@ template <Precision P>
 class ColumnsByDepth {
  public:
   ColumnsByDepth() = default;
-  __device__ ColumnsByDepth(const Element<P>* tile, int pitch) {
+  __device__ __forceinline__ ColumnsByDepth(const Element<P>* tile, int pitch) {
     const int lane = threadIdx.x % warpSize;
     at_ = P == Precision::bf16 ? tile + lane % 16 * pitch : tile + lane % 4 * pitch + lane / 4;
   }

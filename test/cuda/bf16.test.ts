@@ -126,7 +126,7 @@ test("all that may be bf16 was tried", () => {
 });
 
 test("of a training step, activations between convolutions are bf16; logits, losses and gradients of weights are not", () => {
-  const settings = { networks: ["vnet"], patch: [32, 32, 32], baseChannels: 8 };
+  const settings = { networks: ["vnet"], patch: [64, 64, 64], baseChannels: 8 };
   const config = makeConfig("recommended", settings);
   const recipe = recipeNamed("supervised");
   const plans = (["f32", "bf16"] as const).map((precision) => {
@@ -147,8 +147,7 @@ test("of a training step, activations between convolutions are bf16; logits, los
     );
   for (const { op, dtype, shape } of nodes)
     if (dtype === "bf16") assert.ok(shape.length === 5 || op === "conv3dPackWeights", op);
-    else if (shape.length === 5 && shape[4] >= 8 && elements(shape) > 10000)
-      assert.is(op, "conv3dWeightGradient");
+    else if (shape.length === 5 && shape[0] === 2) assert.ok(shape[4] <= 2, `${op} is ${dtype}`);
   // The image, the gradient of the logits, and nothing in between.
   assert.is(nodes.filter(({ op }) => op === "cast").length, 2);
 });
