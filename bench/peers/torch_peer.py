@@ -3,7 +3,7 @@
 
 bench/README.md describes the protocol. Only the public operators are timed, their changes of layout included.
 On the device that VOXGRAD_DEVICE names: cpu, or cuda, there with cuDNN's own search for its fastest kernels, in float32 unless
-VOXGRAD_PRECISION is tf32.
+VOXGRAD_PRECISION is tf32, or bf16: convolutions of bfloat16 then, and steps under autocast.
 """
 import argparse
 import json
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 
 ON_GPU = os.environ.get("VOXGRAD_DEVICE") == "cuda"
+PRECISION = os.environ.get("VOXGRAD_PRECISION", "f32")
 
 
 def finish():
@@ -76,8 +77,10 @@ def conv_call(shape, which, dims, form):
     def cut(numbers):
         return list(numbers)[-dims:]
 
+    dtype = torch.bfloat16 if PRECISION == "bf16" else torch.float32
+
     def tensor(extents, scale=1.0):
-        return torch.rand(extents).sub_(0.5).mul_(scale).contiguous(memory_format=form)
+        return torch.rand(extents).sub_(0.5).mul_(scale).to(dtype).contiguous(memory_format=form)
 
     transposed = shape["transposed"]
     samples, channels, outputs = shape["input"][0], shape["input"][4], shape["output"][4]
@@ -239,7 +242,9 @@ def step_calls(request):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
 
     def call():
-        loss = supervise(net(image), labels, dice_at_once)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=PRECISION == "bf16"):
+            logits = net(image)
+        loss = supervise(logits.float(), labels, dice_at_once)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -301,7 +306,7 @@ def main():
     if ON_GPU:
         torch.set_default_device("cuda")
         torch.backends.cudnn.benchmark = True
-        tf32 = os.environ.get("VOXGRAD_PRECISION") == "tf32"
+        tf32 = PRECISION == "tf32"
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.manual_seed(0)
     # Libraries may print: the reply has a channel of its own.

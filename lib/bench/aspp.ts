@@ -57,7 +57,7 @@ export function readAsppShapes(file: string): AsppShape[] {
 
 /** The arithmetic of all branches; at least x and the joined result pass through memory once. */
 export function asppWork({ input, output, branches }: AsppShape): Work {
-  const work = branches.map(convWork);
+  const work = branches.map((branch) => convWork(branch));
   const sum = (numbers: readonly number[]) => numbers.reduce((all, each) => all + each, 0);
   return {
     flop: sum(work.map(({ flop }) => flop)),

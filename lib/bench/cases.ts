@@ -86,7 +86,7 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
         rival: rivalBy({ mode: "conv", pass, shape }),
         async prepare(target, signal) {
           return prepareConv(shape, pass, target, signal).then((conv) => ({
-            ...prepared(conv, convWork(shape)),
+            ...prepared(conv, convWork(shape, target.precision)),
             packing: conv.packing,
           }));
         },

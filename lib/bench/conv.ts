@@ -4,7 +4,9 @@ import { disposeStates } from "../compile/states.ts";
 import type { Graph } from "../graph/graph.ts";
 import { State } from "../graph/state.ts";
 import { elements, type Operand, type Shape, type Value } from "../graph/value.ts";
-import { fillUniform } from "./fill.ts";
+import { fillUniform, upperHalves } from "./fill.ts";
+import { cast } from "../ops/cast.ts";
+import type { Precision } from "../runtime/device.ts";
 import { readList } from "./list.ts";
 import type { Work } from "./machine.ts";
 import { quantile } from "./statistics.ts";
@@ -70,7 +72,7 @@ export function weightShape({ input, output, kernel, transposed }: Omit<ConvShap
 }
 
 /** The same for all passes: each reads two of the three tensors and writes the third. */
-export function convWork(shape: ConvShape): Work {
+export function convWork(shape: ConvShape, precision: Precision = "f32"): Work {
   const { input, output, kernel, stride, padding, dilation, transposed } = shape;
   const [large, small] = transposed ? [output, input] : [input, output];
   const valid = [0, 1, 2].map((axis) => {
@@ -87,13 +89,15 @@ export function convWork(shape: ConvShape): Work {
   return {
     flop: channels * product(kernel) * product(small.slice(1, 4)),
     validFlop: channels * product(valid),
-    bytes: 4 * [input, output, weightShape(shape)].map(elements).reduce((a, b) => a + b),
+    bytes:
+      (precision === "bf16" ? 2 : 4) *
+      [input, output, weightShape(shape)].map(elements).reduce((a, b) => a + b),
   };
 }
 
 /**
  * A pass of a convolution as a plan of that one op, ready to be timed; `dispose` gives its memory back. Its weights are a
- * state that the plan does not train: they are packed before the first run, as the peers' are. `packing` is how many
+ * state that the plan does not train, and bf16 activations are so to begin with: weights are packed before the first run, as the peers' are. `packing` is how many
  * milliseconds that takes, where the pass reads weights.
  */
 export async function prepareConv(
@@ -103,6 +107,7 @@ export async function prepareConv(
   signal: AbortSignal,
 ): Promise<Contender & Disposable & { packing?: number }> {
   const { device } = target;
+  const narrow = target.precision === "bf16";
   const random = (extents: Shape) => fillUniform(new Float32Array(elements(extents)));
   const extents = weightShape(shape);
   const w = new State("w", extents, { initial: () => random(extents) });
@@ -112,11 +117,18 @@ export async function prepareConv(
       graph,
       shape,
       pass,
-      activations.map((each, index) => graph.input(`${index}`, each)),
+      activations.map((each, index) =>
+        narrow ? cast(graph.input(`${index}`, each, "bf16"), "f32") : graph.input(`${index}`, each),
+      ),
       weights,
     );
-  const feed = Object.fromEntries(activations.map((each, index) => [`${index}`, random(each)]));
-  const plan = await compile((graph) => ({ result: traceWith(graph, w) }), target);
+  const feed = Object.fromEntries(
+    activations.map((each, index) => [`${index}`, narrow ? upperHalves(random(each)) : random(each)]),
+  );
+  const plan = await compile((graph) => {
+    const result = traceWith(graph, w);
+    return { result: narrow && pass !== "weight gradient" ? cast(result, "bf16") : result };
+  }, target);
   let packing: number | undefined;
   if (pass !== "weight gradient") {
     // Weights that are an input may change at every run, and so are packed at every run.

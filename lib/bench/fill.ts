@@ -8,3 +8,7 @@ export function fillUniform(array: Float32Array): Float32Array {
   }
   return array;
 }
+
+/** Floats as bf16, cut off. */
+export const upperHalves = (floats: Float32Array): Uint16Array =>
+  Uint16Array.from(new Uint32Array(floats.buffer, floats.byteOffset, floats.length), (bits) => bits >>> 16);

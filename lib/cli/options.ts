@@ -1,5 +1,5 @@
 import { DataError, UsageError } from "../errors.ts";
-import { deviceNames, precisions } from "../runtime/device.ts";
+import { type Device, deviceNames, type Precision, precisions } from "../runtime/device.ts";
 import type { Triple } from "../data/volume.ts";
 import { endings, imageFiles, type Stems } from "../data/files.ts";
 import type { OptionSpec } from "./arguments.ts";
@@ -22,6 +22,10 @@ export const jsonOption = {
   type: "boolean",
   help: "print JSON instead of a table",
 } as const satisfies OptionSpec;
+
+/** What commands print of where and how they compute. */
+export const deviceLine = (device: Device, precision: Precision = "f32"): string =>
+  `device    ${device.describe()}${precision === "f32" ? "" : `; convolutions in ${precision}`}`;
 
 /** `112x112x80` as three whole numbers, in the axis order of the files. */
 export function parseSize(option: string, text: string): Triple {

@@ -11,6 +11,7 @@ import type { Metrics, RunFolder } from "../train/run.ts";
 import { makeLearners } from "../train/step.ts";
 import { train, type TrainResult } from "../train/trainer.ts";
 import type { Context } from "./arguments.ts";
+import { deviceLine } from "./options.ts";
 import { duration, Progress } from "./progress.ts";
 import { paint } from "./style.ts";
 import { formatBytes, formatCount } from "./table.ts";
@@ -143,7 +144,7 @@ function introduce({ run, recipe, config, split, device }: Sitting, say: (line: 
   );
   const { labeled, unlabeled, validation } = split;
   const idle = recipe.unlabeled || unlabeled.length === 0 ? "" : ` (recipe ${recipe.name} leaves them out)`;
-  say(`device    ${device.describe()}`);
+  say(deviceLine(device, config.precision));
   say(`networks  ${sizes.join(", ")}; ${config.classes} classes`);
   const count = (ids: readonly string[]) =>
     config.group === null

@@ -91,7 +91,7 @@ function lowered(
   const precision = checkPrecision(options.precision ?? "f32", device);
   const simple = simplify(packWeights(simplify(traced), device));
   const fused = lower(options.fuse === false ? simple : fuse(simple), device);
-  const exact = setPrecision(fused, precision);
+  const exact = precision === "f32" ? fused : simplify(setPrecision(fused, precision));
   const joined = options.fuse === false ? exact : sumInStore(normalizeOnLoad(exact, device), device);
   const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);

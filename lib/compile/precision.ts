@@ -35,13 +35,19 @@ export function setPrecision(graph: Graph, precision: Precision): Graph {
   const isNarrow = precision === "bf16" ? narrowValues(graph) : () => false;
   const casts = new Map<Value, Value>();
   return copyGraph(graph, graph.nodes, (node, copyOf, to) => {
-    const takes = precision === "bf16" ? takesOf(node) : undefined;
-    const narrows = takes !== undefined && takesNarrow(node, takes, isNarrow);
+    if (node.op === "cast") {
+      const copy = copyOf(node.inputs[0]);
+      return copy.dtype === node.dtype ? copy : remake(node, [copy], to);
+    }
+    const own = precision === "bf16" ? takesOf(node) : undefined;
+    const narrows = own !== undefined && takesNarrow(node, own, isNarrow);
     const stored = (value: Value, index: number): Value => {
       const copy = copyOf(value);
-      const wanted = narrows && takes.reads.includes(index) ? "bf16" : "f32";
-      if (copy.dtype === wanted || (copy.dtype !== "f32" && copy.dtype !== "bf16")) return copy;
-      if (value.op === "conv3dPackWeights") return copy;
+      const isPackedWeight = index > 0 && value.op === "conv3dPackWeights";
+      const wanted = narrows && own.reads.includes(index) ? "bf16" : "f32";
+      if (copy.dtype === wanted || copy.dtype === "u8" || copy.dtype === "i32" || isPackedWeight) return copy;
+      // What was bf16 before it became a float is so again without loss.
+      if (wanted === "bf16" && copy.op === "cast") return copy.inputs[0];
       let result = casts.get(copy);
       if (result === undefined) {
         result = to.scope(node.scope, () => cast(copy, wanted));
@@ -49,7 +55,7 @@ export function setPrecision(graph: Graph, precision: Precision): Graph {
       }
       return result;
     };
-    const isConvolution = convolutions.has(node.op) && !(precision === "bf16" && takes === undefined);
+    const isConvolution = convolutions.has(node.op) && !(precision === "bf16" && own === undefined);
     const attributes = isConvolution ? { ...node.attributes, precision: code } : node.attributes;
     const dtype = isNarrow(node) ? "bf16" : node.dtype;
     return remake({ ...node, dtype }, node.inputs.map(stored), to, { op: node.op, attributes });
@@ -57,7 +63,7 @@ export function setPrecision(graph: Graph, precision: Precision): Graph {
 }
 
 /** How an op takes activations that are stored as bf16. */
-interface Takes {
+export interface Takes {
   /** Inputs that may be: all of them or none. */
   readonly reads: readonly number[];
   /** `must`: they have to be. `may`: either. `alike`: as the result is. */
@@ -67,18 +73,52 @@ interface Takes {
 }
 
 const must = (reads: readonly number[], writes: boolean): Takes => ({ reads, as: "must", writes });
+const may = (...reads: readonly number[]): Takes => ({ reads, as: "may", writes: false });
+const alike = (...reads: readonly number[]): Takes => ({ reads, as: "alike", writes: true });
 
-const table: Readonly<Record<string, Takes>> = {
+/** What the CUDA kernels can; `concat` reads all its inputs. */
+export const takes: Readonly<Record<string, Takes>> = {
   conv3dPacked: must([0], true),
   conv3dPackWeights: must([], true),
   conv3dWeightGradient: must([0, 1], false),
   asppPacked: must([0], true),
   asppWeightGradient: must([0, 1], false),
+  moments: may(0),
+  normalizeGradientSums: may(0, 2),
+  sumToChannels: may(0),
+  normalize: alike(0),
+  normalizeRelu: alike(0),
+  normalizeReluAdd: alike(0, 4),
+  normalizeReluSum: alike(0, 4),
+  normalizeAddRelu: alike(0, 4),
+  normalizeInputGradient: alike(0, 4),
+  relu: alike(0),
+  reluGradient: alike(0, 1),
+  leakyRelu: alike(0),
+  leakyReluGradient: alike(0, 1),
+  add: alike(0, 1),
+  mul: alike(0, 1),
+  scale: alike(0),
+  dropout: alike(0),
+  concat: alike(),
+  slice: alike(0),
+  padSlice: alike(0),
+  maxPool3d: alike(0),
+  maxPool3dGradient: alike(0, 1),
+  averagePool3d: alike(0),
+  averagePool3dGradient: alike(0),
+  globalAveragePool: alike(0),
+  globalAveragePoolGradient: alike(0),
+  resize: alike(0),
+  resizeGradient: alike(0),
 };
 
-function takesOf(node: Value): Takes | undefined {
-  const takes = table[node.op];
-  return takes?.reads.every((index) => node.inputs[index].shape.length === 5) === true ? takes : undefined;
+/** What a node can, and nothing where it knows floats alone. */
+export function takesOf(node: Value): Takes | undefined {
+  const own = node.op === "concat" ? alike(...node.inputs.keys()) : takes[node.op];
+  const isActivation = ({ dtype, shape }: Value) =>
+    shape.length === 5 && (dtype === "f32" || dtype === "bf16");
+  return own?.reads.every((index) => isActivation(node.inputs[index])) === true ? own : undefined;
 }
 
 /** Whether a node reads bf16, some of its operands being stored so. */
@@ -97,15 +137,16 @@ function narrowValues(graph: Graph): (value: Value) => boolean {
   const kept = new Set([...graph.outputs.values(), ...graph.assignments.map(({ value }) => value)]);
   const wanted = new Set<Value>();
   for (const node of [...graph.nodes].reverse()) {
-    const takes = takesOf(node);
-    if (takes?.writes !== true || kept.has(node)) continue;
+    const packs = node.op === "conv3dPackWeights";
+    if (takesOf(node)?.writes !== true || (kept.has(node) && !packs)) continue;
     const wants = (user: Value) => {
+      if (user.op === "cast") return true;
       const read = takesOf(user);
       if (read === undefined || read.as === "may") return false;
       const reads = read.reads.some((index) => user.inputs[index] === node);
       return reads && (read.as === "must" || wanted.has(user));
     };
-    if (node.op === "conv3dPackWeights" || users.get(node)?.some(wants) === true) wanted.add(node);
+    if (packs || users.get(node)?.some(wants) === true) wanted.add(node);
   }
   const narrow = new Set(graph.nodes.filter(({ dtype }) => dtype === "bf16"));
   for (const node of graph.nodes) {

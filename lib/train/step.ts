@@ -80,7 +80,8 @@ export async function compileStep(
   });
 }
 
-function traceStep(
+/** The step as a graph: what it returns are the plan's outputs. */
+export function traceStep(
   graph: Graph,
   config: Config,
   recipe: Recipe,

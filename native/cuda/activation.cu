@@ -1,5 +1,5 @@
 // Rectifiers and their gradients. Comparisons are written so that NaN passes through.
-#include "cuda.h"
+#include "elementwise.h"
 #include "index.h"
 #include "kernels.h"
 #include "sums.h"
@@ -8,50 +8,38 @@ namespace voxgrad::cuda {
 namespace {
 
 struct LeakyRelu {
-  const float* x;
   float slope;
-  float* y;
-  __device__ void operator()(int64_t i) const { y[i] = x[i] < 0 ? slope * x[i] : x[i]; }
+  __device__ float operator()(float x, float) const { return x < 0 ? slope * x : x; }
 };
 
 struct Relu {
-  const float* x;
-  float* y;
-  __device__ void operator()(int64_t i) const { y[i] = x[i] < 0 ? 0.0f : x[i]; }
+  __device__ float operator()(float x, float) const { return x < 0 ? 0.0f : x; }
 };
 
 struct LeakyReluGradient {
-  const float *y, *dy;
   float slope;
-  float* dx;
-  __device__ void operator()(int64_t i) const { dx[i] = y[i] > 0 ? dy[i] : slope * dy[i]; }
+  __device__ float operator()(float y, float dy) const { return y > 0 ? dy : slope * dy; }
 };
 
 struct ReluGradient {
-  const float *y, *dy;
-  float* dx;
-  __device__ void operator()(int64_t i) const { dx[i] = y[i] > 0 ? dy[i] : 0.0f; }
+  __device__ float operator()(float y, float dy) const { return y > 0 ? dy : 0.0f; }
 };
 
 float slopeOf(const Step& step) { return static_cast<float>(step.attributes.number("slope")); }
 
-void runRelu(const Step& step) {
-  forEach("relu", step.output.count(), Relu{step.inputs[0].f32(), step.output.f32()});
-}
+void runRelu(const Step& step) { elementwise("relu", step.inputs[0], step.inputs[0], step.output, Relu{}); }
 
 void runReluGradient(const Step& step) {
-  forEach("reluGradient", step.output.count(),
-          ReluGradient{step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
+  elementwise("reluGradient", step.inputs[0], step.inputs[1], step.output, ReluGradient{});
 }
 
 void runLeakyRelu(const Step& step) {
-  forEach("leakyRelu", step.output.count(),
-          LeakyRelu{step.inputs[0].f32(), slopeOf(step), step.output.f32()});
+  elementwise("leakyRelu", step.inputs[0], step.inputs[0], step.output, LeakyRelu{slopeOf(step)});
 }
 
 void runLeakyReluGradient(const Step& step) {
-  forEach("leakyReluGradient", step.output.count(),
-          LeakyReluGradient{step.inputs[0].f32(), step.inputs[1].f32(), slopeOf(step), step.output.f32()});
+  elementwise("leakyReluGradient", step.inputs[0], step.inputs[1], step.output,
+              LeakyReluGradient{slopeOf(step)});
 }
 
 // `slopes` divides by the number of slopes: 1, or that of the channels.
@@ -117,10 +105,10 @@ void runPreluSlopeGradient(const Step& step) {
 }  // namespace
 
 const KernelTable activationKernels = {
-    kernel("relu", runRelu),
-    kernel("reluGradient", runReluGradient),
-    kernel("leakyRelu", runLeakyRelu),
-    kernel("leakyReluGradient", runLeakyReluGradient),
+    narrowable(kernel("relu", runRelu), 1 | outputBit),
+    narrowable(kernel("reluGradient", runReluGradient), 3 | outputBit),
+    narrowable(kernel("leakyRelu", runLeakyRelu), 1 | outputBit),
+    narrowable(kernel("leakyReluGradient", runLeakyReluGradient), 3 | outputBit),
     kernel("prelu", runPrelu),
     kernel("preluInputGradient", runPreluInputGradient),
     kernel("preluSlopeGradient", runPreluSlopeGradient, slopeWorkspace),

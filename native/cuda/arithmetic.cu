@@ -1,31 +1,33 @@
 // Elementwise arithmetic with one operand that may be a scalar, the sum of everything, fills and copies.
-#include "cuda.h"
+#include "elementwise.h"
 #include "kernels.h"
 #include "sums.h"
 
 namespace voxgrad::cuda {
 namespace {
 
-// `stride` is 0 where b is a scalar.
-struct Add {
-  const float *a, *b;
-  int64_t stride;
-  float* y;
-  __device__ void operator()(int64_t i) const { y[i] = a[i] + b[i * stride]; }
+struct Sum {
+  static __device__ float of(float a, float b) { return a + b; }
 };
 
-struct Mul {
-  const float *a, *b;
-  int64_t stride;
-  float* y;
-  __device__ void operator()(int64_t i) const { y[i] = a[i] * b[i * stride]; }
+struct Product {
+  static __device__ float of(float a, float b) { return a * b; }
+};
+
+template <class Of>
+struct WithElement {
+  __device__ float operator()(float a, float b) const { return Of::of(a, b); }
+};
+
+template <class Of>
+struct WithScalar {
+  const float* b;
+  __device__ float operator()(float a, float) const { return Of::of(a, *b); }
 };
 
 struct Scale {
-  const float* x;
   float factor;
-  float* y;
-  __device__ void operator()(int64_t i) const { y[i] = x[i] * factor; }
+  __device__ float operator()(float x, float) const { return x * factor; }
 };
 
 struct Fill {
@@ -40,19 +42,21 @@ struct Constant {
   __device__ void operator()(int64_t i) const { y[i] = value; }
 };
 
-template <class Binary>
+template <class Of>
 void runBinary(const char* name, const Step& step) {
-  const int64_t stride = step.inputs[1].rank == 0 ? 0 : 1;
-  forEach(name, step.output.count(),
-          Binary{step.inputs[0].f32(), step.inputs[1].f32(), stride, step.output.f32()});
+  const Tensor &a = step.inputs[0], &b = step.inputs[1];
+  if (b.rank == 0)
+    elementwise(name, a, a, step.output, WithScalar<Of>{b.f32()});
+  else
+    elementwise(name, a, b, step.output, WithElement<Of>{});
 }
 
-void runAdd(const Step& step) { runBinary<Add>("add", step); }
-void runMul(const Step& step) { runBinary<Mul>("mul", step); }
+void runAdd(const Step& step) { runBinary<Sum>("add", step); }
+void runMul(const Step& step) { runBinary<Product>("mul", step); }
 
 void runScale(const Step& step) {
   const auto factor = static_cast<float>(step.attributes.number("factor"));
-  forEach("scale", step.output.count(), Scale{step.inputs[0].f32(), factor, step.output.f32()});
+  elementwise("scale", step.inputs[0], step.inputs[0], step.output, Scale{factor});
 }
 
 void runFill(const Step& step) {
@@ -94,9 +98,9 @@ void runSum(const Step& step) {
 }  // namespace
 
 const KernelTable arithmeticKernels = {
-    kernel("add", runAdd),
-    kernel("mul", runMul),
-    kernel("scale", runScale),
+    narrowable(kernel("add", runAdd), 3 | outputBit),
+    narrowable(kernel("mul", runMul), 3 | outputBit),
+    narrowable(kernel("scale", runScale), 1 | outputBit),
     kernel("fill", runFill),
     kernel("constant", runConstant),
     kernel("copy", runCopy),

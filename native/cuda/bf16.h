@@ -14,6 +14,10 @@ struct Bf16 {
   __device__ __forceinline__ operator float() const { return __uint_as_float(uint32_t{bits} << 16); }
 };
 
+// Elements that are moved at a time: 16 bytes.
+template <class T>
+constexpr int chunkOf = 16 / static_cast<int>(sizeof(T));
+
 // Names a type where there is no value of it.
 template <class T>
 struct TypeName {
@@ -23,10 +27,8 @@ struct TypeName {
 // Calls f with the name of the type in which a tensor of floats is stored.
 template <class F>
 void byStorage(const Tensor& tensor, F f) {
-  if (tensor.dtype == DType::bf16)
-    f(TypeName<Bf16>{});
-  else
-    f(TypeName<float>{});
+  if (tensor.dtype == DType::bf16) return f(TypeName<Bf16>{});
+  f(TypeName<float>{});
 }
 
 template <class T>

@@ -173,10 +173,6 @@ struct GradientOperands {
 template <Precision P>
 using Element = std::conditional_t<P == Precision::bf16, Bf16, float>;
 
-// Elements that are moved at a time: 16 bytes.
-template <class T>
-constexpr int chunkOf = 16 / static_cast<int>(sizeof(T));
-
 inline int chunkOfPrecision(Precision precision) {
   return precision == Precision::bf16 ? chunkOf<Bf16> : chunkOf<float>;
 }

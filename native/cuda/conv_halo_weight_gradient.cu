@@ -83,6 +83,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
   }
 
   WarpProduct<Tile::rows, Tile::warpColumns, P> product;
+  const ColumnsByDepth<P> columnsOfHalo(halo, plan.pitch);
   for (int64_t each = begin; each < end; each++) {
     const Digits block = Digits::of(each, plan.blocks);
     const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
@@ -96,16 +97,16 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     if (warpColumn >= columns) continue;
     for (int voxel = 0; voxel < voxelsOfBlock; voxel += tileDepth<P>) {
       const RowsByDepth<P> a(dy + voxel * Tile::pitch, Tile::pitch);
-      ColumnsByDepth<P> b[tileDepth<P> / voxelsOfLine];
+      int b[tileDepth<P> / voxelsOfLine];
       UNROLL for (int i = 0; i < tileDepth<P> / voxelsOfLine; i++) {
         const int line = voxel / voxelsOfLine + i;
-        const int at = (line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2];
-        b[i] = ColumnsByDepth<P>(halo + at * plan.pitch, plan.pitch);
+        b[i] = (line / plan.block[1] * plan.halo[1] + line % plan.block[1]) * plan.halo[2] * plan.pitch;
       }
-      product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, into); },
+      product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, Tile::pitch, into); },
                   [&](int column, int k, uint32_t(&into)[4]) {
-                    b[k / voxelsOfLine].load(offsets[column / 8], offsets[column / 8 + 1], k % voxelsOfLine,
-                                             into);
+                    const int line = b[k / voxelsOfLine];
+                    columnsOfHalo.load(line + offsets[column / 8], line + offsets[column / 8 + 1],
+                                       k % voxelsOfLine, plan.pitch, into);
                   });
     }
   }

@@ -59,44 +59,42 @@ __device__ __forceinline__ void multiply(float (&sum)[4], const Fragment<P, 4>& 
 template <Precision P>
 class RowsByDepth {
  public:
-  __device__ RowsByDepth(const Element<P>* tile, int pitch) : pitch_(pitch) {
+  __device__ RowsByDepth(const Element<P>* tile, int pitch) {
     const int lane = threadIdx.x % warpSize;
     at_ = P == Precision::bf16 ? tile + (lane / 16 * 8 + lane % 8) * pitch + lane / 8 % 2 * 8
                                : tile + lane % 4 * pitch + lane / 4;
   }
-  __device__ __forceinline__ void load(int row, int k, uint32_t (&into)[4]) const {
+  __device__ __forceinline__ void load(int row, int k, int pitch, uint32_t (&into)[4]) const {
     if constexpr (P == Precision::bf16)
-      loadMatrices<true>(into, at_ + k * pitch_ + row);
+      loadMatrices<true>(into, at_ + k * pitch + row);
     else
       UNROLL for (int i = 0; i < 4; i++) into[i] =
-          __float_as_uint(at_[(k + i / 2 * 4) * pitch_ + row + i % 2 * 8]);
+          __float_as_uint(at_[(k + i / 2 * 4) * pitch + row + i % 2 * 8]);
   }
 
  private:
   const Element<P>* at_;
-  int pitch_;
 };
 
 template <Precision P>
 class ColumnsByDepth {
  public:
   ColumnsByDepth() = default;
-  __device__ ColumnsByDepth(const Element<P>* tile, int pitch) : pitch_(pitch) {
+  __device__ __forceinline__ ColumnsByDepth(const Element<P>* tile, int pitch) {
     const int lane = threadIdx.x % warpSize;
     at_ = P == Precision::bf16 ? tile + lane % 16 * pitch : tile + lane % 4 * pitch + lane / 4;
   }
   // Of eight columns each that begin at `first` and `second`.
-  __device__ __forceinline__ void load(int first, int second, int k, uint32_t (&into)[4]) const {
+  __device__ __forceinline__ void load(int first, int second, int k, int pitch, uint32_t (&into)[4]) const {
     if constexpr (P == Precision::bf16)
-      loadMatrices<true>(into, at_ + k * pitch_ + (threadIdx.x % warpSize < 16 ? first : second));
+      loadMatrices<true>(into, at_ + k * pitch + (threadIdx.x % warpSize < 16 ? first : second));
     else
       UNROLL for (int i = 0; i < 4; i++) into[i] =
-          __float_as_uint(at_[(k + i % 2 * 4) * pitch_ + (i < 2 ? first : second)]);
+          __float_as_uint(at_[(k + i % 2 * 4) * pitch + (i < 2 ? first : second)]);
   }
 
  private:
   const Element<P>* at_;
-  int pitch_;
 };
 
 // The part of a block's product that a warp computes: ROWS x COLUMNS, in fragments of 16 x 8.

@@ -162,8 +162,10 @@ __global__ void __launch_bounds__(Tile::threads, 3) weightGradientKernel(Gradien
     const T* const tile = tiles + computed * stage;
     const RowsByDepth<P> a(tile + warpRow, Tile::rowPitch);
     const ColumnsByDepth<P> b(tile + tileDepth<P> * Tile::rowPitch + warpColumn, Tile::columnPitch);
-    product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, into); },
-                [&](int column, int k, uint32_t(&into)[4]) { b.load(column, column + 8, k, into); });
+    product.add([&](int row, int k, uint32_t(&into)[4]) { a.load(row, k, Tile::rowPitch, into); },
+                [&](int column, int k, uint32_t(&into)[4]) {
+                  b.load(column, column + 8, k, Tile::columnPitch, into);
+                });
     computed = computed + 1 == Tile::stages ? 0 : computed + 1;
     loaded = loaded + 1 == Tile::stages ? 0 : loaded + 1;
   }

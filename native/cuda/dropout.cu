@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cuda.h"
 #include "index.h"
 #include "kernels.h"
 #include "pack.h"
@@ -24,14 +23,14 @@ struct Dropped {
 
 // y[i] = f(x[i], word i of the stream), of which a thread takes the four of one draw; `F::prepare` may make
 // other numbers of the words first.
-template <class F>
+template <class T, class F>
 struct ForEachDraw {
-  const float* x;
+  const T* x;
   StepRandom random;
   int64_t count;
   bool aligned;
   F f;
-  float* y;
+  T* y;
 
   __device__ void operator()(int64_t block) const {
     uint32_t words[4];
@@ -40,9 +39,9 @@ struct ForEachDraw {
     f.prepare(words, changes.v);
     const int64_t begin = block * 4;
     if (aligned && begin + 4 <= count) {
-      Pack<float, 4> values = loadPack<4>(x + begin);
+      Pack<float, 4> values = loadFloats<4>(x + begin);
       for (int k = 0; k < 4; k++) values.v[k] = f.apply(values.v[k], changes.v[k]);
-      storePack(y + begin, values);
+      storeFloats(y + begin, values);
     } else {
       for (int k = 0; k < 4 && begin + k < count; k++) y[begin + k] = f.apply(x[begin + k], changes.v[k]);
     }
@@ -53,8 +52,11 @@ template <class F>
 void forEachDraw(const char* name, const Step& step, F f) {
   const Tensor &x = step.inputs[0], &y = step.output;
   const bool aligned = allMultiples({addressOf(x.data), addressOf(y.data)}, 16);
-  forEach(name, divideUp(y.count(), 4),
-          ForEachDraw<F>{x.f32(), StepRandom(step), y.count(), aligned, f, y.f32()});
+  byStorage(y, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    forEach(name, divideUp(y.count(), 4),
+            ForEachDraw<T, F>{dataOf<T>(x), StepRandom(step), y.count(), aligned, f, dataOf<T>(y)});
+  });
 }
 
 struct DropElements {
@@ -95,14 +97,16 @@ struct ChannelFactors {
   }
 };
 
+template <class T>
 struct DropChannels {
-  const float *x, *factors;
+  const T* x;
+  const float* factors;
   Divisor sampleCount, channels;
   int64_t width;
-  float* y;
+  T* y;
   __device__ void operator()(int64_t i) const {
     const float factor = factors[sampleCount.quotient(i) * width + channels.remainder(i)];
-    y[i] = factor == 0 ? 0.0f : x[i] * factor;
+    y[i] = factor == 0 ? 0.0f : float{x[i]} * factor;
   }
 };
 
@@ -119,9 +123,12 @@ void runDropout(const Step& step) {
   const int64_t count = factorCount(step);
   float* factors = static_cast<float*>(step.workspace);
   forEach("dropoutFactors", divideUp(count, 4), ChannelFactors{dropped, StepRandom(step), count, factors});
-  forEach("dropout", y.count(),
-          DropChannels{step.inputs[0].f32(), factors, Divisor(y.count() / y.shape[0]), Divisor(y.channels()),
-                       y.channels(), y.f32()});
+  byStorage(y, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    forEach("dropout", y.count(),
+            DropChannels<T>{dataOf<T>(step.inputs[0]), factors, Divisor(y.count() / y.shape[0]),
+                            Divisor(y.channels()), y.channels(), dataOf<T>(y)});
+  });
 }
 
 void runNoise(const Step& step) {
@@ -131,7 +138,7 @@ void runNoise(const Step& step) {
 }  // namespace
 
 const KernelTable dropoutKernels = {
-    kernel("dropout", runDropout, dropoutWorkspace),
+    narrowable(kernel("dropout", runDropout, dropoutWorkspace), 1 | outputBit),
     kernel("gaussianNoise", runNoise),
 };
 

@@ -1,8 +1,7 @@
 // The affine map of a normalisation, alone or with the ReLU and the addition that follow it, in one pass.
-#include "cuda.h"
-#include "floats.h"
 #include "kernels.h"
 #include "norm.h"
+#include "pack.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -20,16 +19,17 @@ struct Normal {
 };
 
 // y may be x, and may be the residual, which reluSum normalises as well.
+template <class T>
 struct Normalize {
-  const float *x, *residual;
+  const T *x, *residual;
   Normal own, other;
   double epsilon;
-  float* y;
+  T* y;
 };
 
-template <int each, Then then>
+template <class T, int each, Then then>
 __global__ void __launch_bounds__(NormShape::threads)
-    normalizeKernel(Sets sets, Sets otherSets, NormShape shape, Normalize a) {
+    normalizeKernel(Sets sets, Sets otherSets, NormShape shape, Normalize<T> a) {
   Affine* maps = sharedMemory<Affine>();
   const NormPart part(shape);
   const int64_t channel0 = int64_t{blockIdx.y} * shape.width * each;
@@ -47,33 +47,30 @@ __global__ void __launch_bounds__(NormShape::threads)
     own[j] = maps[part.columnOfBlock * each + j];
     if (then == Then::reluSum) other[j] = maps[(shape.width + part.columnOfBlock) * each + j];
   }
-  const auto* x = reinterpret_cast<const Floats<each>*>(a.x);
-  const auto* residual = reinterpret_cast<const Floats<each>*>(a.residual);
-  auto* y = reinterpret_cast<Floats<each>*>(a.y);
   for (int row = part.first; row < part.end; row += shape.together) {
-    const int64_t i = part.at + row * shape.columns;
-    Floats<each> values = x[i], added;
-    if (then != Then::nothing && then != Then::relu) added = residual[i];
+    const int64_t i = (part.at + row * shape.columns) * each;
+    Pack<float, each> values = loadFloats<each>(a.x + i), added;
+    if (then != Then::nothing && then != Then::relu) added = loadFloats<each>(a.residual + i);
     for (int j = 0; j < each; j++) {
-      float value = own[j].of(values.of[j]);
-      if (then == Then::addRelu) value += added.of[j];
+      float value = own[j].of(values.v[j]);
+      if (then == Then::addRelu) value += added.v[j];
       if (then != Then::nothing) value = value < 0 ? 0.0f : value;
-      if (then == Then::reluAdd) value += added.of[j];
+      if (then == Then::reluAdd) value += added.v[j];
       if (then == Then::reluSum) {
-        const float second = other[j].of(added.of[j]);
+        const float second = other[j].of(added.v[j]);
         value += second < 0 ? 0.0f : second;
       }
-      values.of[j] = value;
+      values.v[j] = value;
     }
-    y[i] = values;
+    storeFloats(a.y + i, values);
   }
 }
 
-template <int each, Then then>
-void launchNormalize(const char* name, const Sets& sets, const Sets& otherSets, const Normalize& a) {
+template <class T, int each, Then then>
+void launchNormalize(const char* name, const Sets& sets, const Sets& otherSets, const Normalize<T>& a) {
   const NormShape shape(sets, each);
   const size_t maps = (then == Then::reluSum ? 2 : 1) * static_cast<size_t>(shape.width) * each;
-  launch(name, normalizeKernel<each, then>, shape.grid(maps * sizeof(Affine)), sets, otherSets, shape, a);
+  launch(name, normalizeKernel<T, each, then>, shape.grid(maps * sizeof(Affine)), sets, otherSets, shape, a);
 }
 
 // Of the input number `first` and the three behind it.
@@ -85,16 +82,19 @@ template <Then then>
 void run(const char* name, const Step& step) {
   const size_t second = then == Then::reluSum ? 4 : 0;
   const Sets sets(step.inputs[0], step.inputs[1]), other(step.inputs[second], step.inputs[second + 1]);
-  const Normalize a{step.inputs[0].f32(),
-                    step.inputs.size() > 4 ? step.inputs[4].f32() : nullptr,
-                    normalOf(step, 0),
-                    normalOf(step, second),
-                    step.attributes.number("epsilon"),
-                    step.output.f32()};
-  if (sets.channels % 4 == 0)
-    launchNormalize<4, then>(name, sets, other, a);
-  else
-    launchNormalize<1, then>(name, sets, other, a);
+  byStorage(step.output, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const Normalize<T> a{dataOf<T>(step.inputs[0]),
+                         step.inputs.size() > 4 ? dataOf<T>(step.inputs[4]) : nullptr,
+                         normalOf(step, 0),
+                         normalOf(step, second),
+                         step.attributes.number("epsilon"),
+                         dataOf<T>(step.output)};
+    if (sets.channels % chunkOf<T> == 0)
+      launchNormalize<T, chunkOf<T>, then>(name, sets, other, a);
+    else
+      launchNormalize<T, 1, then>(name, sets, other, a);
+  });
 }
 
 void runNormalize(const Step& step) { run<Then::nothing>("normalize", step); }
@@ -106,9 +106,11 @@ void runAddRelu(const Step& step) { run<Then::addRelu>("normalizeAddRelu", step)
 }  // namespace
 
 const KernelTable normKernels = {
-    kernel("normalize", runNormalize),      kernel("normalizeRelu", runRelu),
-    kernel("normalizeReluAdd", runReluAdd), kernel("normalizeReluSum", runReluSum),
-    kernel("normalizeAddRelu", runAddRelu),
+    narrowable(kernel("normalize", runNormalize), 1 | outputBit),
+    narrowable(kernel("normalizeRelu", runRelu), 1 | outputBit),
+    narrowable(kernel("normalizeReluAdd", runReluAdd), 1 | 1 << 4 | outputBit),
+    narrowable(kernel("normalizeReluSum", runReluSum), 1 | 1 << 4 | outputBit),
+    narrowable(kernel("normalizeAddRelu", runAddRelu), 1 | 1 << 4 | outputBit),
 };
 
 }  // namespace voxgrad::cuda

@@ -1,24 +1,25 @@
 // The gradient of a normalisation in two passes, that of a ReLU behind it included: whether the ReLU is open
 // is computed again from the input, with the arithmetic of norm.cu.
-#include "cuda.h"
-#include "floats.h"
 #include "kernels.h"
 #include "norm.h"
+#include "pack.h"
 #include "sums.h"
 
 namespace voxgrad::cuda {
 namespace {
 
 // gamma and beta are null where no ReLU follows.
+template <class T>
 struct GradientInputs {
-  const float *x, *moments, *dy, *gamma, *beta;
+  const T *x, *dy;
+  const float *moments, *gamma, *beta;
   double epsilon;
 };
 
 // The sums of g and of g (x - mean), g being the gradient behind the ReLU.
-template <bool relu>
+template <class T, bool relu>
 __global__ void __launch_bounds__(sumThreads)
-    gradientSumsKernel(Sets sets, SumLayout layout, GradientInputs in, double* __restrict__ partial) {
+    gradientSumsKernel(Sets sets, SumLayout layout, GradientInputs<T> in, double* __restrict__ partial) {
   const SumPart part(layout);
   Affine own{};
   if (part.first < part.end) {
@@ -61,17 +62,22 @@ void runGradientSums(const Step& step) {
   const Sets sets(step.inputs[0], step.inputs[1]);
   const SumLayout layout(shapeOf(sets));
   const bool relu = step.attributes.flag("relu");
-  const GradientInputs in{step.inputs[0].f32(),
-                          step.inputs[1].f32(),
-                          step.inputs[2].f32(),
-                          relu ? step.inputs[3].f32() : nullptr,
-                          relu ? step.inputs[4].f32() : nullptr,
-                          step.attributes.number("epsilon")};
+  const float* moments = step.inputs[1].f32();
+  const double epsilon = step.attributes.number("epsilon");
   double* partial = static_cast<double*>(step.workspace);
-  launch("normalizeGradientSums", relu ? gradientSumsKernel<true> : gradientSumsKernel<false>,
-         sumGrid<2>(layout), sets, layout, in, partial);
+  byStorage(step.inputs[0], [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const GradientInputs<T> in{dataOf<T>(step.inputs[0]),
+                               dataOf<T>(step.inputs[2]),
+                               moments,
+                               relu ? step.inputs[3].f32() : nullptr,
+                               relu ? step.inputs[4].f32() : nullptr,
+                               epsilon};
+    launch("normalizeGradientSums", relu ? gradientSumsKernel<T, true> : gradientSumsKernel<T, false>,
+           sumGrid<2>(layout), sets, layout, in, partial);
+  });
   finishSums<2>(layout.sets, layout.chunks, layout.columns, partial,
-                StoreGradientSums{sets, in.moments, in.epsilon, step.output.f32()});
+                StoreGradientSums{sets, moments, epsilon, step.output.f32()});
 }
 
 struct AddSets {
@@ -122,29 +128,25 @@ struct FindSlopes {
 };
 
 // dx may be dy.
-template <int each, bool batch, bool relu>
+template <class T, int each, bool batch, bool relu>
 __global__ void __launch_bounds__(NormShape::threads)
-    inputGradientKernel(NormShape shape, const Slopes* __restrict__ slopes, const float* xs, const float* dys,
-                        float* dxs) {
+    inputGradientKernel(NormShape shape, const Slopes* __restrict__ slopes, const T* x, const T* dy, T* dx) {
   const NormPart part(shape);
   if (part.first >= part.end) return;
   Slopes own[each];
   for (int j = 0; j < each; j++) own[j] = slopes[(part.set * shape.columns + part.column) * each + j];
-  const auto* x = reinterpret_cast<const Floats<each>*>(xs);
-  const auto* dy = reinterpret_cast<const Floats<each>*>(dys);
-  auto* dx = reinterpret_cast<Floats<each>*>(dxs);
   for (int row = part.first; row < part.end; row += shape.together) {
-    const int64_t i = part.at + row * shape.columns;
-    Floats<each> values = dy[i], from;
-    if (batch || relu) from = x[i];
+    const int64_t i = (part.at + row * shape.columns) * each;
+    Pack<float, each> values = loadFloats<each>(dy + i), from;
+    if (batch || relu) from = loadFloats<each>(x + i);
     for (int j = 0; j < each; j++) {
-      float g = values.of[j];
-      if (relu) g = own[j].map.of(from.of[j]) > 0 ? g : 0.0f;
+      float g = values.v[j];
+      if (relu) g = own[j].map.of(from.v[j]) > 0 ? g : 0.0f;
       g *= own[j].map.scale;
-      if (batch) g += (from.of[j] - own[j].map.mean) * own[j].ofInput + own[j].constant;
-      values.of[j] = g;
+      if (batch) g += (from.v[j] - own[j].map.mean) * own[j].ofInput + own[j].constant;
+      values.v[j] = g;
     }
-    dx[i] = values;
+    storeFloats(dx + i, values);
   }
 }
 
@@ -153,14 +155,16 @@ size_t inputGradientWorkspace(const Step& step) {
   return static_cast<size_t>(sets.sets * sets.channels) * sizeof(Slopes);
 }
 
-template <int each>
+template <class T, int each>
 void launchInputGradient(const Step& step, const Sets& sets, const Slopes* slopes) {
   const bool batch = step.attributes.flag("batch"), relu = step.attributes.flag("relu");
   const NormShape shape(sets, each);
-  launch("normalizeInputGradient",
-         batch ? (relu ? inputGradientKernel<each, true, true> : inputGradientKernel<each, true, false>)
-               : (relu ? inputGradientKernel<each, false, true> : inputGradientKernel<each, false, false>),
-         shape.grid(0), shape, slopes, step.inputs[0].f32(), step.inputs[4].f32(), step.output.f32());
+  launch(
+      "normalizeInputGradient",
+      batch ? (relu ? inputGradientKernel<T, each, true, true> : inputGradientKernel<T, each, true, false>)
+            : (relu ? inputGradientKernel<T, each, false, true> : inputGradientKernel<T, each, false, false>),
+      shape.grid(0), shape, slopes, dataOf<T>(step.inputs[0]), dataOf<T>(step.inputs[4]),
+      dataOf<T>(step.output));
 }
 
 // Inputs: x, moments, gamma, sums, dy, and beta where a ReLU follows.
@@ -171,18 +175,22 @@ void runInputGradient(const Step& step) {
   forEach("normalizeSlopes", sets.sets * sets.channels,
           FindSlopes{sets, step.inputs[1].f32(), step.inputs[2].f32(), beta, step.inputs[3].f32(),
                      step.attributes.number("epsilon"), slopes});
-  if (sets.channels % 4 == 0)
-    launchInputGradient<4>(step, sets, slopes);
-  else
-    launchInputGradient<1>(step, sets, slopes);
+  byStorage(step.output, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    if (sets.channels % chunkOf<T> == 0)
+      launchInputGradient<T, chunkOf<T>>(step, sets, slopes);
+    else
+      launchInputGradient<T, 1>(step, sets, slopes);
+  });
 }
 
 }  // namespace
 
 const KernelTable normGradientKernels = {
-    kernel("normalizeGradientSums", runGradientSums, gradientSumsWorkspace),
+    narrowable(kernel("normalizeGradientSums", runGradientSums, gradientSumsWorkspace), 1 | 1 << 2),
     kernel("normalizeParameterGradient", runParameterGradient),
-    kernel("normalizeInputGradient", runInputGradient, inputGradientWorkspace),
+    narrowable(kernel("normalizeInputGradient", runInputGradient, inputGradientWorkspace),
+               1 | 1 << 4 | outputBit),
 };
 
 }  // namespace voxgrad::cuda

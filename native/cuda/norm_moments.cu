@@ -1,5 +1,5 @@
 // Mean and variance of the channels or groups of an activation.
-#include "cuda.h"
+#include "bf16.h"
 #include "kernels.h"
 #include "norm.h"
 #include "sums.h"
@@ -8,11 +8,12 @@ namespace voxgrad::cuda {
 namespace {
 
 // In double precision, where the difference of the two sums below loses nothing that a float holds.
+template <class T>
 struct AddSquares {
-  const float* x;
+  const T* x;
   int64_t rows, channels;
   __device__ void operator()(int64_t set, int64_t row, int64_t channel, double (&sums)[2]) const {
-    const double value = x[(set * rows + row) * channels + channel];
+    const double value = float{x[(set * rows + row) * channels + channel]};
     sums[0] += value;
     sums[1] += value * value;
   }
@@ -68,13 +69,19 @@ size_t momentsWorkspace(const Step& step) {
 void runMoments(const Step& step) {
   const Sets sets(step.inputs[0], step.output);
   const SumShape shape = shapeOf(sets);
-  const AddSquares add{step.inputs[0].f32(), sets.rows, sets.channels};
   const double count = static_cast<double>(sets.groupCount);
   float* moments = step.output.f32();
-  if (sets.groups == sets.channels)
-    return columnSums<2>("moments", shape, step.workspace, add, StoreMoments{count, sets.channels, moments});
   double* totals = static_cast<double*>(step.workspace) + sumBytes<2>(shape) / sizeof(double);
-  columnSums<2>("moments", shape, step.workspace, add, StoreTotals{sets.channels, totals});
+  const bool alone = sets.groups == sets.channels;
+  byStorage(step.inputs[0], [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const AddSquares<T> add{dataOf<T>(step.inputs[0]), sets.rows, sets.channels};
+    if (alone)
+      columnSums<2>("moments", shape, step.workspace, add, StoreMoments{count, sets.channels, moments});
+    else
+      columnSums<2>("moments", shape, step.workspace, add, StoreTotals{sets.channels, totals});
+  });
+  if (alone) return;
   forEach("joinChannels", sets.sets * sets.groups, JoinChannels{totals, sets.perGroup, count, moments});
 }
 
@@ -94,7 +101,7 @@ void runUnbiased(const Step& step) {
 }  // namespace
 
 const KernelTable momentsKernels = {
-    kernel("moments", runMoments, momentsWorkspace),
+    narrowable(kernel("moments", runMoments, momentsWorkspace), 1),
     kernel("unbiasedMoments", runUnbiased),
 };
 

@@ -1,6 +1,5 @@
 // Max and average pooling over windows, the mean over space, and their gradients. Gradients gather: a thread
 // owns elements of the input gradient and visits the windows that reach them.
-#include "cuda.h"
 #include "index.h"
 #include "kernels.h"
 #include "pack.h"
@@ -60,12 +59,12 @@ struct Pool {
 __device__ __forceinline__ bool beats(float value, float best) { return value > best || value != value; }
 
 // Each maximum goes to `y` and the number of its tap to `argument`; either may be null.
-template <int V>
+template <class T, int V>
 struct MaxPool {
   Pool pool;
   Places places;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   int32_t* argument;
 
   __device__ void operator()(int64_t i) const {
@@ -77,7 +76,7 @@ struct MaxPool {
     for (int64_t d = ds.begin; d < ds.end; d++)
       for (int64_t h = hs.begin; h < hs.end; h++)
         for (int64_t w = ws.begin; w < ws.end; w++) {
-          const Pack<float, V> values = loadPack<V>(x + pool.input(at, d, h, w));
+          const Pack<float, V> values = loadFloats<V>(x + pool.input(at, d, h, w));
           const int64_t line = pool.d.tapOf(at.d, d) * pool.h.kernel + pool.h.tapOf(at.h, h);
           const auto tap = static_cast<int32_t>(line * pool.w.kernel + pool.w.tapOf(at.w, w));
           for (int k = 0; k < V; k++)
@@ -87,25 +86,28 @@ struct MaxPool {
             }
           first = false;
         }
-    if (y != nullptr) storePack(y + i * V, best);
+    if (y != nullptr) storeFloats(y + i * V, best);
     if (argument != nullptr) storePack(argument + i * V, taps);
   }
 };
 
 void runMaxPool(const Step& step) {
   const Tensor &x = step.inputs[0], &y = step.output;
-  const int width = packWidth(y.channels(), {&x, &y});
-  forEachPack<MaxPool>("maxPool3d", width, y.count(), Pool(step, x, y), Places(y, width), x.f32(), y.f32(),
-                       static_cast<int32_t*>(nullptr));
+  byStorage(y, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(y.channels(), {&x, &y});
+    forEachPack<MaxPool, T>("maxPool3d", width, y.count(), Pool(step, x, y), Places(y, width), dataOf<T>(x),
+                            dataOf<T>(y), static_cast<int32_t*>(nullptr));
+  });
 }
 
-template <int V>
+template <class T, int V>
 struct MaxPoolGradient {
   Pool pool;
   Places places;
   const int32_t* argument;
-  const float* dy;
-  float* dx;
+  const T* dy;
+  T* dx;
 
   __device__ void operator()(int64_t i) const {
     const Place at = places.at(i);
@@ -118,10 +120,10 @@ struct MaxPoolGradient {
           const int64_t line = pool.d.tapOf(z, at.d) * pool.h.kernel + pool.h.tapOf(p, at.h);
           const auto tap = static_cast<int32_t>(line * pool.w.kernel + pool.w.tapOf(q, at.w));
           const Pack<int32_t, V> largest = loadPack<V>(argument + from);
-          const Pack<float, V> gradient = loadPack<V>(dy + from);
+          const Pack<float, V> gradient = loadFloats<V>(dy + from);
           for (int k = 0; k < V; k++) sum.v[k] += largest.v[k] == tap ? gradient.v[k] : 0.0f;
         }
-    storePack(dx + i * V, sum);
+    storeFloats(dx + i * V, sum);
   }
 };
 
@@ -132,12 +134,15 @@ size_t maxPoolGradientWorkspace(const Step& step) {
 void runMaxPoolGradient(const Step& step) {
   const Tensor &x = step.inputs[0], &dy = step.inputs[1], &dx = step.output;
   const Pool pool(step, x, dy);
-  const int width = packWidth(dx.channels(), {&x, &dy, &dx});
   int32_t* argument = static_cast<int32_t*>(step.workspace);
-  forEachPack<MaxPool>("maxPool3dArguments", width, dy.count(), pool, Places(dy, width), x.f32(),
-                       static_cast<float*>(nullptr), argument);
-  forEachPack<MaxPoolGradient>("maxPool3dGradient", width, dx.count(), pool, Places(dx, width), argument,
-                               dy.f32(), dx.f32());
+  byStorage(dx, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(dx.channels(), {&x, &dy, &dx});
+    forEachPack<MaxPool, T>("maxPool3dArguments", width, dy.count(), pool, Places(dy, width), dataOf<T>(x),
+                            static_cast<T*>(nullptr), argument);
+    forEachPack<MaxPoolGradient, T>("maxPool3dGradient", width, dx.count(), pool, Places(dx, width), argument,
+                                    dataOf<T>(dy), dataOf<T>(dx));
+  });
 }
 
 // What the sum over a window is divided by, as a factor.
@@ -154,13 +159,13 @@ struct AverageFactor {
   }
 };
 
-template <int V>
+template <class T, int V>
 struct AveragePool {
   Pool pool;
   Places places;
   AverageFactor factorOf;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
 
   __device__ void operator()(int64_t i) const {
     const Place at = places.at(i);
@@ -170,28 +175,31 @@ struct AveragePool {
     for (int64_t d = ds.begin; d < ds.end; d++)
       for (int64_t h = hs.begin; h < hs.end; h++)
         for (int64_t w = ws.begin; w < ws.end; w++) {
-          const Pack<float, V> values = loadPack<V>(x + pool.input(at, d, h, w));
+          const Pack<float, V> values = loadFloats<V>(x + pool.input(at, d, h, w));
           for (int k = 0; k < V; k++) sum.v[k] += factor * values.v[k];
         }
-    storePack(y + i * V, sum);
+    storeFloats(y + i * V, sum);
   }
 };
 
 void runAveragePool(const Step& step) {
   const Tensor &x = step.inputs[0], &y = step.output;
   const Pool pool(step, x, y);
-  const int width = packWidth(y.channels(), {&x, &y});
-  forEachPack<AveragePool>("averagePool3d", width, y.count(), pool, Places(y, width),
-                           AverageFactor(step, pool), x.f32(), y.f32());
+  byStorage(y, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(y.channels(), {&x, &y});
+    forEachPack<AveragePool, T>("averagePool3d", width, y.count(), pool, Places(y, width),
+                                AverageFactor(step, pool), dataOf<T>(x), dataOf<T>(y));
+  });
 }
 
-template <int V>
+template <class T, int V>
 struct AveragePoolGradient {
   Pool pool;
   Places places;
   AverageFactor factorOf;
-  const float* dy;
-  float* dx;
+  const T* dy;
+  T* dx;
 
   __device__ void operator()(int64_t i) const {
     const Place at = places.at(i);
@@ -200,23 +208,26 @@ struct AveragePoolGradient {
     for (int64_t z = zs.begin; z < zs.end; z++)
       for (int64_t p = ps.begin; p < ps.end; p++) {
         const int64_t rows = pool.d.taps(z).size() * pool.h.taps(p).size();
-        const float* from = dy + pool.output(at, z, p, qs.begin);
+        const T* from = dy + pool.output(at, z, p, qs.begin);
         for (int64_t q = qs.begin; q < qs.end; q++, from += pool.channels) {
           const float factor = factorOf(rows, pool.w.taps(q));
-          const Pack<float, V> gradient = loadPack<V>(from);
+          const Pack<float, V> gradient = loadFloats<V>(from);
           for (int k = 0; k < V; k++) sum.v[k] += factor * gradient.v[k];
         }
       }
-    storePack(dx + i * V, sum);
+    storeFloats(dx + i * V, sum);
   }
 };
 
 void runAveragePoolGradient(const Step& step) {
   const Tensor &dy = step.inputs[0], &dx = step.output;
   const Pool pool(step, dx, dy);
-  const int width = packWidth(dx.channels(), {&dy, &dx});
-  forEachPack<AveragePoolGradient>("averagePool3dGradient", width, dx.count(), pool, Places(dx, width),
-                                   AverageFactor(step, pool), dy.f32(), dx.f32());
+  byStorage(dx, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(dx.channels(), {&dy, &dx});
+    forEachPack<AveragePoolGradient, T>("averagePool3dGradient", width, dx.count(), pool, Places(dx, width),
+                                        AverageFactor(step, pool), dataOf<T>(dy), dataOf<T>(dx));
+  });
 }
 
 // Voxels of a sample as rows.
@@ -224,17 +235,19 @@ SumShape spaceShape(const Tensor& x) {
   return {x.shape[0], x.shape[1] * x.shape[2] * x.shape[3], x.channels()};
 }
 
+template <class T>
 struct AddVoxel {
   SumShape shape;
-  const float* x;
+  const T* x;
   __device__ void operator()(int64_t set, int64_t row, int64_t column, double (&sums)[1]) const {
-    sums[0] += x[(set * shape.rows + row) * shape.columns + column];
+    sums[0] += float{x[(set * shape.rows + row) * shape.columns + column]};
   }
 };
 
+template <class T>
 struct StoreMean {
   SumShape shape;
-  float* y;
+  T* y;
   __device__ void operator()(int64_t set, int64_t column, const double (&totals)[1]) const {
     y[set * shape.columns + column] = static_cast<float>(totals[0] / static_cast<double>(shape.rows));
   }
@@ -244,16 +257,20 @@ size_t globalAverageWorkspace(const Step& step) { return sumBytes<1>(spaceShape(
 
 void runGlobalAverage(const Step& step) {
   const SumShape shape = spaceShape(step.inputs[0]);
-  columnSums<1>("globalAveragePool", shape, step.workspace, AddVoxel{shape, step.inputs[0].f32()},
-                StoreMean{shape, step.output.f32()});
+  byStorage(step.output, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    columnSums<1>("globalAveragePool", shape, step.workspace, AddVoxel<T>{shape, dataOf<T>(step.inputs[0])},
+                  StoreMean<T>{shape, dataOf<T>(step.output)});
+  });
 }
 
+template <class T>
 struct SpreadMean {
-  const float* dy;
+  const T* dy;
   float factor;
   Divisor sample, channels;
   int64_t width;
-  float* dx;
+  T* dx;
   __device__ void operator()(int64_t i) const {
     dx[i] = dy[sample.quotient(i) * width + channels.remainder(i)] * factor;
   }
@@ -261,21 +278,24 @@ struct SpreadMean {
 
 void runGlobalAverageGradient(const Step& step) {
   const SumShape shape = spaceShape(step.output);
-  forEach("globalAveragePoolGradient", step.output.count(),
-          SpreadMean{step.inputs[0].f32(), 1.0f / static_cast<float>(shape.rows),
-                     Divisor(shape.rows * shape.columns), Divisor(shape.columns), shape.columns,
-                     step.output.f32()});
+  byStorage(step.output, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    forEach("globalAveragePoolGradient", step.output.count(),
+            SpreadMean<T>{dataOf<T>(step.inputs[0]), 1.0f / static_cast<float>(shape.rows),
+                          Divisor(shape.rows * shape.columns), Divisor(shape.columns), shape.columns,
+                          dataOf<T>(step.output)});
+  });
 }
 
 }  // namespace
 
 const KernelTable poolKernels = {
-    kernel("maxPool3d", runMaxPool),
-    kernel("maxPool3dGradient", runMaxPoolGradient, maxPoolGradientWorkspace),
-    kernel("averagePool3d", runAveragePool),
-    kernel("averagePool3dGradient", runAveragePoolGradient),
-    kernel("globalAveragePool", runGlobalAverage, globalAverageWorkspace),
-    kernel("globalAveragePoolGradient", runGlobalAverageGradient),
+    narrowable(kernel("maxPool3d", runMaxPool), 1 | outputBit),
+    narrowable(kernel("maxPool3dGradient", runMaxPoolGradient, maxPoolGradientWorkspace), 3 | outputBit),
+    narrowable(kernel("averagePool3d", runAveragePool), 1 | outputBit),
+    narrowable(kernel("averagePool3dGradient", runAveragePoolGradient), 1 | outputBit),
+    narrowable(kernel("globalAveragePool", runGlobalAverage, globalAverageWorkspace), 1 | outputBit),
+    narrowable(kernel("globalAveragePoolGradient", runGlobalAverageGradient), 1 | outputBit),
 };
 
 }  // namespace voxgrad::cuda

@@ -1,5 +1,5 @@
 // Sums over all axes but the channels, and their transpose.
-#include "cuda.h"
+#include "bf16.h"
 #include "index.h"
 #include "kernels.h"
 #include "sums.h"
@@ -7,11 +7,12 @@
 namespace voxgrad::cuda {
 namespace {
 
+template <class T>
 struct AddRow {
-  const float* x;
+  const T* x;
   int64_t channels;
   __device__ void operator()(int64_t, int64_t row, int64_t column, double (&sums)[1]) const {
-    sums[0] += x[row * channels + column];
+    sums[0] += float{x[row * channels + column]};
   }
 };
 
@@ -31,8 +32,11 @@ size_t sumWorkspace(const Step& step) { return sumBytes<1>(sumShape(step)); }
 
 void runSumToChannels(const Step& step) {
   const SumShape shape = sumShape(step);
-  columnSums<1>("sumToChannels", shape, step.workspace, AddRow{step.inputs[0].f32(), shape.columns},
-                StoreSums{step.output.f32()});
+  byStorage(step.inputs[0], [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    columnSums<1>("sumToChannels", shape, step.workspace, AddRow<T>{dataOf<T>(step.inputs[0]), shape.columns},
+                  StoreSums{step.output.f32()});
+  });
 }
 
 struct Broadcast {
@@ -50,7 +54,7 @@ void runBroadcast(const Step& step) {
 }  // namespace
 
 const KernelTable reduceKernels = {
-    kernel("sumToChannels", runSumToChannels, sumWorkspace),
+    narrowable(kernel("sumToChannels", runSumToChannels, sumWorkspace), 1),
     kernel("broadcastChannels", runBroadcast),
 };
 

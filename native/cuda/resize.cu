@@ -1,6 +1,5 @@
 // Linear and nearest resizing and its transpose. Both gather: a thread owns results, and of the transpose
 // visits all that its element of the input contributed to.
-#include "cuda.h"
 #include "index.h"
 #include "kernels.h"
 #include "pack.h"
@@ -123,19 +122,19 @@ void makeSources(const Step& step, const Tables& tables) {
           MakeSources{tables, step.attributes.flag("linear"), step.attributes.flag("alignCorners")});
 }
 
-template <int V>
+template <class T, int V>
 struct Resize {
   Tables tables;
   Places places;
   int64_t channels;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
 
   __device__ void add(Pack<float, V>* sum, const Place& at, int64_t d, int64_t h, int64_t w,
                       float weight) const {
     if (weight == 0) return;
     const int64_t voxel = ((at.n * tables.d.in + d) * tables.h.in + h) * tables.w.in + w;
-    const Pack<float, V> values = loadPack<V>(x + voxel * channels + at.c);
+    const Pack<float, V> values = loadFloats<V>(x + voxel * channels + at.c);
     for (int k = 0; k < V; k++) sum->v[k] += weight * values.v[k];
   }
   __device__ void operator()(int64_t i) const {
@@ -149,7 +148,7 @@ struct Resize {
       add(&sum, at, atD, atH, w.low, weight * (1 - w.fraction));
       add(&sum, at, atD, atH, w.high, weight * w.fraction);
     }
-    storePack(y + i * V, sum);
+    storeFloats(y + i * V, sum);
   }
 };
 
@@ -161,17 +160,21 @@ void runResize(const Step& step) {
   const Tensor &x = step.inputs[0], &y = step.output;
   const Tables tables(x, y, step.workspace);
   makeSources(step, tables);
-  const int width = packWidth(y.channels(), {&x, &y});
-  forEachPack<Resize>("resize", width, y.count(), tables, Places(y, width), y.channels(), x.f32(), y.f32());
+  byStorage(y, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(y.channels(), {&x, &y});
+    forEachPack<Resize, T>("resize", width, y.count(), tables, Places(y, width), y.channels(), dataOf<T>(x),
+                           dataOf<T>(y));
+  });
 }
 
-template <int V>
+template <class T, int V>
 struct ResizeGradient {
   Tables tables;
   Places places;
   int64_t channels;
-  const float* dy;
-  float* dx;
+  const T* dy;
+  T* dx;
 
   __device__ void operator()(int64_t i) const {
     const Place at = places.at(i);
@@ -181,17 +184,17 @@ struct ResizeGradient {
       for (int32_t p = ps.begin; p < ps.end; p++) {
         const float weight = tables.d.sources[z].weightOf(at.d) * tables.h.sources[p].weightOf(at.h);
         const int64_t voxel = ((at.n * tables.d.out + z) * tables.h.out + p) * tables.w.out + qs.begin;
-        const float* from = dy + voxel * channels + at.c;
+        const T* from = dy + voxel * channels + at.c;
         // A sum of its own for each line: errors stay small where many outputs read one input.
         Pack<float, V> lineSum = {};
         for (int32_t q = qs.begin; q < qs.end; q++, from += channels) {
           const float share = tables.w.sources[q].weightOf(at.w);
-          const Pack<float, V> gradient = loadPack<V>(from);
+          const Pack<float, V> gradient = loadFloats<V>(from);
           for (int k = 0; k < V; k++) lineSum.v[k] += share * gradient.v[k];
         }
         for (int k = 0; k < V; k++) sum.v[k] += weight * lineSum.v[k];
       }
-    storePack(dx + i * V, sum);
+    storeFloats(dx + i * V, sum);
   }
 };
 
@@ -204,16 +207,19 @@ void runResizeGradient(const Step& step) {
   const Tables tables(dx, dy, step.workspace);
   makeSources(step, tables);
   forEach("resizeReaders", tables.ins(), MakeReaders{tables});
-  const int width = packWidth(dx.channels(), {&dy, &dx});
-  forEachPack<ResizeGradient>("resizeGradient", width, dx.count(), tables, Places(dx, width), dx.channels(),
-                              dy.f32(), dx.f32());
+  byStorage(dx, [&](auto storage) {
+    using T = typename decltype(storage)::type;
+    const int width = packWidth<T>(dx.channels(), {&dy, &dx});
+    forEachPack<ResizeGradient, T>("resizeGradient", width, dx.count(), tables, Places(dx, width),
+                                   dx.channels(), dataOf<T>(dy), dataOf<T>(dx));
+  });
 }
 
 }  // namespace
 
 const KernelTable resizeKernels = {
-    kernel("resize", runResize, resizeWorkspace),
-    kernel("resizeGradient", runResizeGradient, resizeGradientWorkspace),
+    narrowable(kernel("resize", runResize, resizeWorkspace), 1 | outputBit),
+    narrowable(kernel("resizeGradient", runResizeGradient, resizeGradientWorkspace), 1 | outputBit),
 };
 
 }  // namespace voxgrad::cuda

@@ -128,7 +128,7 @@ void runSgd(const Step& step) {
   for (size_t i = 0; i < count; i++) {
     const Tensor &p = step.inputs[2 * i], &v = step.inputs[2 * i + 1], &g = step.inputs[2 * count + i];
     const Tensor& y = i == 0 ? step.output : p;
-    if (packWidth(p.count(), {&p, &v, &g, &y}) == 4)
+    if (packWidth<float>(p.count(), {&p, &v, &g, &y}) == 4)
       addParameter<4>(step, {p, v, g, y}, &packs);
     else
       addParameter<1>(step, {p, v, g, y}, &singles);
@@ -138,26 +138,28 @@ void runSgd(const Step& step) {
 }
 
 // `decay` may be null; then it is `known`.
-template <int V>
+template <class T, int V>
 struct Ema {
-  const float *a, *x, *decay;
+  const T *a, *x;
+  const float* decay;
   double known;
-  float* y;
+  T* y;
   __device__ void operator()(int64_t i) const {
     const double kept = decay != nullptr ? *decay : known;
-    Pack<float, V> average = loadPack<V>(a + i * V);
-    const Pack<float, V> value = loadPack<V>(x + i * V);
+    Pack<float, V> average = loadFloats<V>(a + i * V);
+    const Pack<float, V> value = loadFloats<V>(x + i * V);
     for (int k = 0; k < V; k++)
       average.v[k] = static_cast<float>(kept) * average.v[k] + static_cast<float>(1 - kept) * value.v[k];
-    storePack(y + i * V, average);
+    storeFloats(y + i * V, average);
   }
 };
 
 void runEma(const Step& step) {
   const Tensor &a = step.inputs[0], &x = step.inputs[1], &y = step.output;
   const bool fed = step.inputs.size() > 2;
-  forEachPack<Ema>("ema", packWidth(y.count(), {&a, &x, &y}), y.count(), a.f32(), x.f32(),
-                   fed ? step.inputs[2].f32() : nullptr, fed ? 0 : step.attributes.number("decay"), y.f32());
+  forEachPack<Ema, float>("ema", packWidth<float>(y.count(), {&a, &x, &y}), y.count(), a.f32(), x.f32(),
+                          fed ? step.inputs[2].f32() : nullptr, fed ? 0 : step.attributes.number("decay"),
+                          y.f32());
 }
 
 }  // namespace

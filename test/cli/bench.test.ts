@@ -168,7 +168,7 @@ test("aspp: all branches as one op, one by one, and by a peer that knows each by
   const shapes = file("aspp.txt", "small x=1x1x6x5x3 out=2 rates=1x2x7\n");
   const [shape] = readAsppShapes(shapes);
   assert.equal(shape.output, [1, 1, 6, 5, 8]);
-  const [point, ...others] = shape.branches.map(convWork);
+  const [point, ...others] = shape.branches.map((branch) => convWork(branch));
   assert.is(asppWork(shape).flop, point.flop + 3 * others[0].flop);
   assert.is(asppWork(shape).bytes, 4 * (30 * 3 + 30 * 8 + 2 * 3 * (1 + 27)));
   const json = join(root, "aspp.json");

@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { StepSpec, TensorSpec } from "../../lib/runtime/native.ts";
-import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice, whyNot } from "../../lib/runtime/device.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { runStep } from "./run_step.ts";
 import { everyOp } from "../runtime/fixtures/every_op.ts";
 
 const cpu = openDevice("cpu");
@@ -37,37 +38,6 @@ test("the CUDA backend has every kernel of the CPU but those that join convoluti
 function limitGrid(inputs: readonly Value[]): void {
   const small = inputs.every(({ shape }) => elements(shape) <= 4096);
   process.env.VOXGRAD_EMULATOR_GRID = small ? "1" : "65535";
-}
-
-const bytes = { f32: 4, i32: 4, u8: 1, bf16: 2 };
-
-/** Runs one step on arrays of its inputs. */
-async function runStep(device: Device, step: StepSpec, data: NodeJS.TypedArray[]): Promise<ArrayBuffer[]> {
-  let end = 0;
-  const place = (tensor: TensorSpec): TensorSpec => {
-    const placed = { ...tensor, offset: end };
-    end += Math.ceil((elements(tensor.shape) * bytes[tensor.dtype] + 256) / 256) * 256;
-    return placed;
-  };
-  const spec: StepSpec = { ...step, inputs: step.inputs.map(place), output: place(step.output) };
-  spec.workspaceBytes = device.native.workspace(spec);
-  spec.workspaceOffset = end;
-  const { inputs, output } = spec;
-  // What a kernel writes besides its output is looked at as well.
-  const outputs = [output, ...inputs.filter(({ dtype }) => dtype === "f32")];
-  const plan = new device.native.Plan({
-    arenaBytes: end + spec.workspaceBytes,
-    states: [],
-    steps: [spec],
-    inputs,
-    outputs,
-    prologue: 0,
-    firstUpdate: 1,
-    paranoid: true,
-  });
-  const results = await plan.start(data).promise;
-  plan.dispose();
-  return results;
 }
 
 function contents({ op, dtype, shape }: Value, seed: number, reader: string): NodeJS.TypedArray {

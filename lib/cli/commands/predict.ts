@@ -14,7 +14,7 @@ import { reestimateFromPatches } from "../../train/reestimate.ts";
 import { RunFolder } from "../../train/run.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { chooseNetworks } from "../networks.ts";
-import { atLeast, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
+import { atLeast, deviceLine, deviceOption, parseSize, precisionOption, volumesIn } from "../options.ts";
 import { type Cleaning, parseClassBias, parseCleaning, postprocessOptions } from "../postprocess.ts";
 import { type Job, type Means, predictOne } from "../predict_case.ts";
 import { Progress } from "../progress.ts";
@@ -169,7 +169,7 @@ async function predictAll(
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
-  log.log(`device    ${device.describe()}`);
+  log.log(deviceLine(device, given.precision));
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
   if (classBias !== undefined)
     log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);
