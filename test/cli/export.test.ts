@@ -38,6 +38,7 @@ test("a model segments as predict does when its metadata are followed", async ()
     "voxgrad.patch": "[16,16,16]",
     "voxgrad.window": "[-100,300]",
     "voxgrad.normalize": "unit",
+    "voxgrad.orientation": "file",
   });
   if (typeof runtime === "string") return;
 

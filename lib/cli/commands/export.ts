@@ -17,7 +17,12 @@ export const exportCommand = defineCommand({
   options: {
     run: { type: "string", placeholder: "RUN", help: "folder of a training run", required: true },
     out: { type: "string", short: "o", placeholder: "FILE", help: "model to write (.onnx)", required: true },
-    weights: { type: "string", choices: ["last", "best"], default: "last", help: "which checkpoint" },
+    weights: {
+      type: "string",
+      choices: ["last", "best", "average"],
+      default: "last",
+      help: "which checkpoint, or its running average (setting teacherDecay)",
+    },
     network: {
       type: "string",
       placeholder: "NAME",
@@ -61,12 +66,13 @@ export const exportCommand = defineCommand({
 
 /** What a user of the model must do to its images. */
 function describe({ recipe, config, step }: LoadedRun): Record<string, string> {
-  const { patch, window, normalize } = config;
+  const { patch, window, normalize, orientation } = config;
   return {
     "voxgrad.recipe": recipe,
     "voxgrad.steps": String(step),
     "voxgrad.patch": JSON.stringify(patch),
     "voxgrad.window": JSON.stringify(window),
     "voxgrad.normalize": normalize,
+    "voxgrad.orientation": orientation,
   };
 }
