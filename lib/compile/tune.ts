@@ -49,8 +49,7 @@ export async function measureWays(specs: readonly StepSpec[], device: Device): P
 const waysOf = (spec: StepSpec, device: Device) => ask(spec, (step) => device.native.ways(step));
 
 /** What the time of every step depends on. */
-const describeMachine = (device: Device) =>
-  `voxgrad ${version()}, ${device.describe()}, ${process.env.VOXGRAD_PRECISION ?? "f32"}`;
+const describeMachine = (device: Device) => `voxgrad ${version()}, ${device.describe()}`;
 
 /** Everything that the time of a step depends on. */
 function keyOf({ kernel, inputs, output, attributes }: StepSpec, machine: string): string {
