@@ -76,6 +76,8 @@ export const configSchema = z.strictObject({
   nesterov: z.boolean(),
   /** Whether weight decay also applies to biases and to gamma and beta of batch norm. */
   decayVectors: z.boolean(),
+  /** What the learning rate is multiplied by for parameters whose path begins so; the longest beginning counts. */
+  rates: z.record(z.string(), weight),
 
   /** What labels teach: `crossEntropy` alone (cross pseudo supervision's eq. 1), or Dice loss as well. */
   labelLoss: z.enum(["crossEntropy", "crossEntropyDice"]),
@@ -160,6 +162,7 @@ const common: Config = {
   weightDecay: 1e-4,
   nesterov: false,
   decayVectors: true,
+  rates: {},
   labelLoss: "crossEntropyDice",
   dice: "squared",
   diceSmooth: 1e-5,

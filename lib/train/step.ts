@@ -1,5 +1,6 @@
 import { compile } from "../compile/compile.ts";
 import type { Plan } from "../compile/plan.ts";
+import { UsageError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import { State } from "../graph/state.ts";
 import type { Value } from "../graph/value.ts";
@@ -47,7 +48,8 @@ export function makeLearners(config: Config, recipe?: Recipe): Learners {
     config.teacherDecay === 0
       ? undefined
       : makeNetworks(config).map((network) => nameStates(network, `${averagePrefix}${network.path}`));
-  const optimizers = networks.map((network) => new Sgd(network, config));
+  const rateOf = rateByPath(networks, config.rates);
+  const optimizers = networks.map((network) => new Sgd(network, { ...config, rateOf }));
   const weights = new Map(networks.flatMap((network) => prefixed(network.path, network.states())));
   const velocities = networks.flatMap((network, index) =>
     prefixed(`velocity.${network.path}`, optimizers[index].states()),
@@ -57,6 +59,23 @@ export function makeLearners(config: Config, recipe?: Recipe): Learners {
   const numbers = new Map(names.map((name) => [name, new State(`recipe.${name}`, [])]));
   const everything = new Map([...weights, ...velocities, ...averaged, ...prefixed("recipe", numbers)]);
   return { networks, optimizers, averages, numbers, weights, everything };
+}
+
+/** Factors by the beginnings of paths; throws `UsageError` for one that no parameter's path begins with. */
+function rateByPath(networks: readonly Network[], rates: Config["rates"]): (path: string) => number {
+  const paths = networks.flatMap((network) => [...network.states().keys()]);
+  const starts = Object.keys(rates).sort((a, b) => b.length - a.length);
+  for (const start of starts)
+    if (!paths.some((path) => path.startsWith(start))) {
+      const known = [...new Set(paths.map((path) => path.split(".")[0]))].join(", ");
+      throw new UsageError(
+        `setting "rates": no parameter's path begins with "${start}"; they begin with ${known}`,
+      );
+    }
+  return (path) => {
+    const start = starts.find((each) => path.startsWith(each));
+    return start === undefined ? 1 : rates[start];
+  };
 }
 
 function prefixed<T>(prefix: string, states: ReadonlyMap<string, T>): [string, T][] {

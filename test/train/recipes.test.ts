@@ -2,7 +2,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { NotFiniteError, UsageError } from "../../lib/errors.ts";
-import { makeConfig, parseSetting, presets } from "../../lib/train/config.ts";
+import { decodeSafetensors } from "../../lib/interchange/safetensors.ts";
+import { type Config, makeConfig, parseSetting, presets } from "../../lib/train/config.ts";
 import { loadRun } from "../../lib/train/load.ts";
 import { device, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 
@@ -89,6 +90,35 @@ test("a loss that is not finite stops the run, keeps the last checkpoint and nam
     assert.match((error as Error).message, /step \d+: .* in (vnet|resvnet)\..*last good checkpoint/);
   }
   assert.ok(readFileSync(before.file("last.safetensors")).equals(kept));
+});
+
+test("rates hold back the parameters whose paths begin so, and refuse what begins no path", async () => {
+  const after = async (rates: Config["rates"]) => {
+    const config = tinyConfig({ networks: ["vnet"], steps: 1, weightDecay: 0, rates });
+    const path = (await tinyRun(data, "supervised", config)).file("last.safetensors");
+    return decodeSafetensors(readFileSync(path), path).tensors;
+  };
+  const [initial, whole, held] = [
+    await after({ "": 0 }),
+    await after({}),
+    await after({ downs: 0.5, "downs.0": 0 }),
+  ];
+  for (const [path, { data: now }] of held) {
+    if (!path.startsWith("vnet.") || !path.endsWith("weight")) continue;
+    const [before, free] = [initial, whole].map((tensors) => tensors.get(path)?.data as Float32Array);
+    const factor = path.startsWith("vnet.downs.0") ? 0 : path.startsWith("vnet.downs") ? 0.5 : 1;
+    for (let i = 0; i < now.length; i += 11)
+      assert.ok(Math.abs(now[i] - before[i] - factor * (free[i] - before[i])) < 1e-6, path);
+  }
+  try {
+    await after({ backbone: 0.1 });
+    assert.unreachable();
+  } catch (error) {
+    assert.match(
+      (error as Error).message,
+      /no parameter's path begins with "backbone"; .* blocks, downs, decoder/,
+    );
+  }
 });
 
 test("settings are checked and the nearest name is offered", () => {
