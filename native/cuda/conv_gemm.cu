@@ -19,6 +19,7 @@ struct BlockState {
   RowPlace places[Tile::rows];
   Lattice lattice[3];
   Digits advance;  // of a position along the depth, from one tile to the next
+  int group, firstColumn;
 };
 
 // The digits of a position along the depth, but for the first tap's.
@@ -53,15 +54,11 @@ struct GemmLoader : TileFill<Tile, LOOSE, P> {
 
   const GatherCall& call;
   const BlockState<Tile>& block;
-  int group, firstColumn;
   Digits at;
 
-  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int group, int firstColumn,
-                        int firstDepth)
+  __device__ GemmLoader(const GatherCall& call, const BlockState<Tile>& block, int firstDepth)
       : call(call),
         block(block),
-        group(group),
-        firstColumn(firstColumn),
         at(Digits::of(firstDepth + threadIdx.x % across * vector,
                       DepthRadix(block.lattice, call.gather.depth).radix)) {}
 
@@ -82,7 +79,7 @@ struct GemmLoader : TileFill<Tile, LOOSE, P> {
     T* to = tile + row0 * pitch + threadIdx.x % across * vector;
 
     const int64_t channels = int64_t{gather.groups} * gather.depth;
-    const T* source = static_cast<const T*>(call.source) + int64_t{group} * gather.depth + channel;
+    const T* source = static_cast<const T*>(call.source) + int64_t{block.group} * gather.depth + channel;
     UNROLL for (int i = 0; i < Tile::rows / atOnce; i++) {
       const RowPlace& place = block.places[row0 + i * atOnce];
       bool valid = inside;
@@ -94,10 +91,10 @@ struct GemmLoader : TileFill<Tile, LOOSE, P> {
     }
     const int64_t taps = gather.taps();
     UNROLL for (int i = 0; i < Tile::columns / atOnce; i++) {
-      const int column = firstColumn + row0 + i * atOnce;
+      const int column = block.firstColumn + row0 + i * atOnce;
       const bool valid = inside && column < gather.columns;
       const T* from = static_cast<const T*>(call.weights) +
-                      ((int64_t{group} * gather.columns + column) * taps + tapIndex) * gather.depth;
+                      ((int64_t{block.group} * gather.columns + column) * taps + tapIndex) * gather.depth;
       bring<bytes>(to, valid ? from + channel : call.weights, valid);
       to += atOnce * pitch;
     }
@@ -115,14 +112,16 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
 
   // Blocks that read the same part of the source follow each other, those of its classes too.
   int64_t index = blockIdx.x;
-  const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
+  const auto columnBlock = static_cast<int>(index % columnBlocks);
   index /= columnBlocks;
-  const int group = static_cast<int>(index % gather.groups);
+  const auto group = static_cast<int>(index % gather.groups);
   index /= gather.groups;
   const int part = static_cast<int>(index % parts);
   index /= parts;
   const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
+    block.group = group;
+    block.firstColumn = columnBlock * Tile::columns;
     index %= classes;
     for (int i = 2; i >= 0; i--) {
       const int residues = gather.axis[i].classes(gather.transposed);
@@ -133,8 +132,11 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   __syncthreads();
   const Lattice(&lattice)[3] = block.lattice;
   const int depth = lattice[0].taps * lattice[1].taps * lattice[2].taps * gather.depth;
-  for (int row = threadIdx.x; row < Tile::rows; row += Tile::threads)
-    block.places[row] = placeOf(gather, lattice, firstRow + row);
+  for (int row = threadIdx.x; row < Tile::rows; row += Tile::threads) {
+    RowPlace place = placeOf(gather, lattice, firstRow + row);
+    if (place.output >= 0) place.output += part * gather.outputVoxels();
+    block.places[row] = place;
+  }
   if (threadIdx.x == 0 && depth > 0)
     block.advance = Digits::of(tileDepth<P>, DepthRadix(lattice, gather.depth).radix);
   __syncthreads();
@@ -143,13 +145,12 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   const int all = (depth + tileDepth<P> - 1) / tileDepth<P>, most = (all + parts - 1) / parts;
   const int steps = all - part * most < most ? all - part * most : most;
   if (steps > 0) {
-    GemmLoader<Tile, LOOSE, P> loader(call, block, group, firstColumn, part * most * tileDepth<P>);
+    GemmLoader<Tile, LOOSE, P> loader(call, block, part * most * tileDepth<P>);
     product.add(tiles, loader, steps);
   }
-  const int64_t before = part * gather.outputVoxels();
   product.forEachPair([&](int row, int column, float first, float second) {
     const int64_t voxel = block.places[row].output;
-    if (voxel >= 0) call.store<P>(group, before + voxel, firstColumn + column, first, second);
+    if (voxel >= 0) call.store<P>(block.group, voxel, block.firstColumn + column, first, second);
   });
 }
 
