@@ -8,8 +8,10 @@ export function narrowed(
   const own = takesOf(node);
   if (own === undefined) return undefined;
   const { op: kernel, dtype, shape } = node;
-  // The packed weights of a convolution are narrow as well.
-  const isNarrow = (index: number) => own.reads.includes(index) || (kernel === "conv3dPacked" && index === 1);
+  // Packed weights are narrow as well: one of a convolution, all of several side by side.
+  const isPacked = (index: number) =>
+    kernel === "asppPacked" ? index > 0 : kernel === "conv3dPacked" && index === 1;
+  const isNarrow = (index: number) => own.reads.includes(index) || isPacked(index);
   const inputs = node.inputs.map((input, index) => ({
     dtype: isNarrow(index) ? ("bf16" as const) : input.dtype,
     shape: input.shape,

@@ -132,8 +132,11 @@ test("each branch is computed as the convolution is that it stands for", async (
   const each = cases["as in DeepLab: pointwise, Winograd, taps in the padding"];
   const [joined, apart] = [await results(each, "aspp"), await results(each, "convolutions")];
   const bytes = (array: Float32Array) => Buffer.from(array.buffer);
+  // Elsewhere a convolution by itself may add up its products in another order.
+  const sameOrder = openDevice().name === "cpu";
   for (const name of ["y", "dw0", "dw1", "dw2", "dw3"])
-    assert.ok(bytes(joined.found[name]).equals(bytes(apart.found[name])), name);
+    if (sameOrder) assert.ok(bytes(joined.found[name]).equals(bytes(apart.found[name])), name);
+    else expectClose(joined.found[name], apart.found[name], 2e-6, name);
   const kernels = joined.steps
     .map(({ spec }) => spec.kernel)
     .filter((kernel) => /aspp|concat|slice/.test(kernel));
