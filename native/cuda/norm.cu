@@ -31,16 +31,16 @@ template <class T, int each, Then then>
 __global__ void __launch_bounds__(NormShape::threads)
     normalizeKernel(Sets sets, Sets otherSets, NormShape shape, Normalize<T> a) {
   Affine* maps = sharedMemory<Affine>();
-  const NormPart part(shape);
-  const int64_t channel0 = int64_t{blockIdx.y} * shape.width * each;
+  const int64_t set = shape.setOfBlock(), channel0 = int64_t{blockIdx.y} * shape.width * each;
   for (int i = static_cast<int>(threadIdx.x); i < shape.width * each; i += NormShape::threads) {
     const int64_t channel = channel0 + i;
     if (channel >= sets.channels) continue;
-    maps[i] = a.own.of(sets, part.set, channel, a.epsilon);
-    if (then == Then::reluSum)
-      maps[shape.width * each + i] = a.other.of(otherSets, part.set, channel, a.epsilon);
+    maps[i] = a.own.of(sets, set, channel, a.epsilon);
+    if (then == Then::reluSum) maps[shape.width * each + i] = a.other.of(otherSets, set, channel, a.epsilon);
   }
   __syncthreads();
+  // Only now: what it knows need not outlive the square roots above.
+  const NormPart part(shape);
   if (part.first >= part.end) return;
   Affine own[each], other[each];
   for (int j = 0; j < each; j++) {

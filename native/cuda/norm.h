@@ -64,6 +64,7 @@ struct NormShape {
     const int most = together * rowsOfThread;
     return (rows + most - 1) / most;
   }
+  __device__ int64_t setOfBlock() const { return blockIdx.x / static_cast<unsigned>(blocksOfSet()); }
 };
 
 // What a thread has of it: every step-th row from `first` to `end`, counted from the block's first one, which
@@ -76,7 +77,7 @@ struct NormPart {
     first = static_cast<int>(threadIdx.x) / shape.width;
     columnOfBlock = static_cast<int>(threadIdx.x) - first * shape.width;
     const auto blocks = static_cast<unsigned>(shape.blocksOfSet());
-    set = blockIdx.x / blocks;
+    set = shape.setOfBlock();
     column = int64_t{blockIdx.y} * shape.width + columnOfBlock;
     const int most = shape.together * NormShape::rowsOfThread;
     const int64_t begin = int64_t{blockIdx.x % blocks} * most, left = shape.rows - begin;
