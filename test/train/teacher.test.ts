@@ -17,35 +17,32 @@ function tensorsOf(run: RunFolder): ReadonlyMap<string, ArrayLike<number>> {
   return new Map([...tensors].map(([name, { data }]) => [name, data as ArrayLike<number>]));
 }
 
-for (const recipe of ["supervised", "sdnet", "cps"])
-  test(`${recipe}: the average follows weights and statistics by its decay, quickly at first`, async () => {
-    const after = [];
-    for (const steps of [1, 2, 3]) {
-      const config = settings({ teacherDecay: 0.6, steps, checkpointEvery: steps, cutMixBoxes: 0 });
-      after.push(tensorsOf(await tinyRun(data, recipe, config)));
+test("the average follows weights and statistics by its decay, quickly at first", async () => {
+  const after = [];
+  for (const steps of [1, 2, 3]) {
+    const config = settings({ teacherDecay: 0.6, steps, checkpointEvery: steps, networks: ["vnet"] });
+    after.push(tensorsOf(await tinyRun(data, "supervised", config)));
+  }
+  // Step t finds what step t - 1 left: the average is a step behind.
+  const decay = Math.min(2 / 3, 0.6);
+  let moved = 0;
+  for (const [name, average] of after[2]) {
+    if (!name.startsWith("average.")) continue;
+    const own = name.slice("average.".length);
+    const [w1, w2] = [after[0].get(own), after[1].get(own)] as ArrayLike<number>[];
+    const before = after[1].get(name) as ArrayLike<number>;
+    const first = after[0].get(name) as ArrayLike<number>;
+    for (let i = 0; i < average.length; i += 7) {
+      assert.ok(Math.abs(before[i] - (0.5 * first[i] + 0.5 * w1[i])) <= 1e-6 * Math.max(1, Math.abs(w1[i])));
+      assert.ok(
+        Math.abs(average[i] - (decay * before[i] + (1 - decay) * w2[i])) <=
+          1e-6 * Math.max(1, Math.abs(w2[i])),
+      );
+      if (average[i] !== w2[i]) moved++;
     }
-    // Step t finds what step t - 1 left: the average is a step behind.
-    const decay = Math.min(2 / 3, 0.6);
-    let moved = 0;
-    for (const [name, average] of after[2]) {
-      if (!name.startsWith("average.")) continue;
-      const own = name.slice("average.".length);
-      const [w1, w2] = [after[0].get(own), after[1].get(own)] as ArrayLike<number>[];
-      const before = after[1].get(name) as ArrayLike<number>;
-      const first = after[0].get(name) as ArrayLike<number>;
-      for (let i = 0; i < average.length; i += 7) {
-        assert.ok(
-          Math.abs(before[i] - (0.5 * first[i] + 0.5 * w1[i])) <= 1e-6 * Math.max(1, Math.abs(w1[i])),
-        );
-        assert.ok(
-          Math.abs(average[i] - (decay * before[i] + (1 - decay) * w2[i])) <=
-            1e-6 * Math.max(1, Math.abs(w2[i])),
-        );
-        if (average[i] !== w2[i]) moved++;
-      }
-    }
-    assert.ok(moved > 100);
-  });
+  }
+  assert.ok(moved > 100);
+});
 
 test("averages and the selector's memory survive stopping: the bits are those of an uninterrupted run", async () => {
   const config = settings({ teacherDecay: 0.9, selector: "average", jitter: 0.2, noise: 0.1, steps: 5 });
