@@ -11,7 +11,7 @@ constexpr const char* fileName = "libcudnn.so.9";
 constexpr size_t least = 91500, behind = 100000;
 
 struct Found {
-  Library library = {};
+  Library functions = {};
   bool usable = false;
   std::string text;
 };
@@ -51,7 +51,7 @@ Found search() {
   Found found;
   void* const handle = open(&found.text);
   if (handle == nullptr) return found;
-  Library& l = found.library;
+  Library& l = found.functions;
 #define FIND(name) find(handle, #name, l.name, &found.text)
   if (!FIND(GetVersion)) return found;
   const size_t version = l.GetVersion();
@@ -80,7 +80,7 @@ const Found& found() {
 
 }  // namespace
 
-const Library* library() { return found().usable ? &found().library : nullptr; }
+const Library* library() { return found().usable ? &found().functions : nullptr; }
 
 const std::string& describe() { return found().text; }
 
