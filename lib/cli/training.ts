@@ -105,7 +105,7 @@ async function trainWithProgress(
         onLoad: (done) => progress.update(done),
         onCache: (kept, total, bytes) =>
           progress.log(
-            `cache     ${kept} of ${total} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read when steps need them`,
+            `cache     ${kept} of ${total} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read ${config.cacheFolder === null ? "" : `from ${config.cacheFolder} `}when steps need them`,
           ),
         onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
         onPlan,

@@ -3,13 +3,15 @@ import { Random } from "../random.ts";
 import { copyIntensities, type Intensities, intensityCount } from "./coded_image.ts";
 import { type Triple, voxelCount } from "./volume.ts";
 
-/** A volume that patches are cut from; `image` and `label` are [z, y, x] of `size` (x, y, z). */
+/** A volume that patches are cut from; `image` and `label` are [z, y, x] of `size` (x, y, z), or some slices of that. */
 export interface PatchVolume {
   readonly image: Intensities;
   readonly label?: Uint8Array;
   readonly size: Triple;
   /** Voxels of each labelled structure that patches may be centred on. */
   readonly foreground: readonly Uint32Array[];
+  /** The slice that `image` and `label` begin with, where they are not whole. */
+  readonly first?: number;
 }
 
 export interface PatchOptions {
@@ -104,17 +106,22 @@ export class PatchDraws {
     );
   }
 
+  /** The slices [from, to) across z that the patch of a draw has voxels of. */
+  slicesOf(draw: number, volume: Pick<PatchVolume, "size" | "foreground">): [from: number, to: number] {
+    const start = this.#start(draw, volume)[2];
+    return [Math.max(0, start), Math.min(volume.size[2], start + this.#options.patch[2])];
+  }
+
   /**
    * Writes the patch of a draw, [z, y, x], into place `index` of a batch's `image`, and `label` when given. `volume` is that of
-   * `volumeOf(draw)`.
+   * `volumeOf(draw)`, its slices of `slicesOf` at least.
    */
   cut(draw: number, volume: PatchVolume, index: number, image: Float32Array, label?: Uint8Array): void {
-    const { patch, seed, stream } = this.#options;
-    const { size } = volume;
-    const start = this.#offset(volume, new Random(seed, stream, draw, 1));
+    const { patch } = this.#options;
+    const start = this.#start(draw, volume);
     const voxels = voxelCount(patch);
     const part = image.subarray(index * voxels, (index + 1) * voxels);
-    copyRows(size, start, patch, part, (from, to, at) => copyIntensities(volume.image, from, to, part, at));
+    copyRows(volume, start, patch, part, (from, to, at) => copyIntensities(volume.image, from, to, part, at));
     if (!label) return;
     const labels = volume.label;
     if (!labels) {
@@ -123,7 +130,7 @@ export class PatchDraws {
       );
     }
     const own = label.subarray(index * voxels, (index + 1) * voxels);
-    copyRows(size, start, patch, own, (from, to, at) => own.set(labels.subarray(from, to), at));
+    copyRows(volume, start, patch, own, (from, to, at) => own.set(labels.subarray(from, to), at));
   }
 
   #epoch(number: number): Epoch {
@@ -141,8 +148,9 @@ export class PatchDraws {
   }
 
   /** First voxel of the patch in the volume; negative where the patch overhangs. */
-  #offset({ size, foreground: classes }: PatchVolume, random: Random): Triple {
-    const { patch, foreground } = this.#options;
+  #start(draw: number, { size, foreground: classes }: Pick<PatchVolume, "size" | "foreground">): Triple {
+    const { patch, foreground, seed, stream } = this.#options;
+    const random = new Random(seed, stream, draw, 1);
     const centred = random.uniform() < foreground && classes.length > 0;
     if (!centred) {
       const place = (extent: number, length: number) =>
@@ -176,9 +184,9 @@ export function checkVoxels(name: string, { image, label, size }: Omit<PatchVolu
   );
 }
 
-/** Calls `copy(from, to, at)` for every row of voxels of a volume that falls into the patch at `start`; the rest of `target` is 0. */
+/** Calls `copy(from, to, at)` for every row of a volume's voxels that falls into the patch at `start`; the rest of `target` is 0. */
 function copyRows(
-  size: Triple,
+  { size, first = 0 }: PatchVolume,
   start: Triple,
   patch: Triple,
   target: Float32Array | Uint8Array,
@@ -190,7 +198,7 @@ function copyRows(
   const to = start.map((first, axis) => Math.min(size[axis], first + patch[axis]));
   for (let z = from[2]; z < to[2]; z++) {
     for (let y = from[1]; y < to[1]; y++) {
-      const row = (z * size[1] + y) * size[0];
+      const row = ((z - first) * size[1] + y) * size[0];
       const at = ((z - start[2]) * patch[1] + (y - start[1])) * patch[0] + (from[0] - start[0]);
       copy(row + from[0], row + to[0], at);
     }

@@ -3,12 +3,13 @@ import { DataError } from "../errors.ts";
 import { hostMemory } from "../runtime/device.ts";
 import type { Batches } from "./batches.ts";
 import { CaseCache } from "./case_cache.ts";
+import { CaseStore } from "./case_store.ts";
 import { loadVolume } from "./data.ts";
 import type { TrainOptions } from "./trainer.ts";
 
 /**
  * The cases that a run needs, as many of them decoded as the setting `cacheGB` allows, those that are needed first. Where all
- * fit, every file is thereby checked before the first step; of the others the headers are.
+ * fit, or the setting `cacheFolder` has room for the others, every file is thereby checked before the first step; else headers are.
  */
 export async function openCases(
   { cases, split, config, recipe, listener }: TrainOptions,
@@ -29,8 +30,11 @@ export async function openCases(
   const nextValidation = (step: number) => Math.ceil((step + 1) / every) * every - 1;
   const nextUse = (id: string, step: number) =>
     Math.min(batches.nextUse(id, step), validation.has(id) ? nextValidation(step) : Infinity);
+  const folder = config.cacheFolder;
+  const store = folder === null ? undefined : await CaseStore.open(folder, config, find);
   const warned = new Set<string>();
   const cache = new CaseCache({
+    store,
     load: (id) =>
       loadVolume(find(id), config, (text) => {
         // A case that is decoded again says nothing new.
@@ -46,7 +50,7 @@ export async function openCases(
   ids.sort((a, b) => (firstUse.get(a) as number) - (firstUse.get(b) as number));
   let full = false;
   for (const [done, id] of ids.entries()) {
-    if (full) await inspectCase(find(id));
+    if (full && store === undefined) await inspectCase(find(id));
     else await cache.get(id, 0);
     full ||= cache.count <= done;
     listener?.onLoad?.(done + 1, ids.length);

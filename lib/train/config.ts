@@ -118,6 +118,8 @@ export const configSchema = z.strictObject({
   group: z.string().refine(isPattern, "expected a regular expression").nullable(),
   /** Gigabytes (2^30 bytes) of decoded cases that stay in memory; null takes half of what is free. The numbers do not depend on it. */
   cacheGB: z.number().min(0).nullable(),
+  /** Folder for decoded cases that do not stay in memory, which runs may share; null decodes them again. Nor do they depend on it. */
+  cacheFolder: z.string().min(1).nullable(),
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
   /** Steps between validations, checkpoints and looks at the training loss. */
@@ -178,6 +180,7 @@ const common: Config = {
   cutMixBoxes: 0,
   group: null,
   cacheGB: null,
+  cacheFolder: null,
   validationCases: 0,
   checkpointEvery: 200,
   reestimateBatches: 0,

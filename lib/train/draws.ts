@@ -1,3 +1,4 @@
+import { CaseFile } from "../data/case_file.ts";
 import { PatchDraws } from "../data/patch_draws.ts";
 import type { CaseCache } from "./case_cache.ts";
 
@@ -28,7 +29,7 @@ export class CaseDraws {
 
   /**
    * Fills `image`, and `label` when given, with the patches of a step. Every case is decoded at most once, those in the cache come
-   * first, and each is let go as soon as its patches are cut. Stops early, with nothing of use, when `isWanted` says so.
+   * first, and each is let go as soon as its patches are cut; of stored ones only the slices that a patch needs are read. Stops early, with nothing of use, when `isWanted` says so.
    */
   async sample(
     step: number,
@@ -45,8 +46,13 @@ export class CaseDraws {
       wanted.set(id, [...(wanted.get(id) ?? []), i]);
     }
     const cut = async ([id, places]: readonly [string, number[]]) => {
-      const volume = await cases.get(id, step + 1);
-      for (const i of places) this.draws.cut(step * this.count + i, volume, i, image, label);
+      const found = await cases.get(id, step + 1);
+      for (const i of places) {
+        const draw = step * this.count + i;
+        const stored = found instanceof CaseFile;
+        const volume = stored ? await found.slices(...this.draws.slicesOf(draw, found)) : found;
+        this.draws.cut(draw, volume, i, image, label);
+      }
     };
     const queue = [...wanted].sort(([a], [b]) => Number(cases.has(b)) - Number(cases.has(a)));
     const work = async () => {

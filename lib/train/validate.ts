@@ -17,7 +17,7 @@ export async function validate(
   const predictor = new Predictor(networks, device, { precision });
   const counts = [];
   for (const id of ids) {
-    const { image, label, size } = await cases.get(id, step);
+    const { image, label, size } = await cases.whole(id, step);
     const prediction = await predictVolume(predictor, floatImage(image), size, { patch });
     counts.push(evaluateCase(label as Uint8Array, prediction, size, classes));
   }

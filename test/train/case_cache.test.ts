@@ -1,12 +1,16 @@
+import { utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { floatImage } from "../../lib/data/coded_image.ts";
 import type { SampledVolume } from "../../lib/data/sampler.ts";
 import type { Triple } from "../../lib/data/volume.ts";
+import type { Case } from "../../lib/data/dataset.ts";
 import { Batches } from "../../lib/train/batches.ts";
 import { CaseCache } from "../../lib/train/case_cache.ts";
+import { CaseStore } from "../../lib/train/case_store.ts";
 import { recipes } from "../../lib/train/recipes/index.ts";
-import { tinyConfig } from "./fixtures.ts";
+import { temporaryFolder, tinyConfig } from "./fixtures.ts";
 
 const size: Triple = [24, 20, 10];
 const voxels = 24 * 20 * 10;
@@ -35,7 +39,10 @@ const config = tinyConfig({
 });
 
 /** All batches of a run with room for some bytes, the cases that were read, and the most that was held. */
-async function run(budget: number, { from = 0, broken = "" } = {}) {
+async function run(
+  budget: number,
+  { from = 0, broken = "", store }: { from?: number; broken?: string; store?: CaseStore } = {},
+) {
   const batches = new Batches(config, recipes.cps, split);
   const reads: string[] = [];
   let most = 0;
@@ -47,6 +54,7 @@ async function run(budget: number, { from = 0, broken = "" } = {}) {
       if (id === broken) throw new Error(`${id} is damaged`);
       return made(id);
     },
+    store,
     budget,
     nextUse: (id, step) => batches.nextUse(id, step),
     foreground: true,
@@ -121,6 +129,36 @@ test("a case that cannot be read is an error of the step that needs it", async (
   assert.equal(batches, whole.batches.slice(0, first));
 });
 
+/** Stands for the files of every case. */
+const anyFile = join(temporaryFolder(), "scan");
+writeFileSync(anyFile, "");
+const openStore = (folder: string) => CaseStore.open(folder, config, (id): Case => ({ id, image: anyFile }));
+
+for (const [name, budget] of [
+  ["none", 0],
+  ["a third of them", everything / 3],
+] as const)
+  test(`with a store and room for ${name} a case is decoded once, and never by the next run`, async () => {
+    const store = await openStore(temporaryFolder());
+    const first = await run(budget, { store });
+    assert.equal(first.batches, whole.batches);
+    assert.equal([...first.reads].sort(), [...whole.reads].sort());
+    const second = await run(budget, { store });
+    assert.equal(second.batches, whole.batches);
+    assert.ok(second.most <= budget && second.count === first.count, `${second.most} bytes held`);
+    // What stayed in memory until the end was not stored.
+    assert.is(second.reads.length, first.count);
+  });
+
+test("a case is decoded again once its file has changed", async () => {
+  const store = await openStore(temporaryFolder());
+  await run(0, { store });
+  utimesSync(anyFile, 1, 1);
+  const again = await run(0, { store });
+  assert.equal(again.batches, whole.batches);
+  assert.is(again.reads.length, 12);
+});
+
 test("two that ask for a case at once share one reading", async () => {
   let reads = 0;
   const cases = new CaseCache({
@@ -132,7 +170,7 @@ test("two that ask for a case at once share one reading", async () => {
     nextUse: () => 0,
     foreground: false,
   });
-  const [first, second] = await Promise.all([cases.get("u1", 0), cases.get("u1", 0)]);
+  const [first, second] = await Promise.all([cases.whole("u1", 0), cases.get("u1", 0)]);
   assert.is(first, second);
   assert.is(reads, 1);
   assert.equal(floatImage(first.image), made("u1").image);

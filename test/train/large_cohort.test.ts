@@ -1,5 +1,5 @@
 /** Runs whose cases do not fit into memory end with the bits of runs whose cases do. */
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -29,8 +29,12 @@ const settings: Partial<Config> = {
   reestimateBatches: 2,
 };
 
-async function sit(cacheGB: number | null, options: { run?: RunFolder; listener?: TrainListener } = {}) {
-  const config = tinyConfig({ ...settings, cacheGB }, "cps");
+async function sit(
+  cacheGB: number | null,
+  options: { run?: RunFolder; listener?: TrainListener; cacheFolder?: string } = {},
+) {
+  const { cacheFolder = null } = options;
+  const config = tinyConfig({ ...settings, cacheGB, cacheFolder }, "cps");
   const split = splitCases(cases, config);
   const run = options.run ?? new RunFolder(join(temporaryFolder(), "run"));
   if (options.run === undefined)
@@ -70,6 +74,37 @@ for (const [name, cacheGB] of [
     assert.is(count > 0, cacheGB > 0);
     assert.equal(loaded, [1, 2, 3, 4, 5, 6, 7]);
   });
+
+test("with a folder for what has no room, every file is checked beforehand and the weights are the same", async () => {
+  const cacheFolder = join(temporaryFolder(), "decoded");
+  const run = await sit(0, { cacheFolder });
+  assert.ok(weights(run) === weights(whole), "the weights differ");
+  assert.equal(await run.metrics(), await whole.metrics());
+  assert.is(readdirSync(cacheFolder).length, 7);
+
+  const path = join(cacheFolder, readdirSync(cacheFolder)[0]);
+  truncateSync(path, 100);
+  await assertDataError(sit(0, { cacheFolder }), path, /expected a decoded case, .* delete the file/);
+});
+
+test("a file that cannot be decoded is found before the first step where there is a folder", async () => {
+  const { unlabeled } = splitCases(cases, tinyConfig(settings, "cps"));
+  const path = cases.find(({ id }) => id === unlabeled[1])?.image as string;
+  const intact = readFileSync(path);
+  truncateSync(path, intact.length / 2);
+  let steps = 0;
+  const run = sit(0, { cacheFolder: temporaryFolder(), listener: { onStep: () => void steps++ } });
+  await assertDataError(run, path, /./);
+  writeFileSync(path, intact);
+  assert.is(steps, 0);
+});
+
+async function assertDataError(work: Promise<unknown>, path: string, message: RegExp) {
+  const error = await work.then(() => undefined).catch((thrown: unknown) => thrown);
+  assert.instance(error, DataError);
+  assert.is((error as DataError).path, path);
+  assert.match((error as Error).message, message);
+}
 
 test("headers that cannot be right are found before the first step, though the voxels are not read yet", async () => {
   // Needed for the first time after three steps.
