@@ -64,7 +64,12 @@ async function runJob(study: Study, job: Job): Promise<void> {
   const { cases } = await openDataset(study.data);
   const byId = new Map(cases.map((each) => [each.id, each]));
   const config = configOf(study, job);
-  const split = { labeled: job.labeled, unlabeled: job.unlabeled, validation: [] };
+  const aside = job.labeled.length - config.validationCases;
+  const split = {
+    labeled: job.labeled.slice(0, aside),
+    unlabeled: job.unlabeled,
+    validation: job.labeled.slice(aside),
+  };
   const run = new RunFolder(join(study.out, job.name));
   const recipe = recipeNamed(job.recipe);
   let began = Number.NaN;

@@ -96,9 +96,9 @@ export const configSchema = z.strictObject({
   temperature: z.number().positive(),
   /**
    * What names the better network: Dice loss over the whole `batch`, or summed over its samples (Algorithm 1), or the `average` of
-   * the batches so far, each counting 0.98 of the next.
+   * the batches so far, each counting 0.98 of the next, or that on the `validation` cases at the last checkpoint.
    */
-  selector: z.enum(["batch", "sample", "average"]),
+  selector: z.enum(["batch", "sample", "average", "validation"]),
   /**
    * Decay of a running average of each network's weights (mean teacher), which then writes the pseudo-labels in its place; 0 keeps
    * none and lets the networks teach as they are.

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import type { Plan, Upload } from "../compile/plan.ts";
-import { disposeStates } from "../compile/states.ts";
+import { disposeStates, writeState } from "../compile/states.ts";
 import type { Case } from "../data/dataset.ts";
 import { DataError, NotFiniteError } from "../errors.ts";
 import { reestimateFromCases } from "./reestimate.ts";
@@ -19,7 +19,7 @@ import { Batches } from "./batches.ts";
 import type { CaseCache } from "./case_cache.ts";
 import { openCases } from "./cases.ts";
 import type { Split } from "./data.ts";
-import { checkRecipe, type Recipe } from "./recipes/index.ts";
+import { checkRecipe, diceNumber, type Recipe } from "./recipes/index.ts";
 import type { Metrics, RunFolder } from "./run.ts";
 import { compileStep, type Learners, makeLearners } from "./step.ts";
 import { validate } from "./validate.ts";
@@ -196,6 +196,7 @@ async function checkpoint(
       ? await validate(learners.networks, device, volumes, config)
       : -progress.lossSum / Math.max(1, progress.lossCount);
   if (validation.length > 0) await run.log({ step: progress.step, validationDice: score });
+  if (config.selector === "validation") await judge(options, learners, volumes);
   progress.lossSum = 0;
   progress.lossCount = 0;
   const isBest = score > progress.best;
@@ -208,6 +209,23 @@ async function checkpoint(
   }
   await saveLast(options, learners, progress);
   listener?.onCheckpoint?.(progress.step, score, isBest);
+}
+
+/** Tells the recipe the Dice loss of each network by itself on the validation cases. */
+async function judge(
+  { config, run, device }: TrainOptions,
+  { networks, numbers }: Learners,
+  volumes: Parameters<typeof validate>[2],
+): Promise<void> {
+  const metrics: Record<string, number> = {};
+  for (const [index, network] of networks.entries()) {
+    const dice = await validate([network], device, volumes, config);
+    metrics[`validationDice.${network.path}`] = dice;
+    const number = numbers.get(diceNumber(index));
+    // A loss of 0 stands for one that is not known yet.
+    if (number !== undefined) await writeState(device, number, Float32Array.of(Math.max(1 - dice, 1e-6)));
+  }
+  await run.log({ step: volumes.step, ...metrics });
 }
 
 async function saveLast(

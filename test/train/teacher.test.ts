@@ -5,6 +5,7 @@ import * as assert from "uvu/assert";
 import { decodeSafetensors } from "../../lib/interchange/safetensors.ts";
 import type { Config } from "../../lib/train/config.ts";
 import { loadRun } from "../../lib/train/load.ts";
+import { checkRecipe, recipes } from "../../lib/train/recipes/index.ts";
 import type { RunFolder } from "../../lib/train/run.ts";
 import { device, stoppedRun, tinyCohort, tinyConfig, tinyRun } from "./fixtures.ts";
 
@@ -51,6 +52,33 @@ test("averages and the selector's memory survive stopping: the bits are those of
   const parts = tensorsOf(await tinyRun(data, "sdnet", config, { run, resume: true }));
   assert.ok((whole.get("recipe.dice0") as ArrayLike<number>)[0] > 0);
   assert.equal(parts, whole);
+});
+
+test("judged on held-back cases, the better network stays the better one until they are looked at again", async () => {
+  const config = settings({ selector: "validation", validationCases: 1, checkpointEvery: 3, steps: 8 });
+  const whole = await tinyRun(data, "sdnet", config);
+  const lines = await whole.metrics();
+  const judged = lines.filter((line) => "validationDice.vnet" in line);
+  assert.equal(
+    judged.map(({ step }) => step),
+    [3, 6, 8],
+  );
+  const dice = (network: string) => judged.map((line) => line[`validationDice.${network}`]);
+  const better = dice("vnet").map((own, index) => (own > dice("resvnet")[index] ? 1 : 0));
+  const teaches = lines.flatMap((line) => line.firstIsBetter ?? []);
+  assert.equal(teaches.slice(3), [better[0], better[0], better[0], better[1], better[1]]);
+  const kept = tensorsOf(whole).get("recipe.dice0") as ArrayLike<number>;
+  assert.ok(Math.abs(kept[0] - (1 - dice("vnet")[2])) < 1e-6);
+
+  const run = await stoppedRun(data, "sdnet", config, 4);
+  assert.equal(tensorsOf(await tinyRun(data, "sdnet", config, { run, resume: true })), tensorsOf(whole));
+});
+
+test("judging on held-back cases needs some", () => {
+  assert.throws(
+    () => checkRecipe(recipes.sdnet, settings({ selector: "validation" })),
+    /set validationCases/,
+  );
 });
 
 test("the average can be loaded in place of the weights, where a run has kept one", async () => {

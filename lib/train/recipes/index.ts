@@ -2,11 +2,11 @@ import { nearest, UsageError } from "../../errors.ts";
 import type { Recipe } from "./recipe.ts";
 import type { Config } from "../config.ts";
 import { cps } from "./cps.ts";
-import { sdnet } from "./sdnet.ts";
+import { diceNumber, sdnet } from "./sdnet.ts";
 import { supervised } from "./supervised.ts";
 
 export type { Recipe, StepContext, StepResult } from "./recipe.ts";
-export { cps, sdnet, supervised };
+export { cps, diceNumber, sdnet, supervised };
 
 export const recipes: Readonly<Record<string, Recipe>> = { supervised, sdnet, cps };
 
@@ -27,7 +27,7 @@ export function usesMixMask(recipe: Recipe, { cutMixBoxes }: Config): boolean {
 
 /** Throws `UsageError` when a configuration has not the networks or patches that a recipe works with. */
 export function checkRecipe(recipe: Recipe, config: Config): void {
-  const { networks, unlabeledPerBatch, inputChannels } = config;
+  const { networks, unlabeledPerBatch, inputChannels, selector, validationCases } = config;
   if (recipe.networks !== undefined && networks.length !== recipe.networks)
     throw new UsageError(
       `recipe ${recipe.name} trains ${recipe.networks} networks; setting "networks" lists ${networks.length} (${networks.join(", ")})`,
@@ -38,6 +38,10 @@ export function checkRecipe(recipe: Recipe, config: Config): void {
     throw new UsageError(
       `setting "unlabeledPerBatch": CutMix mixes patches of one batch and needs 2 or more, found ${unlabeledPerBatch}; ` +
         `set cutMixBoxes=0 to do without`,
+    );
+  if (selector === "validation" && validationCases < 1)
+    throw new UsageError(
+      `setting "selector": "validation" judges by labelled cases that are held back; set validationCases to 1 or more`,
     );
   if (inputChannels !== 1)
     throw new UsageError(

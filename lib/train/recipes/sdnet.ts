@@ -11,6 +11,9 @@ import { ema } from "../../ops/update.ts";
 import { type Recipe, supervise } from "./recipe.ts";
 import { confident, teach } from "./teacher.ts";
 
+/** The number that a selector with a memory keeps of a network: its Dice loss. */
+export const diceNumber = (index: number) => `dice${index}`;
+
 /**
  * SD-Net (Huang et al. 2024). Both networks see the same batch in one forward pass.
  *
@@ -24,7 +27,7 @@ export const sdnet: Recipe = {
   unlabeled: true,
   networks: 2,
   numbers: ({ selector, networks }) =>
-    selector === "average" ? networks.map((_, index) => `dice${index}`) : [],
+    selector === "average" || selector === "validation" ? networks.map((_, index) => diceNumber(index)) : [],
   step(context) {
     const { networks, averages, image, views, labels, config, unsupervisedWeight } = context;
     const { graph } = image;
@@ -44,13 +47,16 @@ export const sdnet: Recipe = {
       ({ maskedMse }, index) => maskedMse ?? crossEntropy(known[index], labels, { mask: disagreement }),
     );
 
-    // The batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8), or of the batches so far.
+    const none = constant(graph, 0);
+    // The batch's Dice loss, or the mean of its samples' (Algorithm 1, lines 5 to 8), or of the batches so far, or on cases that
+    // neither has learnt from; until those have been looked at the batch's.
     const [first, second] = supervision.map(({ dice, diceOfSamples }, index) => {
       if (config.selector === "batch") return dice;
       if (config.selector === "sample") return diceOfSamples;
-      const average = context.number(`dice${index}`);
-      const next = ema(average, dice, { decay: 0.98 });
-      graph.assign(average, next);
+      const known = context.number(diceNumber(index));
+      if (config.selector === "validation") return select(less(none, known), known, dice);
+      const next = ema(known, dice, { decay: 0.98 });
+      graph.assign(known, next);
       return next;
     });
     // A tie goes to the second network, as in Algorithm 1.
@@ -60,7 +66,6 @@ export const sdnet: Recipe = {
       if (mask === undefined) return pseudoLabelError(unknown[pupil], teachers[teacher], config.temperature);
       return maskedMse(softmax(unknown[pupil]), sharpen(teachers[teacher], config.temperature), { mask });
     };
-    const none = constant(graph, 0);
     const pseudo = [select(firstIsBetter, none, lesson(0, 1)), select(firstIsBetter, lesson(1, 0), none)];
 
     const losses = supervision.map(({ loss }, index) => {
