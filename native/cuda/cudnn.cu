@@ -59,13 +59,9 @@ Found search() {
     found.text = format(version) + " is not used: 9.15 or later is needed, and below 10";
     return found;
   }
-  if (FIND(GetErrorString) && FIND(Create) && FIND(SetStream) && FIND(CreateTensorDescriptor) &&
-      FIND(DestroyTensorDescriptor) && FIND(SetTensorNdDescriptorEx) && FIND(CreateFilterDescriptor) &&
-      FIND(DestroyFilterDescriptor) && FIND(SetFilterNdDescriptor) && FIND(CreateConvolutionDescriptor) &&
-      FIND(DestroyConvolutionDescriptor) && FIND(SetConvolutionNdDescriptor) &&
-      FIND(SetConvolutionGroupCount) && FIND(SetConvolutionMathType) &&
-      FIND(GetConvolutionForwardWorkspaceSize) && FIND(ConvolutionForward) &&
-      FIND(GetConvolutionBackwardFilterWorkspaceSize) && FIND(ConvolutionBackwardFilter)) {
+  if (FIND(GetErrorString) && FIND(Create) && FIND(SetStream) && FIND(BackendCreateDescriptor) &&
+      FIND(BackendDestroyDescriptor) && FIND(BackendSetAttribute) && FIND(BackendGetAttribute) &&
+      FIND(BackendFinalize) && FIND(BackendExecute)) {
     found.usable = true;
     found.text = format(version);
   }

@@ -1,8 +1,10 @@
-// NVIDIA's cuDNN 9 where a machine has it, opened at run time. The part of its C interface that is used is
-// declared here, after its reference manual; nothing of it is needed to build.
+// NVIDIA's cuDNN 9 where a machine has it, opened at run time. The part of its C interface that is used, its
+// backend of operation graphs, is declared here, after its reference manual; nothing of it is needed to
+// build.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "cuda.h"
@@ -12,17 +14,7 @@ namespace voxgrad::cuda::cudnn {
 using Status = int;
 constexpr Status success = 0;
 using Handle = struct HandleStruct*;
-using TensorDescriptor = struct TensorStruct*;
-using FilterDescriptor = struct FilterStruct*;
-using ConvolutionDescriptor = struct ConvolutionStruct*;
-
-constexpr int dataFloat = 0;
-constexpr int formatNhwc = 1;  // channels innermost, with three axes of space too
-enum Mode : int { convolution = 0, crossCorrelation = 1 };
-// Tensor cores with TF32, or products of float32 alone.
-constexpr int defaultMath = 0, fmaMath = 3;
-// Of those that give the same bits every time.
-constexpr int forwardPrecomputedGemm = 1, backwardFilter1 = 1;
+using BackendDescriptor = struct BackendStruct*;
 
 // The functions, each cudnnNAME of the library.
 struct Library {
@@ -30,31 +22,13 @@ struct Library {
   const char* (*GetErrorString)(Status);
   Status (*Create)(Handle*);
   Status (*SetStream)(Handle, cudaStream_t);
-  Status (*CreateTensorDescriptor)(TensorDescriptor*);
-  Status (*DestroyTensorDescriptor)(TensorDescriptor);
-  Status (*SetTensorNdDescriptorEx)(TensorDescriptor, int format, int type, int axes, const int* extents);
-  Status (*CreateFilterDescriptor)(FilterDescriptor*);
-  Status (*DestroyFilterDescriptor)(FilterDescriptor);
-  Status (*SetFilterNdDescriptor)(FilterDescriptor, int type, int format, int axes, const int* extents);
-  Status (*CreateConvolutionDescriptor)(ConvolutionDescriptor*);
-  Status (*DestroyConvolutionDescriptor)(ConvolutionDescriptor);
-  Status (*SetConvolutionNdDescriptor)(ConvolutionDescriptor, int axes, const int* pad, const int* stride,
-                                       const int* dilation, int mode, int type);
-  Status (*SetConvolutionGroupCount)(ConvolutionDescriptor, int groups);
-  Status (*SetConvolutionMathType)(ConvolutionDescriptor, int math);
-  Status (*GetConvolutionForwardWorkspaceSize)(Handle, TensorDescriptor x, FilterDescriptor w,
-                                               ConvolutionDescriptor, TensorDescriptor y, int algorithm,
-                                               size_t* bytes);
-  Status (*ConvolutionForward)(Handle, const void* alpha, TensorDescriptor, const void* x, FilterDescriptor,
-                               const void* w, ConvolutionDescriptor, int algorithm, void* workspace,
-                               size_t bytes, const void* beta, TensorDescriptor, void* y);
-  Status (*GetConvolutionBackwardFilterWorkspaceSize)(Handle, TensorDescriptor x, TensorDescriptor dy,
-                                                      ConvolutionDescriptor, FilterDescriptor dw,
-                                                      int algorithm, size_t* bytes);
-  Status (*ConvolutionBackwardFilter)(Handle, const void* alpha, TensorDescriptor, const void* x,
-                                      TensorDescriptor, const void* dy, ConvolutionDescriptor, int algorithm,
-                                      void* workspace, size_t bytes, const void* beta, FilterDescriptor,
-                                      void* dw);
+  Status (*BackendCreateDescriptor)(int kind, BackendDescriptor*);
+  Status (*BackendDestroyDescriptor)(BackendDescriptor);
+  Status (*BackendSetAttribute)(BackendDescriptor, int name, int type, int64_t count, const void* values);
+  Status (*BackendGetAttribute)(BackendDescriptor, int name, int type, int64_t room, int64_t* count,
+                                void* values);
+  Status (*BackendFinalize)(BackendDescriptor);
+  Status (*BackendExecute)(Handle, BackendDescriptor plan, BackendDescriptor variantPack);
 };
 
 // Null where cuDNN is not used. VOXGRAD_CUDNN is the library or its folder, or `off`; otherwise the system's

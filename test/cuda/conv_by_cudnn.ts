@@ -1,11 +1,11 @@
-/** Convolutions with their gradients, tuned with a cuDNN that is faster than anything else; for cudnn.test.ts. */
+/** Convolutions with their gradients in a precision, tuned with a cuDNN that is faster than anything else; for cudnn.test.ts. */
 import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d, type ConvOptions } from "../../lib/ops/conv.ts";
-import { openDevice } from "../../lib/runtime/device.ts";
+import { openDevice, type Precision } from "../../lib/runtime/device.ts";
 import { random } from "../ops/harness.ts";
 
 const cases: readonly { x: Shape; w: Shape; options: ConvOptions }[] = [
@@ -15,6 +15,7 @@ const cases: readonly { x: Shape; w: Shape; options: ConvOptions }[] = [
   { x: [1, 3, 4, 5, 6], w: [8, 3, 3, 3, 6], options: { padding: 1 } },
 ];
 
+const precision = process.argv[2] as Precision;
 const rows: { algorithms: string[]; errors: Record<string, number> }[] = [];
 for (const { x, w, options } of cases) {
   const trace = (graph: Graph) => {
@@ -24,7 +25,12 @@ for (const { x, w, options } of cases) {
     return { y, dx, dw };
   };
   using cpu = await compile(trace, { device: openDevice("cpu") });
-  using tuned = await compile(trace, { device: openDevice("emulator"), tune: "on", paranoid: true });
+  using tuned = await compile(trace, {
+    device: openDevice("emulator"),
+    precision,
+    tune: "on",
+    paranoid: true,
+  });
   const inputs = Object.fromEntries(
     [...cpu.graph.inputs].map(([name, { shape }], i) => [
       name,
