@@ -13,7 +13,7 @@ using cudnn::Problem;
 
 // The problem of a gather, by what cuDNN calls it: a convolution, or with a stride an input gradient. One
 // without is a convolution of dy with the packed weights, taps in reverse order.
-Problem problemOf(const Gather& gather, Precision precision, bool bias) {
+Problem problemOf(const Gather& gather, Precision precision, bool bias, bool wide = false) {
   const GatherAxis(&axis)[3] = gather.axis;
   const bool flat = axis[0].source == 1 && axis[0].output == 1 && axis[0].taps == 1;
   const bool strided = gather.transposed &&
@@ -22,6 +22,7 @@ Problem problemOf(const Gather& gather, Precision precision, bool bias) {
   p.pass = strided ? Pass::inputGradient : Pass::forward;
   p.precision = precision;
   p.bias = bias;
+  p.wide = wide;
   p.flipped = gather.transposed && !strided;
   p.axes = flat ? 2 : 3;
   p.x[0] = p.y[0] = gather.batch;
@@ -44,7 +45,7 @@ Problem problemOf(const Gather& gather, Precision precision, bool bias) {
 }
 
 Problem weightGradientOf(const Conv3dProblem& problem, Precision precision) {
-  Problem p = problemOf(gatherOf(problem, false), precision, false);
+  Problem p = problemOf(gatherOf(problem, false), precision, false, true);
   p.pass = Pass::weightGradient;
   return p;
 }
@@ -124,21 +125,24 @@ const char* cudnnName(Precision precision) {
 
 bool cudnnTakes(const Gather& gather, Precision precision, size_t* workspace) {
   const Problem problem = problemOf(gather, precision, false);
-  const Plan* const plan = planOf(problem);
-  if (plan == nullptr) return false;
-  const Plan* const fused = planOf(problemOf(gather, precision, true));
-  const size_t most = std::max(plan->workspace(), fused != nullptr ? fused->workspace() : 0);
+  if (planOf(problem) == nullptr) return false;
+  size_t most = 0;
+  for (const bool bias : {false, true})
+    for (const bool wide : {false, precision == Precision::bf16})
+      if (const Plan* plan = planOf(problemOf(gather, precision, bias, wide)))
+        most = std::max(most, plan->workspace());
   *workspace = unpackedBytes(gather, problem) + most;
   return true;
 }
 
-void runCudnn(const GatherCall& call, void* workspace) {
+bool runCudnn(const GatherCall& call, void* workspace) {
+  if (!aligned(call.source) || !aligned(call.weights) || !aligned(call.output)) return false;
+  const bool bf16 = call.precision == Precision::bf16, wide = bf16 && !call.narrow;
   const Plan* const fused =
-      call.bias != nullptr ? planOf(problemOf(call.gather, call.precision, true)) : nullptr;
-  const Problem problem = problemOf(call.gather, call.precision, false);
+      call.bias != nullptr ? planOf(problemOf(call.gather, call.precision, true, wide)) : nullptr;
+  const Problem problem = problemOf(call.gather, call.precision, false, wide);
   const Plan* const plan = fused != nullptr ? fused : planOf(problem);
-  if (plan == nullptr) throw Error("ERR_DEVICE", "cuDNN refuses what it accepted before");
-  const bool bf16 = call.precision == Precision::bf16;
+  if (plan == nullptr) return false;
   const void* weights = call.weights;
   if (const size_t bytes = unpackedBytes(call.gather, problem); bytes > 0) {
     bf16 ? unpack<Bf16>(call, workspace) : unpack<float>(call, workspace);
@@ -149,8 +153,8 @@ void runCudnn(const GatherCall& call, void* workspace) {
   const void *x = strided ? call.output : call.source, *y = strided ? call.source : call.output;
   const float* const bias = fused != nullptr ? call.bias : nullptr;
   enqueue(cudnnName(call.precision), [=] { plan->run(x, weights, y, bias, workspace); });
-  if (call.bias == nullptr || fused != nullptr) return;
-  bf16 ? addBias<Bf16>(call) : addBias<float>(call);
+  if (call.bias != nullptr && fused == nullptr) bf16 && !wide ? addBias<Bf16>(call) : addBias<float>(call);
+  return true;
 }
 
 bool cudnnTakesWeightGradient(const Conv3dProblem& problem, Precision precision, size_t* workspace) {

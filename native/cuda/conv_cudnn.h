@@ -8,8 +8,9 @@ namespace voxgrad::cuda {
 
 // Whether cuDNN computes this, and with how much device memory.
 bool cudnnTakes(const Gather& gather, Precision precision, size_t* workspace);
-// Operands must be aligned to 16 bytes, and the output of bf16 in that precision.
-void runCudnn(const GatherCall& call, void* workspace);
+// Whether it was done: not where an operand is not aligned to 16 bytes, or cuDNN does not write floats from
+// bf16.
+bool runCudnn(const GatherCall& call, void* workspace);
 
 bool cudnnTakesWeightGradient(const Conv3dProblem& problem, Precision precision, size_t* workspace);
 void runCudnnWeightGradient(const GradientOperands& operands);

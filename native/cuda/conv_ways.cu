@@ -35,11 +35,9 @@ size_t GatherWay::workspace(const Gather& gather) const {
 
 void GatherWay::run(const GatherCall& call, void* workspace) const {
   if (kind == direct) return runDirect(call);
-  const bool whole = aligned(call.source) && aligned(call.weights);
-  if (kind == cudnn && whole && aligned(call.output) && call.narrow == (call.precision == Precision::bf16))
-    return runCudnn(call, workspace);
+  if (kind == cudnn && runCudnn(call, workspace)) return;
   // What reads four numbers at a time sums in the same order as what reads them singly.
-  if (kind == halo && whole) return runHalo(call);
+  if (kind == halo && aligned(call.source) && aligned(call.weights)) return runHalo(call);
   runSplit(call, tile, parts, workspace);
 }
 

@@ -141,16 +141,18 @@ class Graph {
   explicit Graph(const Problem& problem) {
     const bool gradient = problem.pass == Pass::weightGradient;
     const int stored = problem.precision == Precision::bf16 ? dataBf16 : dataFloat;
+    const int computed = problem.wide ? dataFloat : stored;
     const int axes = problem.axes;
     const bool intoX = problem.pass == Pass::inputGradient;
     const int64_t* result = intoX ? problem.x : problem.y;
     // Where a bias follows, what the convolution writes is never in memory.
     const auto made = [&](int64_t id, const int64_t* extents, bool isResult) {
       const bool isVirtual = isResult && problem.bias;
-      return tensor(isVirtual ? idSum : id, extents, axes, isVirtual ? dataFloat : stored, isVirtual);
+      const int dataType = isVirtual ? dataFloat : isResult ? computed : stored;
+      return tensor(isVirtual ? idSum : id, extents, axes, dataType, isVirtual);
     };
     parts_.push_back(made(idX, problem.x, intoX));
-    parts_.push_back(tensor(idW, problem.w, axes, gradient ? dataFloat : stored));
+    parts_.push_back(made(idW, problem.w, gradient));
     parts_.push_back(made(idY, problem.y, !intoX && !gradient));
 
     Descriptor how(kind::convolution);
@@ -181,7 +183,7 @@ class Graph {
     if (problem.bias) {
       int64_t channels[5] = {1, result[1], 1, 1, 1};
       Descriptor bias = tensor(idBias, channels, axes, dataFloat);
-      Descriptor output = tensor(intoX ? idX : idY, result, axes, stored);
+      Descriptor output = tensor(intoX ? idX : idY, result, axes, computed);
       Descriptor adding(kind::pointwise), add(kind::pointwiseOperation);
       adding.set(attribute::pointwiseMode, type::pointwiseMode, pointwiseAdd);
       adding.set(attribute::pointwiseMath, type::dataType, dataFloat);
@@ -227,9 +229,9 @@ std::mutex stateMutex;
 
 bool Problem::operator<(const Problem& other) const {
   const auto key = [](const Problem& p) {
-    std::array<int64_t, 29> all = {static_cast<int64_t>(p.pass), static_cast<int64_t>(p.precision), p.bias,
-                                   p.flipped, p.axes};
-    int64_t* to = all.data() + 5;
+    std::array<int64_t, 30> all = {
+        static_cast<int64_t>(p.pass), static_cast<int64_t>(p.precision), p.bias, p.wide, p.flipped, p.axes};
+    int64_t* to = all.data() + 6;
     for (const auto* extents : {&p.x, &p.w, &p.y}) to = std::copy_n(*extents, p.axes + 2, to);
     for (const auto* each : {&p.pad, &p.stride, &p.dilation}) to = std::copy_n(*each, p.axes, to);
     return all;

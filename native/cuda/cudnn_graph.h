@@ -17,6 +17,7 @@ struct Problem {
   Pass pass;
   Precision precision;
   bool bias;     // added to what is computed
+  bool wide;     // the result is of floats in every precision, as dw always
   bool flipped;  // taps in reverse order
   int axes;      // of space
   // Two for batch and channels (of filters: both kinds of channels, those of a group), then one for each
@@ -39,7 +40,8 @@ class Plan {
   Plan& operator=(const Plan&) = delete;
 
   size_t workspace() const;
-  // x, w and y on the device, aligned to 16 bytes, of bf16 in that precision, but for dw and the bias.
+  // x, w and y on the device, aligned to 16 bytes; of bf16 in that precision, but for the bias and what is
+  // `wide`.
   void run(const void* x, const void* w, const void* y, const float* bias, void* workspace) const;
 
  private:

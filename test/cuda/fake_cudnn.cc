@@ -145,9 +145,9 @@ struct Problem {
     return result.read(add.part(753)) && bias.count() == channels && bias.extents[1] == channels;
   }
 
-  // Calls f(index in x, index in w, index in y) for every product.
+  // Calls f(index in x, index in w, index in y) for the first of a row of products, of as many channels as a filter has.
   template <class F>
-  void forEachProduct(F f) const {
+  void forEachRow(F f) const {
     const int64_t taps = ew[0] * ew[1] * ew[2], voxels = ey[0] * ey[1] * ey[2];
     const int64_t C = x.extents[1], K = y.extents[1], depth = w.extents[1], groups = C / depth;
     for (int64_t n = 0; n < x.extents[0]; n++)
@@ -165,22 +165,34 @@ struct Problem {
           if (!inside) continue;
           const int64_t filterTap = flipped ? taps - 1 - tap : tap;
           for (int64_t k = 0; k < K; k++)
-            for (int64_t c = 0; c < depth; c++)
-              f(from * C + k / (K / groups) * depth + c, (k * taps + filterTap) * depth + c,
-                (n * voxels + voxel) * K + k);
+            f(from * C + k / (K / groups) * depth, (k * taps + filterTap) * depth, (n * voxels + voxel) * K + k);
         }
   }
 
   void run(const std::map<int64_t, void*>& data) const {
-    const auto at = [&](const Operand& operand) { return data.at(operand.id); };
-    std::vector<float> sums(result.count());
-    forEachProduct([&](int64_t i, int64_t j, int64_t k) {
-      if (pass == forward) sums[k] += load(x, at(x), i) * load(w, at(w), j);
-      if (pass == inputGradient) sums[i] += load(y, at(y), k) * load(w, at(w), j);
-      if (pass == weightGradient) sums[j] += load(x, at(x), i) * load(y, at(y), k);
+    const auto floats = [&](const Operand& operand) {
+      std::vector<float> values(operand.count());
+      for (size_t i = 0; i < values.size(); i++) values[i] = load(operand, data.at(operand.id), i);
+      return values;
+    };
+    std::vector<float> own[3], sums(result.count());
+    if (pass != inputGradient) own[0] = floats(x);
+    if (pass != weightGradient) own[1] = floats(w);
+    if (pass != forward) own[2] = floats(y);
+    const float *from = own[0].data(), *weights = own[1].data(), *gradient = own[2].data();
+    const int64_t depth = w.extents[1];
+    forEachRow([&](int64_t i, int64_t j, int64_t k) {
+      if (pass == forward)
+        for (int64_t c = 0; c < depth; c++) sums[k] += from[i + c] * weights[j + c];
+      if (pass == inputGradient)
+        for (int64_t c = 0; c < depth; c++) sums[i + c] += gradient[k] * weights[j + c];
+      if (pass == weightGradient)
+        for (int64_t c = 0; c < depth; c++) sums[j + c] += from[i + c] * gradient[k];
     });
+    std::vector<float> added;
+    if (hasBias) added = floats(bias);
     for (int64_t i = 0; i < result.count(); i++)
-      store(result, at(result), i, sums[i] + (hasBias ? load(bias, at(bias), i % bias.extents[1]) : 0));
+      store(result, data.at(result.id), i, sums[i] + (hasBias ? added[i % added.size()] : 0));
   }
 };
 
