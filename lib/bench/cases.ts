@@ -85,10 +85,14 @@ const casesIn: Readonly<Record<TimedMode, (file: string, list: string) => Case[]
         count: shape.count,
         rival: rivalBy({ mode: "conv", pass, shape }),
         async prepare(target, signal) {
-          return prepareConv(shape, pass, target, signal).then((conv) => ({
-            ...prepared(conv, convWork(shape, target.precision)),
+          const conv = await prepareConv(shape, pass, target, signal);
+          return {
+            contender: conv.contender,
+            others: conv.others,
+            work: convWork(shape, target.precision),
             packing: conv.packing,
-          }));
+            [Symbol.dispose]: () => conv[Symbol.dispose](),
+          };
         },
       })),
     ),

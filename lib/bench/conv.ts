@@ -1,4 +1,4 @@
-import { compile } from "../compile/compile.ts";
+import { compile, planOnly } from "../compile/compile.ts";
 import { packedWeights } from "../compile/pack.ts";
 import { disposeStates } from "../compile/states.ts";
 import type { Graph } from "../graph/graph.ts";
@@ -98,14 +98,14 @@ export function convWork(shape: ConvShape, precision: Precision = "f32"): Work {
 /**
  * A pass of a convolution as a plan of that one op, ready to be timed; `dispose` gives its memory back. Its weights are a
  * state that the plan does not train, and bf16 activations are so to begin with: weights are packed before the first run, as the peers' are. `packing` is how many
- * milliseconds that takes, where the pass reads weights.
+ * milliseconds that takes, where the pass reads weights. `others`: the same by cuDNN, where a GPU has it and it takes the convolution.
  */
 export async function prepareConv(
   shape: ConvShape,
   pass: Pass,
   target: Target,
   signal: AbortSignal,
-): Promise<Contender & Disposable & { packing?: number }> {
+): Promise<Disposable & { contender: Contender; others: readonly Contender[]; packing?: number }> {
   const { device } = target;
   const narrow = target.precision === "bf16";
   const random = (extents: Shape) => fillUniform(new Float32Array(elements(extents)));
@@ -125,10 +125,16 @@ export async function prepareConv(
   const feed = Object.fromEntries(
     activations.map((each, index) => [`${index}`, narrow ? upperHalves(random(each)) : random(each)]),
   );
-  const plan = await compile((graph) => {
+  const trace = (graph: Graph) => {
     const result = traceWith(graph, w);
     return { result: narrow && pass !== "weight gradient" ? cast(result, "bf16") : result };
-  }, target);
+  };
+  const plan = await compile(trace, target);
+  const byCudnn = { ...target, tune: { prefer: "cuDNN" } };
+  const taken = planOnly(trace, byCudnn).layout.steps.some(({ algorithm }) => algorithm?.startsWith("cuDNN"));
+  const rivals = taken ? [await compile(trace, byCudnn)] : [];
+  const timed = (name: string, own: typeof plan) =>
+    repeated(name, (runs) => own.time(feed, runs, { signal }));
   let packing: number | undefined;
   if (pass !== "weight gradient") {
     // Weights that are an input may change at every run, and so are packed at every run.
@@ -140,10 +146,11 @@ export async function prepareConv(
     packing = quantile(times.slice(1), 0.5);
   }
   return {
-    ...repeated("voxgrad", (runs) => plan.time(feed, runs, { signal })),
+    contender: timed("voxgrad", plan),
+    others: rivals.map((rival) => timed("cudnn", rival)),
     packing,
     [Symbol.dispose]: () => {
-      plan.dispose();
+      for (const each of [plan, ...rivals]) each.dispose();
       disposeStates(device, [w]);
     },
   };

@@ -5,11 +5,14 @@ import type { StepSpec, TensorSpec } from "../runtime/native.ts";
 import { ask } from "./describe.ts";
 import { TuningFile } from "./tuning_file.ts";
 
-/** `off`: a table by shape says how a step is computed; `cached`: what was measured before, where it was; `on`: it is measured. */
-export type Tuning = "off" | "cached" | "on";
+/**
+ * `off`: a table by shape says how a step is computed; `cached`: what was measured before, where it was; `on`: it is measured. To
+ * compare ways, `prefer` takes the first whose name begins so, where there is one.
+ */
+export type Tuning = "off" | "cached" | "on" | { readonly prefer: string };
 
 /** What `VOXGRAD_TUNE` says, or `off`. */
-export function usualTuning(): Tuning {
+export function usualTuning(): Exclude<Tuning, object> {
   const text = process.env.VOXGRAD_TUNE ?? "off";
   if (text !== "off" && text !== "cached" && text !== "on")
     throw new UsageError(`VOXGRAD_TUNE: expected off, cached or on, found '${text}'`);
@@ -19,13 +22,26 @@ export function usualTuning(): Tuning {
 /** The same steps, those of which another way than the table's is known to be faster having that one as attribute `way`. */
 export function tuned(specs: readonly StepSpec[], device: Device, tuning: Tuning): readonly StepSpec[] {
   if (tuning === "off") return specs;
-  const file = new TuningFile();
-  const machine = describeMachine(device);
+  const wanted = typeof tuning === "object" ? startingWith(tuning.prefer) : remembered(device);
   return specs.map((spec) => {
     const ways = waysOf(spec, device);
-    const way = ways.indexOf(file.get(keyOf(spec, machine)) ?? "");
+    const way = wanted(spec, ways);
     return way < 1 ? spec : { ...spec, attributes: { ...spec.attributes, way } };
   });
+}
+
+/** The number of one of a step's ways; -1 for none. */
+type Choice = (spec: StepSpec, ways: readonly string[]) => number;
+
+const startingWith =
+  (start: string): Choice =>
+  (_, ways) =>
+    ways.findIndex((way) => way.startsWith(start));
+
+function remembered(device: Device): Choice {
+  const file = new TuningFile();
+  const machine = describeMachine(device);
+  return (spec, ways) => ways.indexOf(file.get(keyOf(spec, machine)) ?? "");
 }
 
 /** Times every way of every step of which the file knows none, and adds the fastest to it. */

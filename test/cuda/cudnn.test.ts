@@ -87,6 +87,15 @@ if (reason === undefined) {
         for (const [tensor, error] of Object.entries(errors))
           assert.ok(error < accuracy, `${tensor} is off by ${error}`);
     });
+
+  for (const [env, rivals] of [
+    [{ VOXGRAD_CUDNN: fake }, ["cudnn"]],
+    [{}, []],
+  ] as const)
+    test(`a benchmark of convolutions compares with ${rivals.length > 0 ? "it" : "nothing where it is not there"}`, async () => {
+      const script = join(import.meta.dirname, "rivals_of_conv.ts");
+      assert.equal(JSON.parse(await run([script], env)), rivals);
+    });
 }
 
 test.after(() => rmSync(folder, { recursive: true, force: true }));
