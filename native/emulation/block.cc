@@ -173,7 +173,7 @@ void Block::meetWarpgroup(uint64_t a, uint64_t b) {
     mine.a = a;
     mine.b = b;
   } else if (mine.a != a || mine.b != b) {
-    fail("warps of one warpgroup multiply different operands");
+    fail("warps of one warpgroup multiply different operands, or one waits and another does not");
   }
   if (++mine.gate.arrived == warpgroupThreads)
     open(mine.gate);

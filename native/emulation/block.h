@@ -79,7 +79,7 @@ class Block {
   const uint32_t* collective(int operation, uint32_t mask, const void* in, size_t bytes, Compute compute);
   // Carries out all committed groups of copies but the newest `keep`.
   void completeCopies(size_t keep);
-  // Every thread of a warpgroup brings the same operands.
+  // Every thread of a warpgroup does the same, by these operands.
   void meetWarpgroup(uint64_t a, uint64_t b);
   void wait(Gate& gate);
   void open(Gate& gate);

@@ -170,6 +170,8 @@ void Products::commit() {
 
 void Products::wait(size_t keep) {
   fenced_ = false;
+  // Whatever the others do in front of their waits comes before the products.
+  block->meetWarpgroup(keep, ~uint64_t{0});
   while (groups_.size() > keep) {
     const auto end = products_.begin() + static_cast<std::ptrdiff_t>(groups_.front());
     for (auto product = products_.begin(); product != end; product++)
