@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "conv_gemm.h"
 #include "conv_split.h"
 #include "conv_tile.h"
 #include "floats.h"
@@ -53,14 +52,13 @@ int64_t mostPartsOf(const Gather& gather, Precision precision) {
 
 }  // namespace
 
-int usualParts(const Gather& gather, Precision precision) {
-  const int64_t blocks = gemmBlocks(gather, gemmTile(gather, precision));
+int usualParts(const Gather& gather, Precision precision, int64_t blocks) {
   if (blocks >= fewBlocks) return 1;
   return static_cast<int>(std::min(divideUp(wantedBlocks, blocks), mostPartsOf(gather, precision)));
 }
 
-std::vector<int> partsOf(const Gather& gather, int tile, Precision precision) {
-  const int64_t blocks = gemmBlocks(gather, tile), most = mostPartsOf(gather, precision);
+std::vector<int> partsOf(const Gather& gather, Precision precision, int64_t blocks) {
+  const int64_t most = mostPartsOf(gather, precision);
   std::vector<int> all = {1};
   for (int parts = 2; parts <= most && blocks < 4 * wantedBlocks / parts; parts *= 2) all.push_back(parts);
   return all;
@@ -70,13 +68,13 @@ size_t splitBytes(const Gather& gather, int parts) {
   return parts == 1 ? 0 : static_cast<size_t>(parts * outputsOf(gather)) * sizeof(float);
 }
 
-void runSplit(const GatherCall& call, int tile, int parts, void* workspace) {
-  if (parts == 1) return runGemm(call, tile, 1);
+void runSplit(const GatherCall& call, const PartsKernel& kernel, int parts, void* workspace) {
+  if (parts == 1) return kernel.run(call, kernel.tile, 1);
   GatherCall each = call;
   each.output = workspace;
   each.narrow = false;
   each.bias = nullptr;
-  runGemm(each, tile, parts);
+  kernel.run(each, kernel.tile, parts);
   const int64_t count = outputsOf(call.gather);
   const int channels = call.gather.groups * call.gather.columns;
   const auto* const partial = static_cast<const float*>(workspace);

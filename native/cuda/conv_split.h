@@ -8,13 +8,19 @@
 
 namespace voxgrad::cuda {
 
-// Into how many parts the depth is cut where nothing else is said; 1 leaves it whole. By the shape alone, so
-// that sums have the same order on every device.
-int usualParts(const Gather& gather, Precision precision);
-// All numbers of parts that might suit tiles of one kind.
-std::vector<int> partsOf(const Gather& gather, int tile, Precision precision);
+// What computes parts, each with an output of its own behind the one before.
+struct PartsKernel {
+  void (*run)(const GatherCall& call, int tile, int parts);
+  int tile;
+};
+
+// Into how many parts the depth is cut where nothing else is said and a part takes so many blocks of threads;
+// 1 leaves it whole. By the shape alone, so that sums have the same order on every device.
+int usualParts(const Gather& gather, Precision precision, int64_t blocks);
+// All numbers of parts that might suit.
+std::vector<int> partsOf(const Gather& gather, Precision precision, int64_t blocks);
 // Device memory that `runSplit` needs.
 size_t splitBytes(const Gather& gather, int parts);
-void runSplit(const GatherCall& call, int tile, int parts, void* workspace);
+void runSplit(const GatherCall& call, const PartsKernel& kernel, int parts, void* workspace);
 
 }  // namespace voxgrad::cuda

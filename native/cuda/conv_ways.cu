@@ -7,6 +7,7 @@
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_split.h"
+#include "conv_warpgroup.h"
 #include "conv_ways.h"
 
 namespace voxgrad::cuda {
@@ -25,39 +26,65 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == direct) return directName;
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
-  const char* tiles = gemmName(tile, precision);
+  const char* tiles = kind == warpgroups ? warpgroupName(tile) : gemmName(tile, precision);
   return parts == 1 ? tiles : kept(std::string(tiles) + ", depth in " + std::to_string(parts) + " parts");
 }
 
 size_t GatherWay::workspace(const Gather& gather) const {
-  return kind == gemm ? splitBytes(gather, parts) : bytes;
+  return kind == gemm || kind == warpgroups ? splitBytes(gather, parts) : bytes;
 }
 
 void GatherWay::run(const GatherCall& call, void* workspace) const {
   if (kind == direct) return runDirect(call);
   if (kind == cudnn && runCudnn(call, workspace)) return;
   // What reads four numbers at a time sums in the same order as what reads them singly.
-  if (kind == halo && aligned(call.source) && aligned(call.weights)) return runHalo(call);
-  runSplit(call, tile, parts, workspace);
+  const bool whole = aligned(call.source) && aligned(call.weights);
+  if (kind == halo && whole) return runHalo(call);
+  if (kind == warpgroups && whole) return runSplit(call, {runWarpgroups, tile}, parts, workspace);
+  const int tiles = kind == warpgroups ? gemmTile(call.gather, call.precision) : tile;
+  runSplit(call, {runGemm, tiles}, parts, workspace);
 }
 
-static GatherWay usualWay(const Gather& gather, Precision precision) {
+namespace {
+
+// From where on products of warpgroups are the usual way: channels that fill their tiles, and boxes most of
+// whose rows are voxels.
+bool suitsWarpgroups(const Gather& gather, Precision precision) {
+  return gather.depth >= 64 && gather.columns >= 64 && warpgroupsTake(gather, precision) &&
+         5 * gather.outputVoxels() >= 3 * warpgroupRows(gather, warpgroupTile(gather));
+}
+
+GatherWay usualWay(const Gather& gather, Precision precision) {
   if (isDirect(gather)) return {GatherWay::direct};
+  if (suitsWarpgroups(gather, precision)) {
+    const int tile = warpgroupTile(gather);
+    return {GatherWay::warpgroups, tile, usualParts(gather, precision, warpgroupBlocks(gather, tile))};
+  }
   const int tile = gemmTile(gather, precision);
   if (suitsHalo(gather, precision)) return {GatherWay::halo, tile};
-  return {GatherWay::gemm, tile, usualParts(gather, precision)};
+  return {GatherWay::gemm, tile, usualParts(gather, precision, gemmBlocks(gather, tile))};
 }
+
+}  // namespace
 
 std::vector<GatherWay> waysOf(const Gather& gather, Precision precision) {
   const GatherWay usual = usualWay(gather, precision);
   std::vector<GatherWay> ways = {usual};
   if (usual.kind == GatherWay::direct) return ways;
-  for (const int tile : gemmTiles(gather, precision))
-    for (const int parts : partsOf(gather, tile, precision))
-      if (usual.kind != GatherWay::gemm || tile != usual.tile || parts != usual.parts)
-        ways.push_back({GatherWay::gemm, tile, parts});
+  const auto add = [&](GatherWay::Kind kind, int tile, int64_t blocks) {
+    for (const int parts : partsOf(gather, precision, blocks))
+      if (usual.kind != kind || tile != usual.tile || parts != usual.parts)
+        ways.push_back({kind, tile, parts});
+  };
+  for (const int tile : gemmTiles(gather, precision)) add(GatherWay::gemm, tile, gemmBlocks(gather, tile));
+  if (usual.kind != GatherWay::halo && suitsHalo(gather, precision))
+    ways.push_back({GatherWay::halo, gemmTile(gather, precision)});
+  if (warpgroupsTake(gather, precision))
+    for (const int tile : warpgroupTiles(gather))
+      add(GatherWay::warpgroups, tile, warpgroupBlocks(gather, tile));
   size_t bytes = 0;
-  if (cudnnTakes(gather, precision, &bytes)) ways.push_back({GatherWay::cudnn, usual.tile, 1, bytes});
+  if (cudnnTakes(gather, precision, &bytes))
+    ways.push_back({GatherWay::cudnn, gemmTile(gather, precision), 1, bytes});
   return ways;
 }
 

@@ -1,5 +1,5 @@
 // The ways of computing a convolution or input gradient, of which a table by shape takes one unless the step
-// names another. All of them give the same bits on every device; between two of them sums may differ in
+// names another. Each gives the same bits on every device that has it; between two of them sums may differ in
 // order.
 #pragma once
 
@@ -15,8 +15,8 @@ struct Step;
 namespace voxgrad::cuda {
 
 struct GatherWay {
-  enum Kind { direct, halo, gemm, cudnn } kind;
-  int tile = 0;      // of the implicit matrix product
+  enum Kind { direct, halo, gemm, warpgroups, cudnn } kind;
+  int tile = 0;      // of the matrix product
   int parts = 1;     // of its depth
   size_t bytes = 0;  // of cuDNN's workspace
 

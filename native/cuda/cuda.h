@@ -2,7 +2,8 @@
 // here, the same in both.
 //
 // Rules that keep one source good for both: shared memory is dynamic and comes from sharedMemory<T>();
-// kernels are launched by LAUNCH; PTX stands in ptx.h only, where each instruction has a second body.
+// kernels are launched by LAUNCH; PTX stands in ptx.h and hopper.h only, where each instruction has a second
+// body.
 #pragma once
 
 #ifdef __CUDACC__

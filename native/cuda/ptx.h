@@ -1,5 +1,6 @@
-// The PTX instructions that kernels use. Each has a second body, for the emulation, that does what the PTX
-// manual says about it; nothing else in this folder contains PTX.
+// The PTX instructions that kernels use, but for those of compute capability 9 (hopper.h). Each has a second
+// body, for the emulation, that does what the PTX manual says about it; nothing else in this folder contains
+// PTX.
 #pragma once
 
 #include "../core/bf16.h"

@@ -67,6 +67,8 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
 
   fibers_.resize(count);
   warps_.assign((count + lanes - 1) / lanes, Warp{});
+  warpgroups_.assign((count + warpgroupThreads - 1) / warpgroupThreads, Warpgroup{});
+  barriers.clear();
   living_ = static_cast<int>(count);
   barrier_ = Gate{};
   why_[0] = 0;
@@ -79,6 +81,7 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
     each.waitsAt = nullptr;
     each.copies.clear();
     each.groups.clear();
+    each.products = Products{};
     // Spread over the sets of the caches.
     each.stack = prepareStack(stacks_ + (i + 1) * stackBytes - 256 - (i % 16) * 64, enter);
     warps_[i / lanes].living |= 1u << (i % lanes);
@@ -162,6 +165,20 @@ void Block::barrier(int line) {
     open(barrier_);
   else
     wait(barrier_);
+}
+
+void Block::meetWarpgroup(uint64_t a, uint64_t b) {
+  Warpgroup& mine = warpgroups_[fiber->index / warpgroupThreads];
+  if (mine.gate.arrived == 0) {
+    mine.a = a;
+    mine.b = b;
+  } else if (mine.a != a || mine.b != b) {
+    fail("warps of one warpgroup multiply different operands, or one waits and another does not");
+  }
+  if (++mine.gate.arrived == warpgroupThreads)
+    open(mine.gate);
+  else
+    wait(mine.gate);
 }
 
 void Block::completeCopies(size_t keep) {

@@ -10,20 +10,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <vector>
+
+#include "gate.h"
+#include "warpgroup.h"
 
 namespace emulation {
 
 struct Extent {
   unsigned x = 1, y = 1, z = 1;
   Extent(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
-};
-
-// Where fibers wait for each other.
-struct Gate {
-  uint32_t generation = 0;
-  int arrived = 0;
-  int line = 0;
 };
 
 constexpr int lanes = 32;
@@ -37,6 +34,11 @@ struct Warp {
   uint32_t living = 0;
   uint32_t in[lanes][mostWords];
   uint32_t out[lanes][mostWords];
+};
+
+struct Warpgroup {
+  Gate gate;
+  uint64_t a = 0, b = 0;
 };
 
 // An asynchronous copy to shared memory that nobody has waited for.
@@ -55,6 +57,7 @@ struct Fiber {
   uint32_t generation = 0;
   std::vector<Copy> copies;
   std::vector<size_t> groups;  // how many copies each committed group has
+  Products products;
 
   int lane() const { return index % lanes; }
 };
@@ -76,22 +79,27 @@ class Block {
   const uint32_t* collective(int operation, uint32_t mask, const void* in, size_t bytes, Compute compute);
   // Carries out all committed groups of copies but the newest `keep`.
   void completeCopies(size_t keep);
+  // Every thread of a warpgroup does the same, by these operands.
+  void meetWarpgroup(uint64_t a, uint64_t b);
+  void wait(Gate& gate);
+  void open(Gate& gate);
   [[noreturn]] void fail(const char* why);
+  size_t sharedBytes() const { return sharedBytes_; }
 
   Extent index, grid, threads;
   unsigned char* shared = nullptr;
+  std::map<const void*, MemoryBarrier> barriers;  // by their places in it
 
  private:
   void reset(Extent index, Extent grid, Extent threads, size_t sharedBytes);
   void order();
   void next();
-  void wait(Gate& gate);
-  void open(Gate& gate);
   Warp& warp();
   static void enter();
 
   std::vector<Fiber> fibers_;
   std::vector<Warp> warps_;
+  std::vector<Warpgroup> warpgroups_;
   std::vector<int> order_;
   int position_ = 0;
   int living_ = 0;

@@ -28,6 +28,12 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 cudaError_t cudaGetLastError() { return failure(); }
 
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  const char* capability = std::getenv("VOXGRAD_EMULATOR_CAPABILITY");
+  *value = capability == nullptr ? 9 : static_cast<int>(std::strtol(capability, nullptr, 10));
+  return failure();
+}
+
 cudaError_t cudaMalloc(void** data, size_t bytes) {
   if (capture != nullptr) return emulation::spoilCapture();
   if (failure() != cudaSuccess) return failure();

@@ -8,7 +8,8 @@
 // VOXGRAD_EMULATOR_MEMORY is how many bytes cudaMalloc has to give. VOXGRAD_EMULATOR_FAULT=NAME:N makes the
 // N-th launch of that kernel fail as an illegal access would: from then on, every call returns that error.
 // VOXGRAD_EMULATOR_GRID is how many blocks a grid may have along y and z, 65535 where it is not set.
-// VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel one that no capture takes.
+// VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel one that no capture takes. VOXGRAD_EMULATOR_CAPABILITY
+// is the major number of the compute capability, 9 where it is not set.
 #pragma once
 
 #include <cstddef>
@@ -54,11 +55,13 @@ enum cudaMemcpyKind {
   cudaMemcpyDeviceToDevice
 };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
 constexpr unsigned cudaStreamNonBlocking = 1;
 constexpr unsigned cudaEventDisableTiming = 2;
 
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 // During a capture by the same thread these four, and every wait, are errors that spoil it.
 cudaError_t cudaMalloc(void** data, size_t bytes);

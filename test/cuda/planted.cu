@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "../../native/cuda/cuda.h"
-#include "../../native/cuda/ptx.h"
+#include "../../native/cuda/bf16.h"
+#include "../../native/cuda/hopper.h"
 
 namespace voxgrad::cuda {
 cudaStream_t stream() { return nullptr; }
@@ -64,6 +64,67 @@ __global__ void unwrittenKernel(const float* x, float* y) {
   y[threadIdx.x] = shared[count - 1 - threadIdx.x];
 }
 
+enum class Product { right, noCopyWait, noProductWait, earlyCopy, unswizzled, noFence, halfGroup };
+
+constexpr int half = count / 2, tileBytes = 64 * swizzleBytes;
+
+// Multiplies the row's halves, as two rows of a matrix, by the matrix that reverses the order.
+template <Product mistake>
+__global__ void reverseByProductKernel(const __grid_constant__ TensorMap x,
+                                       const __grid_constant__ TensorMap order, float* y) {
+  unsigned char* const tiles = swizzledMemory();
+  auto* const barrier = reinterpret_cast<uint64_t*>(tiles + 2 * tileBytes);
+  if (threadIdx.x == 0) {
+    makeBarrier(barrier, 1);
+    publishBarriers();
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    arriveExpecting(barrier, 2 * tileBytes);
+    copyBox(tiles, x, {0, 0, 0}, barrier);
+    copyBox(tiles + tileBytes, order, {0, 0, 0}, barrier);
+  }
+  if (mistake != Product::noCopyWait) waitForPhase(barrier, 0);
+  float sums[64 / 2] = {};
+  if (mistake != Product::noFence) fenceProducts();
+  if (mistake == Product::halfGroup && threadIdx.x >= 64) return;
+  for (int k = 0; k < swizzleBytes; k += 32) {
+    uint64_t a = operandAt(tiles, k);
+    if (mistake == Product::unswizzled) a &= (uint64_t{1} << 62) - 1;
+    multiplyBf16<64>(sums, a, operandAt(tiles + tileBytes, k));
+  }
+  commitProducts();
+  if (mistake == Product::earlyCopy && threadIdx.x == 0) {
+    arriveExpecting(barrier, tileBytes);
+    copyBox(tiles, order, {0, 0, 0}, barrier);
+  }
+  if (mistake != Product::noProductWait) waitForProducts<0>();
+  const int row = threadIdx.x / 4;
+  if (row < 2)
+    for (int i = 0; i < 64 / 2; i++)
+      if (i % 4 < 2) y[(1 - row) * half + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2] = sums[i];
+}
+
+template <Product mistake>
+static void reverseByProduct(const float* x, float* y) {
+  alignas(16) static Bf16 rows[count], order[half][half];
+  for (int i = 0; i < count; i++) rows[i] = Bf16(x[i]);
+  for (int i = 0; i < half; i++) order[i][half - 1 - i] = Bf16(1.0f);
+  const auto mapOf = [](void* data, cuuint64_t height) {
+    const cuuint64_t extents[3] = {half, 1, height}, strides[2] = {swizzleBytes, swizzleBytes};
+    const cuuint32_t box[3] = {half, 1, 64}, steps[3] = {1, 1, 1};
+    TensorMap map;
+    if (cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, data, extents, strides, box, steps,
+                               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                               CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+      throw voxgrad::Error("ERR_DEVICE", "no tensor map");
+    return map;
+  };
+  LAUNCH(reverseByProductKernel<mistake>, (Grid{1, count, 2 * tileBytes + swizzleAlignment + 8}),
+         mapOf(rows, 2), mapOf(order, half), y);
+}
+
 int main(int, char** arguments) {
   const std::string mistake = arguments[1];
   std::vector<float> x(count), y(count);
@@ -80,6 +141,13 @@ int main(int, char** arguments) {
     if (mistake == "lone-shuffle") LAUNCH(loneShuffleKernel, grid, from, to);
     if (mistake == "behind-shared") LAUNCH(behindSharedKernel, grid, from, to);
     if (mistake == "unwritten") LAUNCH(unwrittenKernel, grid, from, to);
+    if (mistake == "none-product") reverseByProduct<Product::right>(from, to);
+    if (mistake == "no-copy-wait") reverseByProduct<Product::noCopyWait>(from, to);
+    if (mistake == "no-product-wait") reverseByProduct<Product::noProductWait>(from, to);
+    if (mistake == "early-copy") reverseByProduct<Product::earlyCopy>(from, to);
+    if (mistake == "unswizzled") reverseByProduct<Product::unswizzled>(from, to);
+    if (mistake == "no-fence") reverseByProduct<Product::noFence>(from, to);
+    if (mistake == "half-group") reverseByProduct<Product::halfGroup>(from, to);
   } catch (const voxgrad::Error& error) {
     std::puts(error.what());
     return 0;

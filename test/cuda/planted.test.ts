@@ -41,12 +41,21 @@ function verdicts(program: string, ...mistake: string[]): string[] {
 const program = build("planted", "planted.cu", "-O1");
 const streams = build("streams", "planted_streams.cu", "-O1");
 
-for (const fine of ["none", "none-async"])
+for (const fine of ["none", "none-async", "none-product"])
   test(`without a mistake (${fine}) every order is right`, () => {
     assert.equal(verdicts(program, fine), ["right", "right", "right"]);
   });
 
-for (const mistake of ["no-barrier", "no-wait", "unwritten"])
+const wrong = [
+  "no-barrier",
+  "no-wait",
+  "unwritten",
+  "no-copy-wait",
+  "no-product-wait",
+  "early-copy",
+  "unswizzled",
+];
+for (const mistake of wrong)
   test(`${mistake}: a wrong result`, () => {
     const found = verdicts(program, mistake);
     assert.ok(found.includes("wrong"), found.join(", "));
@@ -57,6 +66,8 @@ test("threads at different barriers, and a shuffle from a lane that is elsewhere
     assert.match(found, /different __syncthreads \(block 0,0,0, thread/);
   for (const found of verdicts(program, "lone-shuffle"))
     assert.match(found, /shuffle from a lane that does not take part/);
+  for (const found of verdicts(program, "no-fence")) assert.match(found, /without a fence in front/);
+  for (const found of verdicts(program, "half-group")) assert.match(found, /that the others never reach/);
 });
 
 for (const part of ["uploads", "records"])

@@ -1,0 +1,40 @@
+#include <algorithm>
+
+#include "conv_box.h"
+
+namespace voxgrad::cuda {
+namespace {
+
+// The next larger size that needs fewer blocks, from one that needs as many as all between.
+int64_t larger(int64_t extent, int64_t size) {
+  const int64_t blocks = divideUp(extent, size);
+  return blocks == 1 ? extent + 1 : divideUp(extent, blocks - 1);
+}
+
+}  // namespace
+
+BoxPlan boxPlanOf(const Gather& gather, int most) {
+  const int64_t extent[4] = {gather.batch, gather.axis[0].output, gather.axis[1].output,
+                             gather.axis[2].output};
+  BoxPlan best{};
+  int64_t fewest = INT64_MAX;
+  for (int64_t w = 1; w <= std::min<int64_t>(extent[3], most); w = larger(extent[3], w))
+    for (int64_t h = 1; h <= std::min(extent[2], most / w); h = larger(extent[2], h))
+      for (int64_t d = 1; d <= std::min(extent[1], most / w / h); d = larger(extent[1], d)) {
+        const int64_t size[4] = {std::min(extent[0], most / w / h / d), d, h, w};
+        int64_t blocks[4], count = 1;
+        for (int i = 0; i < 4; i++) {
+          blocks[i] = divideUp(extent[i], size[i]);
+          if (__builtin_mul_overflow(count, blocks[i], &count)) count = INT64_MAX;
+        }
+        if (count > fewest) continue;
+        fewest = count;
+        for (int i = 0; i < 4; i++) {
+          best.box[i] = static_cast<int>(size[i]);
+          best.blocks[i] = static_cast<int>(blocks[i]);
+        }
+      }
+  return best;
+}
+
+}  // namespace voxgrad::cuda

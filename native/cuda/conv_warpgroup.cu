@@ -1,0 +1,237 @@
+#include "conv_box.h"
+#include "conv_warpgroup.h"
+#include "tensor_map.h"
+
+namespace voxgrad::cuda {
+namespace {
+
+constexpr int consumers = 2;  // warpgroups that multiply; one warp more has tiles copied
+constexpr int consumerWarps = consumers * warpgroupThreads / warpSize;
+constexpr int productRows = 64, productBytes = 32;  // of the depth
+constexpr int channelsOfTile = swizzleBytes / 2;
+
+// Each consumer computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER blocks share
+// a multiprocessor.
+template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
+struct WarpgroupTile {
+  static constexpr int down = DOWN, columns = COLUMNS, stages = STAGES, together = TOGETHER;
+  static constexpr int rows = consumers * DOWN * productRows;
+  static constexpr int threads = consumers * warpgroupThreads + warpSize;
+  static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
+  static constexpr int stageBytes = rowBytes + columnBytes;
+  static constexpr size_t sharedBytes = swizzleAlignment + STAGES * (stageBytes + 2 * sizeof(uint64_t));
+};
+
+// The tiles in shared memory, through which producer and consumers go round alike.
+template <class Tile>
+struct Ring {
+  unsigned char* const tiles;
+  uint64_t* const full;   // a phase ends when a tile has come,
+  uint64_t* const empty;  // and when every warp has multiplied it
+  int stage = 0;
+  uint32_t round = 0;
+
+  __device__ Ring()
+      : tiles(swizzledMemory()),
+        full(reinterpret_cast<uint64_t*>(tiles + Tile::stages * Tile::stageBytes)),
+        empty(full + Tile::stages) {}
+  __device__ void make() {
+    for (int i = 0; i < Tile::stages; i++) {
+      makeBarrier(full + i, 1);
+      makeBarrier(empty + i, consumerWarps);
+    }
+    publishBarriers();
+  }
+  __device__ __forceinline__ unsigned char* tile() const { return tiles + stage * Tile::stageBytes; }
+  __device__ __forceinline__ void next() {
+    if (++stage < Tile::stages) return;
+    stage = 0;
+    round ^= 1;
+  }
+};
+
+// Which tiles of the depth a block multiplies.
+struct Depth {
+  int first, steps;
+
+  __device__ Depth(const Box& box, int chunks, int part, int parts) {
+    const int all = box.taps[0] * box.taps[1] * box.taps[2] * chunks, most = (all + parts - 1) / parts;
+    first = part * most;
+    steps = all - first < most ? all - first : most;
+  }
+};
+
+// Has tiles copied, of one tap after the other.
+template <class Tile>
+__device__ void produce(Ring<Tile>& ring, const TensorMap& source, const TensorMap& weights,
+                        const Gather& gather, const Box& box, int voxels, int column, int chunks,
+                        const Depth& depth) {
+  const int radix[3] = {box.taps[1], box.taps[2], chunks};
+  Digits at = Digits::of(depth.first, radix);
+  const Digits one{0, {0, 0, 1}};
+  for (int step = 0; step < depth.steps; step++) {
+    const int tap[3] = {box.firstTap[0] + static_cast<int>(at.lead), box.firstTap[1] + at.digit[0],
+                        box.firstTap[2] + at.digit[1]};
+    const int channel = at.digit[2] * channelsOfTile;
+    uint64_t* const full = ring.full + ring.stage;
+    waitForPhase(ring.empty + ring.stage, ring.round ^ 1);
+    arriveExpecting(full, voxels * swizzleBytes + Tile::columnBytes);
+    copyBox(ring.tile(), source,
+            {channel, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
+             box.sourceOf(gather, 0, tap[0]), box.first[0]},
+            full);
+    copyBox(ring.tile() + Tile::rowBytes, weights,
+            {channel, (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2], column}, full);
+    ring.next();
+    at.add(one, radix);
+  }
+}
+
+// Adds the products of all tiles: those of one are under way while the next one is waited for.
+template <class Tile>
+__device__ __forceinline__ void consume(Ring<Tile>& ring, int row, int steps,
+                                        float (&sums)[Tile::down][Tile::columns / 2]) {
+  uint64_t* before = nullptr;
+  for (int step = 0; step < steps; step++) {
+    waitForPhase(ring.full + ring.stage, ring.round);
+    const unsigned char* const tile = ring.tile();
+    UNROLL for (int i = 0; i < Tile::down; i++) pin(sums[i]);
+    fenceProducts();
+    UNROLL for (int k = 0; k < swizzleBytes; k += productBytes) {
+      UNROLL for (int i = 0; i < Tile::down; i++)
+          multiplyBf16<Tile::columns>(sums[i], operandAt(tile + (row + i * productRows) * swizzleBytes, k),
+                                      operandAt(tile + Tile::rowBytes, k));
+    }
+    commitProducts();
+    waitForProducts<1>();
+    if (before != nullptr && threadIdx.x % warpSize == 0) arrive(before);
+    before = ring.empty + ring.stage;
+    ring.next();
+  }
+  waitForProducts<0>();
+  UNROLL for (int i = 0; i < Tile::down; i++) pin(sums[i]);
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::threads, Tile::together)
+    convWarpgroupKernel(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap weights,
+                        GatherCall call, BoxPlan plan, int columnBlocks, int parts) {
+  const Gather& gather = call.gather;
+  // Blocks that read the same part of the source follow each other.
+  int64_t index = blockIdx.x;
+  const int column = static_cast<int>(index % columnBlocks) * Tile::columns;
+  index /= columnBlocks;
+  const int part = static_cast<int>(index % parts);
+  const Box box(gather, plan, index / parts);
+  const int chunks = (gather.depth + channelsOfTile - 1) / channelsOfTile;
+  const Depth depth(box, chunks, part, parts);
+
+  Ring<Tile> ring;
+  if (threadIdx.x == 0) ring.make();
+  __syncthreads();
+  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
+  if (warp == consumerWarps) {
+    if (lane == 0) produce(ring, source, weights, gather, box, plan.voxels(), column, chunks, depth);
+    return;
+  }
+
+  float sums[Tile::down][Tile::columns / 2] = {};
+  const int row = threadIdx.x / warpgroupThreads * Tile::down * productRows;
+  consume(ring, row, depth.steps, sums);
+  UNROLL for (int i = 0; i < Tile::down; i++) UNROLL for (int half = 0; half < 2; half++) {
+    int64_t voxel = box.voxelOf(gather, plan, row + i * productRows + warp % 4 * 16 + half * 8 + lane / 4);
+    if (voxel < 0) continue;
+    voxel += part * gather.outputVoxels();
+    UNROLL for (int j = 0; j < Tile::columns / 8; j++) call.store<Precision::bf16>(
+        0, voxel, column + j * 8 + lane % 4 * 2, sums[i][j * 4 + half * 2], sums[i][j * 4 + half * 2 + 1]);
+  }
+}
+
+struct Variant {
+  int rows, columns;
+  const char* name;
+  void (*run)(const Variant& variant, const GatherCall& call, int parts);
+
+  int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
+};
+
+// Innermost axis first.
+BoxedTensor boxedSource(const Gather& gather, const BoxPlan& plan) {
+  const GatherAxis(&axis)[3] = gather.axis;
+  return {5,
+          {gather.depth, axis[2].source, axis[1].source, axis[0].source, gather.batch},
+          {channelsOfTile, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
+}
+
+BoxedTensor boxedWeights(const Gather& gather, int columns) {
+  return {3, {gather.depth, gather.taps(), gather.columns}, {channelsOfTile, 1, columns}};
+}
+
+template <class Tile>
+void runVariant(const Variant& variant, const GatherCall& call, int parts) {
+  const Gather& gather = call.gather;
+  const BoxPlan plan = boxPlanOf(gather, Tile::rows);
+  const int columnBlocks = variant.columnBlocks(gather);
+  launch(variant.name, convWarpgroupKernel<Tile>,
+         Grid{static_cast<unsigned>(plan.count() * columnBlocks * parts), Tile::threads, Tile::sharedBytes},
+         tensorMapOf(boxedSource(gather, plan), call.source),
+         tensorMapOf(boxedWeights(gather, Tile::columns), call.weights), call, plan, columnBlocks, parts);
+}
+
+template <class Tile>
+constexpr Variant variantOf(const char* name) {
+  return {Tile::rows, Tile::columns, name, runVariant<Tile>};
+}
+
+// The larger first: they read less for every product.
+const Variant variants[] = {
+    variantOf<WarpgroupTile<1, 256, 4, 1>>("warpgroups 128x256, bf16"),
+    variantOf<WarpgroupTile<2, 128, 4, 1>>("warpgroups 256x128, bf16"),
+    variantOf<WarpgroupTile<2, 64, 5, 1>>("warpgroups 256x64, bf16"),
+    variantOf<WarpgroupTile<1, 128, 3, 2>>("warpgroups 128x128, bf16"),
+    variantOf<WarpgroupTile<1, 64, 4, 2>>("warpgroups 128x64, bf16"),
+};
+constexpr int variantCount = sizeof variants / sizeof *variants, smallest = variantCount - 1;
+
+}  // namespace
+
+bool warpgroupsTake(const Gather& gather, Precision precision) {
+  if (precision != Precision::bf16 || gather.groups != 1 || !hasWarpgroups()) return false;
+  for (const GatherAxis& axis : gather.axis)
+    if (axis.stride != 1) return false;
+  // Tiles would be mostly empty.
+  if (gather.depth <= channelsOfTile / 2 || gather.columns <= variants[smallest].columns / 2) return false;
+  const BoxPlan plan = boxPlanOf(gather, variants[smallest].rows);
+  return isBoxable(boxedSource(gather, plan)) && isBoxable(boxedWeights(gather, 64)) &&
+         warpgroupBlocks(gather, smallest) < int64_t{1} << 26;
+}
+
+int warpgroupTile(const Gather& gather) {
+  for (const int tile : warpgroupTiles(gather))
+    if (warpgroupBlocks(gather, tile) >= 132) return tile;
+  return smallest;
+}
+
+std::vector<int> warpgroupTiles(const Gather& gather) {
+  std::vector<int> tiles;
+  for (int tile = 0; tile < variantCount; tile++)
+    if (variants[tile].columns < 2 * gather.columns) tiles.push_back(tile);
+  return tiles;
+}
+
+const char* warpgroupName(int tile) { return variants[tile].name; }
+
+int64_t warpgroupBlocks(const Gather& gather, int tile) {
+  const Variant& variant = variants[tile];
+  return boxPlanOf(gather, variant.rows).count() * variant.columnBlocks(gather);
+}
+
+int64_t warpgroupRows(const Gather& gather, int tile) {
+  return boxPlanOf(gather, variants[tile].rows).count() * variants[tile].rows;
+}
+
+void runWarpgroups(const GatherCall& call, int tile, int parts) {
+  variants[tile].run(variants[tile], call, parts);
+}
+
+}  // namespace voxgrad::cuda

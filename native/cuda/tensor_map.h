@@ -1,0 +1,22 @@
+// What the copy engine of compute capability 9 must know of a tensor to bring boxes of it to shared memory.
+#pragma once
+
+#include "hopper.h"
+
+namespace voxgrad::cuda {
+
+// Whether the device has products of warpgroups and this library has kernels with them.
+bool hasWarpgroups();
+
+// A dense tensor of bfloat16 numbers at an address aligned to 16 bytes. The innermost extent, a multiple of
+// eight, comes first.
+struct BoxedTensor {
+  int axes;
+  int64_t extent[5];
+  int box[5];  // up to 256 along each axis, and 64 along the innermost
+};
+bool isBoxable(const BoxedTensor& tensor);
+// Its boxes are swizzled over 128 bytes.
+TensorMap tensorMapOf(const BoxedTensor& tensor, const void* data);
+
+}  // namespace voxgrad::cuda

@@ -1,0 +1,191 @@
+#include "warpgroup.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "block.h"
+
+namespace emulation {
+namespace {
+
+// Where the memory of a block begins: no multiple of what swizzled tiles must be aligned to.
+constexpr uint32_t windowStart = 128;
+
+const unsigned char* sharedData(uint32_t address) {
+  if (address < windowStart || address - windowStart + 16 > block->sharedBytes())
+    block->fail("an operand of a product lies outside of shared memory");
+  return block->shared + (address - windowStart);
+}
+
+bool copiesAtOnce() {
+  const char* schedule = std::getenv("VOXGRAD_SCHEDULE");
+  return schedule != nullptr && std::strcmp(schedule, "1") == 0;
+}
+
+MemoryBarrier& barrierAt(void* data) {
+  const auto found = block->barriers.find(data);
+  if (found == block->barriers.end()) block->fail("a barrier in shared memory that nobody has made");
+  return found->second;
+}
+
+void land(MemoryBarrier& barrier) {
+  for (const BoxCopy& copy : barrier.copies) {
+    copy.carryOut(sharedAddress(copy.to));
+    barrier.bytes -= static_cast<int64_t>(copy.bytes());
+  }
+  barrier.copies.clear();
+}
+
+// Ends the phase where nothing is missing any more.
+void settle(MemoryBarrier& barrier) {
+  if (barrier.missing > 0) return;
+  if (barrier.waiting > 0 || copiesAtOnce()) land(barrier);
+  if (barrier.bytes != 0 || !barrier.copies.empty()) return;
+  barrier.phase++;
+  barrier.missing = barrier.expected;
+  barrier.waiting = 0;
+  block->open(barrier.gate);
+}
+
+using Four = float __attribute__((vector_size(16)));
+using Words = uint32_t __attribute__((vector_size(16)));
+using Halves = uint16_t __attribute__((vector_size(8)));
+
+struct Depth16 {
+  Four part[4];
+};
+
+// A matrix whose rows follow K, by its descriptor: the address and both offsets in units of sixteen bytes.
+class Operand {
+ public:
+  explicit Operand(uint64_t descriptor)
+      : start_((descriptor & 0x3fff) << 4),
+        leading_((descriptor >> 16 & 0x3fff) << 4),
+        stride_((descriptor >> 32 & 0x3fff) << 4),
+        swizzled_(descriptor >> 62 == 1) {
+    if ((descriptor >> 62 > 1) || (descriptor >> 49 & 7) != 0)
+      block->fail("a descriptor with a swizzle or offset that is not emulated");
+  }
+
+  // The 16 elements of a row. Eight rows are a matrix of 16 bytes each, or lie 128 bytes apart where
+  // swizzled.
+  Depth16 row(int row) const {
+    Depth16 elements;
+    for (uint32_t half = 0; half < 2; half++) {
+      uint32_t address = start_ + row / 8 * stride_;
+      if (swizzled_)
+        address = swizzled128(address + row % 8 * 128 + half * 16);
+      else
+        address += row % 8 * 16 + half * leading_;
+      Halves bits[2];
+      std::memcpy(bits, sharedData(address), sizeof bits);
+      for (int i = 0; i < 2; i++) {
+        const Words wide = __builtin_convertvector(bits[i], Words) << 16;
+        std::memcpy(&elements.part[half * 2 + i], &wide, sizeof wide);
+      }
+    }
+    return elements;
+  }
+
+ private:
+  uint32_t start_, leading_, stride_;
+  bool swizzled_;
+};
+
+float dot(const Depth16& a, const Depth16& b) {
+  Four sums = a.part[0] * b.part[0];
+  for (int i = 1; i < 4; i++) sums += a.part[i] * b.part[i];
+  return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
+
+// The part of a thread: of rows `group` and `group` + 8 of its warp's 16, every fourth pair of columns.
+void carryOut(const Product& product, float* sums) {
+  const Operand a(product.a), b(product.b);
+  const int lane = fiber->lane(), row = fiber->index % warpgroupThreads / lanes * 16 + lane / 4;
+  const Depth16 rows[2] = {a.row(row), a.row(row + 8)};
+  for (int column = 0; column < product.columns; column += 8) {
+    const Depth16 columns[2] = {b.row(column + lane % 4 * 2), b.row(column + lane % 4 * 2 + 1)};
+    for (int i = 0; i < 4; i++) sums[column / 2 + i] += dot(rows[i / 2], columns[i % 2]);
+  }
+}
+
+}  // namespace
+
+uint32_t sharedAddress(const void* data) {
+  return windowStart + static_cast<uint32_t>(static_cast<const unsigned char*>(data) - block->shared);
+}
+
+void initBarrier(void* data, int arrivals) {
+  if (sharedAddress(data) % 8 != 0) block->fail("a barrier in shared memory that is not aligned");
+  block->barriers[data] = MemoryBarrier{arrivals, arrivals, 0, 0, 0, {}, {}};
+}
+
+void arriveAtBarrier(void* data, int64_t bytes) {
+  MemoryBarrier& barrier = barrierAt(data);
+  if (barrier.missing == 0) block->fail("more threads arrive at a barrier than it expects");
+  barrier.missing--;
+  barrier.bytes += bytes;
+  settle(barrier);
+}
+
+void waitAtBarrier(void* data, uint32_t parity) {
+  MemoryBarrier& barrier = barrierAt(data);
+  while (barrier.phase % 2 == parity) {
+    barrier.waiting++;
+    settle(barrier);
+    if (barrier.phase % 2 == parity) block->wait(barrier.gate);
+  }
+}
+
+void copyBox(const BoxCopy& copy, void* data) {
+  MemoryBarrier& barrier = barrierAt(data);
+  if (sharedAddress(copy.to) % 128 != 0) block->fail("a copy of a box to where it is not aligned");
+  barrier.copies.push_back(copy);
+  if (copiesAtOnce()) land(barrier);
+  settle(barrier);
+}
+
+void Products::issue(const Product& product) {
+  if (!fenced_) block->fail("a product of a warpgroup without a fence in front of it");
+  block->meetWarpgroup(product.a, product.b);
+  hiddenOf(product);
+  std::fill_n(product.sums, product.columns / 2, NAN);
+  products_.push_back(product);
+}
+
+Products::Hidden& Products::hiddenOf(const Product& product) {
+  for (Hidden& hidden : hidden_)
+    if (hidden.sums == product.sums) return hidden;
+  hidden_.push_back({product.sums, {product.sums, product.sums + product.columns / 2}});
+  return hidden_.back();
+}
+
+void Products::commit() {
+  size_t grouped = 0;
+  for (const size_t count : groups_) grouped += count;
+  groups_.push_back(products_.size() - grouped);
+}
+
+void Products::wait(size_t keep) {
+  fenced_ = false;
+  // Whatever the others do in front of their waits comes before the products.
+  block->meetWarpgroup(keep, ~uint64_t{0});
+  while (groups_.size() > keep) {
+    const auto end = products_.begin() + static_cast<std::ptrdiff_t>(groups_.front());
+    for (auto product = products_.begin(); product != end; product++)
+      carryOut(*product, hiddenOf(*product).values.data());
+    products_.erase(products_.begin(), end);
+    groups_.erase(groups_.begin());
+  }
+  for (size_t i = hidden_.size(); i-- > 0;) {
+    const Hidden& hidden = hidden_[i];
+    const auto adds = [&](const Product& product) { return product.sums == hidden.sums; };
+    if (std::any_of(products_.begin(), products_.end(), adds)) continue;
+    std::copy(hidden.values.begin(), hidden.values.end(), hidden.sums);
+    hidden_.erase(hidden_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+}  // namespace emulation

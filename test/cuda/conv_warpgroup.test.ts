@@ -1,0 +1,174 @@
+/** Convolutions by products of warpgroups, every tile by name: on the emulator, and on a GPU of compute capability 9. */
+import { test } from "uvu";
+import * as assert from "uvu/assert";
+import { upperHalves } from "../../lib/bench/fill.ts";
+import { compile, planOnly } from "../../lib/compile/compile.ts";
+import { Graph } from "../../lib/graph/graph.ts";
+import { elements, type Shape } from "../../lib/graph/value.ts";
+import { conv3d, type ConvOptions, convTranspose3d } from "../../lib/ops/conv.ts";
+import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import type { StepSpec } from "../../lib/runtime/native.ts";
+import { expectClose, random } from "../ops/harness.ts";
+import { runBare } from "../ops/run_bare.ts";
+import { runStep } from "./run_step.ts";
+
+const devices = (["emulator", "cuda"] as const)
+  .filter((name) => {
+    const reason = whyNot(name);
+    if (reason !== undefined) console.log(`skipped: ${reason}`);
+    return reason === undefined;
+  })
+  .map((name) => openDevice(name))
+  .filter((device) => device.name === "emulator" || device.describe().includes("compute capability 9."));
+
+interface Case {
+  readonly x: Shape;
+  readonly w: Shape;
+  readonly options: ConvOptions;
+  readonly transposed?: boolean;
+}
+
+/** The case as a graph of one convolution with a bias. */
+function traceOf({ x, w, options, transposed }: Case) {
+  return (graph: Graph) => {
+    const leaves = [graph.input("x", x), graph.input("w", w)] as const;
+    const bias = graph.input("bias", [w[transposed ? 4 : 0]]);
+    return { y: (transposed ? convTranspose3d : conv3d)(...leaves, { ...options, bias }) };
+  };
+}
+
+/** The step that computes the case by packed weights. */
+function stepOf(each: Case, device: Device, precision: Precision = "bf16"): StepSpec {
+  const { steps } = planOnly(traceOf(each), { device, precision }).layout;
+  const found = steps.find(({ spec }) => spec.kernel === "conv3dPacked");
+  assert.ok(found);
+  return found.spec;
+}
+
+/** Numbers that bfloat16 holds. */
+const short = (shape: Shape, seed: number) => {
+  const numbers = Float32Array.from(random(elements(shape), seed));
+  new Uint32Array(numbers.buffer).forEach((bits, i, all) => {
+    all[i] = bits & 0xffff0000;
+  });
+  return numbers;
+};
+
+/** `[rows, taps, columns]` as `[columns, taps, rows]`, which an input gradient reads. */
+function exchanged(w: Float32Array, [rows, ...rest]: Shape): Float32Array {
+  const columns = rest[3];
+  const taps = elements(rest) / columns;
+  return Float32Array.from(w, (_, i) => {
+    const [column, tap, row] = [Math.floor(i / rows / taps), Math.floor(i / rows) % taps, i % rows];
+    return w[(row * taps + tap) * columns + column];
+  });
+}
+
+const cases: readonly Case[] = [
+  // Boxes that end outside.
+  { x: [2, 3, 5, 7, 64], w: [72, 3, 3, 3, 64], options: { padding: 1 } },
+  { x: [1, 3, 5, 7, 72], w: [72, 3, 3, 3, 64], options: { padding: 1 }, transposed: true },
+  // Slices; taps that no voxel of some box reaches; more columns than the widest tile has.
+  { x: [3, 1, 8, 11, 40], w: [264, 1, 3, 3, 40], options: { padding: [0, 6, 6], dilation: [1, 6, 6] } },
+  {
+    x: [3, 1, 13, 6, 64],
+    w: [64, 1, 3, 3, 136],
+    options: { padding: [0, 2, 2], dilation: [1, 2, 2] },
+    transposed: true,
+  },
+  // A pointwise one; another padding than keeps the size.
+  { x: [1, 4, 5, 9, 136], w: [136, 1, 1, 1, 136], options: {} },
+  { x: [1, 6, 5, 4, 64], w: [64, 2, 1, 3, 64], options: { padding: [2, 0, 1], dilation: [2, 1, 1] } },
+];
+const [first] = cases;
+
+/** What the kernels of packed weights read, and what they are to yield. */
+async function operandsOf(each: Case): Promise<{ data: NodeJS.TypedArray[]; expected: Float64Array }> {
+  const [x, w] = [short(each.x, 1), short(each.w, 2)];
+  const bias = Float32Array.from(random(each.w[each.transposed ? 4 : 0], 3));
+  const expected = Float64Array.from(await runBare(traceOf(each)(new Graph()).y, [x, w, bias]));
+  const packed = each.transposed ? exchanged(w, each.w) : w;
+  return { data: [upperHalves(x), upperHalves(packed), bias], expected };
+}
+
+for (const device of devices) {
+  // A GPU cuts off what its sums have no room for; the emulator rounds.
+  const exact = device.name === "emulator" ? 2e-6 : 1e-4;
+  const of = (text: string) => `${text}, on ${device.name}`;
+  const tried = new Set<string>();
+
+  for (const each of cases)
+    test(of(`${each.transposed ? "transposed " : ""}[${each.x.join()}] by [${each.w.join()}]`), async () => {
+      const spec = stepOf(each, device);
+      const { data, expected } = await operandsOf(each);
+      for (const [way, name] of device.native.ways(spec).entries()) {
+        if (!/^warpgroups .*bf16(, depth in [27] parts)?$/.test(name)) continue;
+        tried.add(name);
+        const step = { ...spec, attributes: { ...spec.attributes, way } };
+        const [found] = await runStep(device, step, data);
+        expectClose(new Float32Array(found), expected, exact, name);
+      }
+    });
+
+  test(of("every tile was launched"), () => {
+    const launches = device.native.launches();
+    for (const size of ["128x256", "256x128", "256x64", "128x128", "128x64"]) {
+      const tile = `warpgroups ${size}, bf16`;
+      assert.ok(tried.has(tile) && launches[tile] > 0, tile);
+    }
+    assert.ok([...tried].some((name) => name.includes("parts")));
+  });
+
+  for (const schedule of device.name === "emulator" ? ["1", "7"] : ["0"])
+    test(of(`stored as bf16, threads in order ${schedule}`), async () => {
+      const before = process.env.VOXGRAD_SCHEDULE ?? "0";
+      process.env.VOXGRAD_SCHEDULE = schedule;
+      const spec = stepOf(first, device);
+      const { data, expected } = await operandsOf(first);
+      const output = { ...spec.output, dtype: "bf16" } as const;
+      // Of whole depth, in which every place for tiles is used several times.
+      const way = device.native.ways(spec).indexOf("warpgroups 128x64, bf16");
+      const attributes = { ...spec.attributes, way };
+      const [found] = await runStep(device, { ...spec, output, attributes }, data);
+      const floats = Uint32Array.from(new Uint16Array(found), (half) => half << 16);
+      expectClose(new Float32Array(floats.buffer), expected, 2 ** -8, schedule);
+      process.env.VOXGRAD_SCHEDULE = before;
+    });
+
+  test(of("operands that are not aligned are left to threads that copy single numbers"), async () => {
+    const small = { ...first, w: [64, 1, 1, 1, 64], options: {} };
+    const spec = stepOf(small, device);
+    assert.match(device.native.ways(spec)[0], /^warpgroups/);
+    const { data, expected } = await operandsOf(small);
+    const [found] = await runStep(device, spec, data, 4);
+    expectClose(new Float32Array(found), expected, exact, "unaligned");
+  });
+
+  test(of("a recorded plan yields the same bits"), async () => {
+    const [x, w, bias] = [short(first.x, 1), short(first.w, 2), short([first.w[0]], 3)];
+    using plan = await compile(traceOf(first), { device, precision: "bf16", paranoid: false });
+    const runs: unknown[] = [];
+    for (let run = 0; run < 3; run++) runs.push((await plan.run({ x, w, bias })).y);
+    assert.is(plan.recordingState, "recorded");
+    assert.equal(runs.slice(1), [runs[0], runs[0]]);
+  });
+
+  test(of("deep layers without a stride take them in bf16"), () => {
+    const takes = (each: Case, precision?: Precision) =>
+      device.native.ways(stepOf(each, device, precision))[0].startsWith("warpgroups");
+    assert.ok(takes(first));
+    for (const other of [
+      { ...first, options: { padding: 1, stride: 2 } },
+      { ...first, x: [1, 8, 8, 8, 32], w: [64, 3, 3, 3, 32] },
+      { ...first, w: [64, 3, 3, 3, 32], options: { padding: 1, groups: 2 } },
+      { ...first, x: [1, 4, 4, 4, 68], w: [64, 3, 3, 3, 68] },
+      // Most rows of a box would be empty.
+      { ...first, x: [1, 1, 1, 1, 64], w: [64, 1, 1, 1, 64], options: {} },
+    ])
+      assert.not.ok(takes(other), JSON.stringify(other));
+    for (const precision of ["f32", "tf32"] as const) assert.not.ok(takes(first, precision));
+  });
+}
+if (devices.length === 0) test("skipped", () => undefined);
+
+test.run();
