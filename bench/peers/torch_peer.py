@@ -38,6 +38,17 @@ def peak_bytes():
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def compilable(calls):
+    """Each as it is and, on a GPU, compiled: by name, of functions made when they are first called."""
+    if not ON_GPU or not hasattr(torch, "compile"):
+        return {name: make(lambda function: function) for name, make in calls.items()}
+    return {
+        f"{name}{words}": make(transform)
+        for name, make in calls.items()
+        for words, transform in (("", lambda function: function), (", compiled", torch.compile))
+    }
+
+
 def timed(call, seconds):
     """Milliseconds of the calls that fit into `seconds`, at least 3, after one or two that do not count."""
     began = time.perf_counter()
@@ -175,14 +186,19 @@ def loss_calls(request):
     logits = torch.rand(batch, classes, *size).sub_(0.5).requires_grad_()
     labels = torch.randint(0, classes, (batch, *size))
 
-    def call(dice):
-        def both():
-            logits.grad = None
-            supervise(logits, labels, dice).backward()
+    def caller(dice):
+        def make(transform):
+            loss = transform(lambda x: supervise(x, labels, dice))
 
-        return both
+            def both():
+                logits.grad = None
+                loss(logits).backward()
 
-    return {"class by class": call(dice_by_class), "at once": call(dice_at_once)}
+            return both
+
+        return make
+
+    return compilable({"class by class": caller(dice_by_class), "at once": caller(dice_at_once)})
 
 
 # --- training steps -------------------------------------------------------------------------------------------------
@@ -235,22 +251,37 @@ class VNet(nn.Module):
 
 def step_calls(request):
     classes = request["classes"]
-    net = VNet(classes, request["baseChannels"], request["dropout"]).train()
     extents = [request["labeled"], *reversed(request["patch"])]
-    image = torch.rand(extents[0], 1, *extents[1:])
     labels = torch.randint(0, classes, extents)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
 
-    def call():
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=PRECISION == "bf16"):
-            logits = net(image)
-        loss = supervise(logits.float(), labels, dice_at_once)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
+    def caller(form):
+        def make(transform):
+            net = VNet(classes, request["baseChannels"], request["dropout"]).train().to(memory_format=form)
+            image = torch.rand(extents[0], 1, *extents[1:]).contiguous(memory_format=form)
+            optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
 
-    return {"contiguous": call}
+            def forward():
+                with torch.autocast(image.device.type, torch.bfloat16, enabled=PRECISION == "bf16"):
+                    logits = net(image)
+                return supervise(logits.float(), labels, dice_at_once)
+
+            loss_of = transform(forward)
+
+            def call():
+                loss = loss_of()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                return loss.item()
+
+            return call
+
+        return make
+
+    contiguous = {"contiguous": caller(torch.contiguous_format)}
+    if request["mode"] == "memory":
+        return {name: make(lambda function: function) for name, make in contiguous.items()}
+    return compilable({**contiguous, "channels-last": caller(torch.channels_last_3d)})
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -290,8 +321,14 @@ class Server:
             return {"unsupported": "not written for this peer"}
         times = {}
         with torch.set_grad_enabled(not self.plain):
-            for variant in list(self.calls):
-                times[variant] = timed(self.calls[variant], seconds / len(self.calls))
+            for variant, call in self.calls.items():
+                try:
+                    times[variant] = timed(call, seconds / len(self.calls))
+                except Exception as error:  # pylint: disable=broad-except
+                    # What one variant cannot do another may.
+                    failed = error
+        if not times:
+            raise failed
         # From the second turn on only what has a chance to be the best one is timed.
         best = min(statistics.median(each) for each in times.values())
         self.calls = {name: self.calls[name] for name in times if statistics.median(times[name]) < 1.5 * best}
