@@ -30,7 +30,9 @@ def finish():
 
 
 def peak_bytes():
-    """Most memory that this program ever had resident."""
+    """Most memory that this program ever had resident, or that its tensors took of a GPU's."""
+    if ON_GPU:
+        return torch.cuda.max_memory_allocated()
     try:
         with open("/proc/self/status") as status:
             return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read()).group(1))

@@ -2,12 +2,13 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { VoxgradError } from "../errors.ts";
 import type { StepShape } from "./step.ts";
+import type { Target } from "./target.ts";
 
-/** Bytes of a process around a training step. */
+/** Bytes around a training step: what a process has resident or, on a GPU, what it has taken of the device's memory. */
 export interface ProcessMemory {
-  /** Resident when everything was loaded and nothing had begun. */
+  /** When everything was loaded and nothing had begun. */
   readonly idle: number;
-  /** Most that was ever resident. */
+  /** Most that there ever was. */
   readonly peak: number;
 }
 
@@ -17,9 +18,13 @@ export interface StepMemory extends ProcessMemory {
 }
 
 /** Runs a few steps in a process of its own and says what it took. */
-export async function measureMemory(shape: StepShape, signal: AbortSignal): Promise<StepMemory> {
+export async function measureMemory(
+  shape: StepShape,
+  { device, precision }: Target,
+  signal: AbortSignal,
+): Promise<StepMemory> {
   const script = fileURLToPath(import.meta.url).replace(/memory(\.\w+)$/, "memory_process$1");
-  const argv = [...process.execArgv, script, JSON.stringify(shape)];
+  const argv = [...process.execArgv, script, JSON.stringify(shape), device.name, precision];
   const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"], signal });
   const text = { out: "", err: "" };
   child.stdout.on("data", (chunk) => (text.out += String(chunk)));

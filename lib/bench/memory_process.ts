@@ -1,6 +1,6 @@
-/** Started by `measureMemory`: runs the step in its argument and prints `StepMemory` as JSON. */
+/** Started by `measureMemory`: runs the step in its first argument on a device, in a precision, and prints `StepMemory` as JSON. */
 import { readFileSync } from "node:fs";
-import { openDevice } from "../runtime/device.ts";
+import { openDevice, type Precision } from "../runtime/device.ts";
 import { native } from "../runtime/native.ts";
 import type { StepMemory } from "./memory.ts";
 import { prepareStep, type StepShape } from "./step.ts";
@@ -20,12 +20,17 @@ function peakBytes(): number {
 
 async function main(): Promise<void> {
   const shape = JSON.parse(process.argv[2]) as StepShape;
-  const device = openDevice("cpu");
-  native().threads();
-  const idle = process.memoryUsage.rss();
-  using step = await prepareStep(shape, { device, precision: "f32" }, new AbortController().signal);
+  const device = openDevice(process.argv[3]);
+  const precision = process.argv[4] as Precision;
+  const { threads, memory } = native();
+  threads();
+  const resident = device.name === "cpu";
+  const idle = resident ? process.memoryUsage.rss() : memory().bytes;
+  using step = await prepareStep(shape, { device, precision }, new AbortController().signal);
   await step.run(STEPS);
-  const result: StepMemory = { planned: step.plan.peakBytes, idle, peak: peakBytes() };
+  // All that a plan ever takes of a GPU's memory it takes before its first step.
+  const peak = resident ? peakBytes() : memory().bytes;
+  const result: StepMemory = { planned: step.plan.peakBytes, idle, peak };
   process.stdout.write(JSON.stringify(result));
 }
 

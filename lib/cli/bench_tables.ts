@@ -161,9 +161,9 @@ export interface MemoryRow {
   readonly peers: Readonly<Record<string, number | undefined>>;
 }
 
-/** What was planned beside what was resident. */
+/** What was planned beside what was taken. */
 export function memoryTable(rows: readonly MemoryRow[], labels: readonly string[]): string {
-  const columns = ["planned", "resident idle", "at most", "above idle", "of planned", ...labels].map(right);
+  const columns = ["planned", "idle", "at most", "above idle", "of planned", ...labels].map(right);
   return formatTable(
     ["step", ...columns],
     rows.map(({ step, own: { planned, idle, peak }, peers }) => [

@@ -3,6 +3,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { convWork, passes, prepareConv } from "../../lib/bench/conv.ts";
 import { upperHalves } from "../../lib/bench/fill.ts";
+import { measureMemory } from "../../lib/bench/memory.ts";
 import { gradients } from "../../lib/autograd/gradients.ts";
 import { planOnly } from "../../lib/compile/compile.ts";
 import { takes } from "../../lib/compile/precision.ts";
@@ -164,6 +165,28 @@ test("a convolution is measured with activations that are bf16 to begin with", a
     assert.is(conv.packing === undefined, pass === "weight gradient");
   }
   assert.is(convWork(shape, "bf16").bytes * 2, convWork(shape).bytes);
+});
+
+test("a step in bf16 takes less of the device's memory, and no more than its plan says", async () => {
+  const small = {
+    patch: [16, 16, 16],
+    labeled: 2,
+    unlabeled: 0,
+    baseChannels: 4,
+    classes: 2,
+    dropout: 0,
+  } as const;
+  const shape = { name: "small", recipe: "supervised", networks: ["vnet"], ...small };
+  const taken = async (precision: "f32" | "bf16") => {
+    const { planned, idle, peak } = await measureMemory(
+      shape,
+      { device, precision },
+      new AbortController().signal,
+    );
+    assert.is(peak - idle, planned);
+    return peak;
+  };
+  assert.ok((await taken("bf16")) < (await taken("f32")));
 });
 
 test("3 steps of SD-Net in bf16 follow those in f32 within 2 %, twice alike", async () => {

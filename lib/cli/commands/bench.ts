@@ -275,7 +275,7 @@ async function measureSteps(setting: Setting): Promise<Outcome> {
   try {
     for (const step of steps) {
       progress.update(rows.length, `${step.name} voxgrad`);
-      const own = await measureMemory(step, signal);
+      const own = await measureMemory(step, setting.target, signal);
       using peers = await startPeers(setting, progress);
       for (const sentence of peers.absent) leftOut.add(sentence);
       const above: Record<string, number | undefined> = {};
