@@ -11,6 +11,8 @@ namespace voxgrad::cuda {
 bool suitsHalo(const Gather& gather, Precision precision);
 // The name of what `runHalo` launches.
 const char* haloName(const Gather& gather, Precision precision);
+// Blocks of voxels, each of which yields sums of its own.
+int64_t haloChunks(const Gather& gather, Precision precision);
 // Needs source and weights to be aligned to 16 bytes.
 void runHalo(const GatherCall& call);
 

@@ -13,7 +13,7 @@ namespace voxgrad::cuda {
 int usualParts(const Gather& gather, Precision precision);
 // All numbers of parts that might suit tiles of one kind.
 std::vector<int> partsOf(const Gather& gather, int tile, Precision precision);
-// Device memory that `runSplit` needs.
+// Device memory that `runSplit` needs. Of several parts it makes call.moments itself, where call.sums is set.
 size_t splitBytes(const Gather& gather, int parts);
 void runSplit(const GatherCall& call, int tile, int parts, void* workspace);
 

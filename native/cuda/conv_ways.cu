@@ -7,6 +7,7 @@
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_split.h"
+#include "conv_sums.h"
 #include "conv_ways.h"
 
 namespace voxgrad::cuda {
@@ -29,16 +30,38 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   return parts == 1 ? tiles : kept(std::string(tiles) + ", depth in " + std::to_string(parts) + " parts");
 }
 
-size_t GatherWay::workspace(const Gather& gather) const {
-  return kind == gemm ? splitBytes(gather, parts) : bytes;
+size_t GatherWay::ownBytes(const Gather& gather) const {
+  const size_t own = kind == gemm ? splitBytes(gather, parts) : bytes;
+  return (own + 255) / 256 * 256;
+}
+
+int64_t GatherWay::chunks(const Gather& gather, Precision precision) const {
+  return kind == halo                 ? haloChunks(gather, precision)
+         : kind == gemm && parts == 1 ? gemmChunks(gather, tile)
+                                      : 0;
+}
+
+size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums) const {
+  return ownBytes(gather) + (sums ? sumsBytes(gather, chunks(gather, precision)) : 0);
 }
 
 void GatherWay::run(const GatherCall& call, void* workspace) const {
-  if (kind == direct) return runDirect(call);
-  if (kind == cudnn) return runCudnn(call, workspace);
-  // What reads four numbers at a time sums in the same order as what reads them singly.
-  if (kind == halo && aligned(call.source) && aligned(call.weights)) return runHalo(call);
-  runSplit(call, tile, parts, workspace);
+  const bool full = aligned(call.source) && aligned(call.weights);
+  GatherCall own = call, summed = call;
+  summed.sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
+  // Other tiles, for what is not aligned, have other blocks.
+  const bool inStore = call.moments != nullptr && sumsInStore() && full;
+  if (inStore) own.sums = summed.sums;
+  if (kind == direct)
+    runDirect(own);
+  else if (kind == cudnn)
+    runCudnn(own, workspace);
+  else if (kind == halo && full)
+    runHalo(own);
+  else  // What reads four numbers at a time sums in the same order as what reads them singly.
+    runSplit(own, tile, parts, workspace);
+  if (call.moments == nullptr || (inStore && parts > 1)) return;
+  inStore ? joinSums(own, chunks(call.gather, call.precision)) : sumOutput(summed);
 }
 
 static GatherWay usualWay(const Gather& gather, Precision precision) {

@@ -22,8 +22,15 @@ struct GatherWay {
 
   // What plans print; it lives as long as the process.
   const char* name(const Gather& gather, Precision precision) const;
-  size_t workspace(const Gather& gather) const;
+  // `sums`: for call.moments, which any way makes, some of them of the output that they have stored.
+  size_t workspace(const Gather& gather, Precision precision, bool sums) const;
+  bool sumsInStore() const { return kind == halo || kind == gemm; }
   void run(const GatherCall& call, void* workspace) const;
+
+ private:
+  // Of what it computes with itself, and of blocks that sum what they store.
+  size_t ownBytes(const Gather& gather) const;
+  int64_t chunks(const Gather& gather, Precision precision) const;
 };
 
 // The first is what the table takes.

@@ -42,6 +42,7 @@ extern const KernelTable lossKernels;
 extern const KernelTable momentsKernels;
 extern const KernelTable normKernels;
 extern const KernelTable normGradientKernels;
+extern const KernelTable packedConvKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;

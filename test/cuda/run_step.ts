@@ -2,16 +2,20 @@ import { bytesOf, elements } from "../../lib/graph/value.ts";
 import type { Device } from "../../lib/runtime/device.ts";
 import type { StepSpec, TensorSpec } from "../../lib/runtime/native.ts";
 
-/** Runs one step on arrays of its inputs; yields its output, then the inputs of floats as it left them. */
+/**
+ * Runs one step on arrays of its inputs, with tensors `shift` bytes behind where they belong; yields its output, then the
+ * inputs of floats as it left them.
+ */
 export async function runStep(
   device: Device,
   step: StepSpec,
   data: NodeJS.TypedArray[],
+  shift = 0,
 ): Promise<ArrayBuffer[]> {
   let end = 0;
   const place = (tensor: TensorSpec): TensorSpec => {
-    const placed = { ...tensor, offset: end };
-    end += Math.ceil((elements(tensor.shape) * bytesOf[tensor.dtype] + 256) / 256) * 256;
+    const placed = { ...tensor, offset: end + shift };
+    end += Math.ceil((elements(tensor.shape) * bytesOf[tensor.dtype] + shift + 256) / 256) * 256;
     return placed;
   };
   const spec: StepSpec = { ...step, inputs: step.inputs.map(place), output: place(step.output) };
