@@ -1,13 +1,7 @@
 // Convolutions: the steps of a plan, decoded and handed to the kernels.
-#include <algorithm>
-
-#include "conv_cudnn.h"
-#include "conv_direct.h"
 #include "conv_gemm.h"
-#include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
 #include "conv_steps.h"
-#include "conv_weight_gradient.h"
 #include "kernels.h"
 
 namespace voxgrad::cuda {
@@ -115,84 +109,12 @@ const char* inputGradientAlgorithm(const Step& step) {
   return gatherName(step, inputGradientProblem(step), true);
 }
 
-// Whether the sums of a weight gradient fit the grid of columnSums.
-bool isDirectWeightGradient(const Conv3dProblem& p) {
-  return isDirect(gatherOf(p, false)) && weightsOf(p) < 65535 << 8;
-}
-
-// What a weight gradient reads: x and dy.
-constexpr uint32_t gradientActivations = 3;
-
-Conv3dProblem problemOfWeightGradient(const Step& step) {
-  return weightGradientProblem(widened(step, gradientActivations));
-}
-
-const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
-  return isDirectWeightGradient(problem)               ? directName
-         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
-                                                       : weightGradientName(problem, precision);
-}
-
-std::vector<std::string> weightGradientWays(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  std::vector<std::string> names = {ownWeightGradientName(problem, precision)};
-  size_t bytes = 0;
-  if (!isDirectWeightGradient(problem) && cudnnTakesWeightGradient(problem, precision, &bytes))
-    names.push_back(cudnnName(precision));
-  return names;
-}
-
-// Whether the step asks for the only other way than ours.
-bool isCudnnWeightGradient(const Step& step) {
-  return step.attributes.has("way") && wayNumber(step, weightGradientWays(step).size()) == 1;
-}
-
-size_t weightGradientBytes(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  checkStorage(step, step.inputs[0]);
-  checkExtents(step, problem);
-  size_t bytes = 0;
-  if (isCudnnWeightGradient(step) && cudnnTakesWeightGradient(problem, precision, &bytes)) return bytes;
-  if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks({problem}, precision));
-  // Either may run, as operands are aligned.
-  const size_t halo =
-      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
-  return std::max(halo, weightGradientWorkspace({problem}, precision));
-}
-
-void runWeightGradientStep(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
-  const GradientOperands operands{problem, precision, x, dy, step.output.f32(), step.workspace};
-  if (isCudnnWeightGradient(step))
-    runCudnnWeightGradient(operands);
-  else if (isDirectWeightGradient(problem))
-    runDirectWeightGradient(operands);
-  else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
-    runHaloWeightGradient(operands);
-  else
-    runWeightGradients({operands});
-}
-
-const char* weightGradientAlgorithm(const Step& step) {
-  const Precision precision = precisionOf(step);
-  return isCudnnWeightGradient(step) ? cudnnName(precision)
-                                     : ownWeightGradientName(problemOfWeightGradient(step), precision);
-}
-
 }  // namespace
 
 const KernelTable convKernels = {
     named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm, forwardWays),
     named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm,
           inputGradientWays),
-    named(narrowable(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
-                     gradientActivations),
-          weightGradientAlgorithm, weightGradientWays),
 };
 
 }  // namespace voxgrad::cuda

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../core/conv_step.h"
-#include "bf16.h"
+#include "conv_norm.h"
 
 namespace voxgrad::cuda {
 
@@ -143,6 +143,7 @@ struct GatherCall {
   const float* bias;  // may be null
   void* output;
   bool narrow;  // whether that is bf16: with no other precision
+  SourceNorm norm = {};
   // Where the moments of the output are wanted, [1, channels, 2], and the sums of which they are made; may be
   // null. See conv_sums.h.
   float* moments = nullptr;

@@ -92,6 +92,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
     commitCopies();
   }
 
+  if (call.norm) {
+    Affine* const maps = reinterpret_cast<Affine*>(&state + 1);
+    call.norm.spread(int64_t{block.group} * gather.depth, gather.depth, maps);
+    waitCopies<Tile::stages - 2>();
+    __syncthreads();
+    normalizeHalo<Tile::threads>(gather, plan, block.first, maps, halo);
+  }
+
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
   const int warpRow = warp / Tile::warpsAcross * Tile::warpRows;
   const int warpColumn = warp % Tile::warpsAcross * Tile::warpColumns;
@@ -157,7 +165,7 @@ struct Variant {
     const int64_t chunk = chunkOfPrecision(precision), element = 16 / chunk;
     const int64_t offsets = divideUp(gather.taps() * gather.depth, chunksOfTile * chunk) * chunksOfTile;
     return static_cast<size_t>(tileBytes + plan.voxels() * plan.pitch * element) + offsets * sizeof(int) +
-           sizeof(BlockState);
+           sizeof(BlockState) + gather.depth * sizeof(Affine);
   }
 };
 

@@ -13,7 +13,7 @@ bool suitsHalo(const Gather& gather, Precision precision);
 const char* haloName(const Gather& gather, Precision precision);
 // Blocks of voxels, each of which yields sums of its own.
 int64_t haloChunks(const Gather& gather, Precision precision);
-// Needs source and weights to be aligned to 16 bytes.
+// Needs source and weights to be aligned to 16 bytes. Normalises the source where the call says so.
 void runHalo(const GatherCall& call);
 
 }  // namespace voxgrad::cuda

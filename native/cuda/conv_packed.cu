@@ -1,4 +1,5 @@
-// Convolutions whose weights a step of their own has packed, alone or with the moments of what they store.
+// Convolutions whose weights a step of their own has packed: alone, with a source that they normalise as they
+// load it, and with the moments of what they store.
 #include "cast.h"
 #include "conv_pack.h"
 #include "conv_steps.h"
@@ -7,10 +8,11 @@
 namespace voxgrad::cuda {
 namespace {
 
-// The step as `conv3dPacked` has it. The moments that it writes besides come before its inputs.
-template <bool SUMS>
+// The step as `conv3dPacked` has it. Moments of the output, which are written besides, come before its
+// inputs; what the source is normalised with comes behind that.
+template <bool SUMS, bool NORMALIZES>
 Step bareOf(const Step& step) {
-  Step bare = step;
+  Step bare = NORMALIZES ? withoutNorm(step, SUMS) : step;
   if (SUMS) bare.inputs.erase(bare.inputs.begin());
   return bare;
 }
@@ -23,14 +25,15 @@ struct Packed {
   Gather gather;
   GatherWay way;
 
-  explicit Packed(const Step& bare)
-      : gather(gatherOf(problemOf(bare), isInputGradient(bare))), way(wayOf(bare, gather)) {}
+  Packed(const Step& bare, bool normalizes)
+      : gather(gatherOf(problemOf(bare), isInputGradient(bare))), way(wayOf(bare, gather, normalizes)) {}
 };
 
-template <bool SUMS>
+template <bool SUMS, bool NORMALIZES>
 size_t prepare(const Step& step) {
-  expectInputs(step, SUMS + 2, SUMS + 3);
-  const Step bare = bareOf<SUMS>(step);
+  constexpr size_t least = 2 + SUMS + (NORMALIZES ? normInputs : 0);
+  expectInputs(step, least, least + 1);
+  const Step bare = bareOf<SUMS, NORMALIZES>(step);
   checkBias(bare);
   const Conv3dProblem problem = problemOf(bare);
   checkStorage(bare, bare.inputs[0]);
@@ -38,18 +41,19 @@ size_t prepare(const Step& step) {
   checkResult(bare);
   expectCount(bare, bare.inputs[1], weightsOf(problem));
   checkGather(bare, problem, isInputGradient(bare));
+  if (NORMALIZES) checkNorm(step, SUMS);
   if (SUMS) {
     expectDType(step, step.inputs[0], DType::f32);
     expectCount(step, step.inputs[0], 2 * step.output.channels());
   }
-  const Packed packed(bare);
+  const Packed packed(bare, NORMALIZES);
   return packed.way.workspace(packed.gather, precisionOf(step), SUMS);
 }
 
-template <bool SUMS>
+template <bool SUMS, bool NORMALIZES>
 void run(const Step& step) {
-  const Step bare = bareOf<SUMS>(step);
-  const Packed packed(bare);
+  const Step bare = bareOf<SUMS, NORMALIZES>(step);
+  const Packed packed(bare, NORMALIZES);
   GatherCall call{packed.gather,
                   precisionOf(step),
                   bare.inputs[0].data,
@@ -57,26 +61,48 @@ void run(const Step& step) {
                   biasOf(bare),
                   step.output.data,
                   step.output.dtype == DType::bf16};
+  if (NORMALIZES) {
+    call.norm = normOf(step, SUMS);
+    if (!aligned(call.source) || !aligned(call.weights))
+      refuse(step, "it takes operands aligned to 16 bytes");
+  }
   if (SUMS) call.moments = step.inputs[0].f32();
   packed.way.run(call, step.workspace);
 }
 
-template <bool SUMS>
+template <bool SUMS, bool NORMALIZES>
 std::vector<std::string> ways(const Step& step) {
-  const Packed packed(bareOf<SUMS>(step));
+  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES);
   const Precision precision = precisionOf(step);
-  return namesOf(waysOf(packed.gather, precision), packed.gather, precision);
+  return namesOf(waysOf(packed.gather, precision, NORMALIZES), packed.gather, precision);
 }
 
-template <bool SUMS>
+template <bool SUMS, bool NORMALIZES>
 const char* algorithm(const Step& step) {
-  const Packed packed(bareOf<SUMS>(step));
+  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES);
   return packed.way.name(packed.gather, precisionOf(step));
 }
 
-bool sums(const Step& step) { return Packed(step).way.sumsInStore(); }
+// Whether a step of `conv3dPacked` could normalise its source, and whether it, or one that does, could sum
+// what it stores.
+bool normalizes(const Step& step) { return Packed(step, false).way.normalizes(); }
+
+template <bool NORMALIZES>
+bool sums(const Step& step) {
+  return Packed(bareOf<false, NORMALIZES>(step), NORMALIZES).way.sumsInStore();
+}
 
 size_t onlyMoments(const Step&) { return 1; }
+
+template <bool SUMS, bool NORMALIZES>
+Kernel packed(const char* name) {
+  Kernel kernel = named({name, prepare<SUMS, NORMALIZES>, run<SUMS, NORMALIZES>}, algorithm<SUMS, NORMALIZES>,
+                        ways<SUMS, NORMALIZES>);
+  if (SUMS) kernel.updates = onlyMoments;
+  if (!SUMS) kernel.sums = sums<NORMALIZES>;
+  if (!SUMS && !NORMALIZES) kernel.normalizes = normalizes;
+  return kernel;
+}
 
 int64_t packedFloats(const Step& step) {
   expectInputs(step, 1, 1);
@@ -107,21 +133,13 @@ void runPacking(const Step& step) {
           step.kernel->name);
 }
 
-template <bool SUMS>
-Kernel packed(const char* name) {
-  Kernel kernel = named({name, prepare<SUMS>, run<SUMS>}, algorithm<SUMS>, ways<SUMS>);
-  if (SUMS)
-    kernel.updates = onlyMoments;
-  else
-    kernel.sums = sums;
-  return kernel;
-}
-
 }  // namespace
 
 const KernelTable packedConvKernels = {
-    packed<false>("conv3dPacked"),
-    packed<true>("conv3dPackedMoments"),
+    packed<false, false>("conv3dPacked"),
+    packed<true, false>("conv3dPackedMoments"),
+    packed<false, true>("normalizeReluConv3dPacked"),
+    packed<true, true>("normalizeReluConv3dPackedMoments"),
     {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloats},
 };
 

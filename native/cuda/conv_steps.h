@@ -1,4 +1,5 @@
-// What the steps of convolutions have in common. What each of them is, says conv.cu or conv_packed.cu.
+// What the steps of convolutions have in common. They are in conv.cu, conv_packed.cu and
+// conv_weight_gradient_steps.cu.
 #pragma once
 
 #include "conv_check.h"
@@ -15,6 +16,14 @@ void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed
 
 std::vector<std::string> namesOf(const std::vector<GatherWay>& ways, const Gather& gather,
                                  Precision precision);
+
+// Of a step whose source, input number `source`, is normalised as it is loaded: moments, gamma and beta
+// follow it. The step as it is without them, and what they say. `checkNorm` throws Error("ERR_PLAN") unless
+// they fit.
+constexpr size_t normInputs = 3;
+Step withoutNorm(const Step& step, size_t source);
+void checkNorm(const Step& step, size_t source);
+SourceNorm normOf(const Step& step, size_t source);
 
 // A kernel that knows several ways of computing a step.
 inline Kernel named(Kernel kernel, const char* (*algorithm)(const Step&),

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <mutex>
 #include <set>
 
@@ -71,7 +72,7 @@ static GatherWay usualWay(const Gather& gather, Precision precision) {
   return {GatherWay::gemm, tile, usualParts(gather, precision)};
 }
 
-std::vector<GatherWay> waysOf(const Gather& gather, Precision precision) {
+static std::vector<GatherWay> allWaysOf(const Gather& gather, Precision precision) {
   const GatherWay usual = usualWay(gather, precision);
   std::vector<GatherWay> ways = {usual};
   if (usual.kind == GatherWay::direct) return ways;
@@ -84,6 +85,15 @@ std::vector<GatherWay> waysOf(const Gather& gather, Precision precision) {
   return ways;
 }
 
+std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, bool normalize) {
+  std::vector<GatherWay> ways = allWaysOf(gather, precision);
+  if (normalize)
+    ways.erase(
+        std::remove_if(ways.begin(), ways.end(), [](const GatherWay& way) { return !way.normalizes(); }),
+        ways.end());
+  return ways;
+}
+
 size_t wayNumber(const Step& step, size_t ways) {
   if (!step.attributes.has("way")) return 0;
   const int64_t number = step.attributes.integer("way");
@@ -93,9 +103,13 @@ size_t wayNumber(const Step& step, size_t ways) {
   return static_cast<size_t>(number);
 }
 
-GatherWay wayOf(const Step& step, const Gather& gather) {
-  if (!step.attributes.has("way")) return usualWay(gather, precisionOf(step));
-  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step));
+GatherWay wayOf(const Step& step, const Gather& gather, bool normalize) {
+  if (!step.attributes.has("way")) {
+    const GatherWay usual = usualWay(gather, precisionOf(step));
+    if (normalize && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
+    return usual;
+  }
+  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step), normalize);
   return ways[wayNumber(step, ways.size())];
 }
 

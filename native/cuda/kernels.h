@@ -51,5 +51,6 @@ extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;
 extern const KernelTable updateKernels;
+extern const KernelTable weightGradientKernels;
 
 }  // namespace voxgrad::cuda
