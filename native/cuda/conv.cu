@@ -1,24 +1,11 @@
 // Convolutions: the steps of a plan, decoded and handed to the kernels.
-#include <algorithm>
-
-#include "../core/conv_step.h"
-#include "cast.h"
-#include "conv_check.h"
-#include "conv_cudnn.h"
-#include "conv_direct.h"
 #include "conv_gemm.h"
-#include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
-#include "conv_ways.h"
-#include "conv_weight_gradient.h"
+#include "conv_steps.h"
 #include "kernels.h"
 
 namespace voxgrad::cuda {
-namespace {
 
-int64_t weightsOf(const Conv3dProblem& p) { return p.K * p.taps() * (p.C / p.groups); }
-
-// Kernels count positions along an axis, taps times channels of a group, and blocks in 32 bits.
 void checkExtents(const Step& step, const Conv3dProblem& p) {
   constexpr int64_t most = (int64_t{1} << 31) - 1, room = most / 2;
   const int64_t x[3] = {p.D, p.H, p.W}, y[3] = {p.Z, p.P, p.Q}, taps[3] = {p.R, p.S, p.T};
@@ -36,9 +23,18 @@ void checkGather(const Step& step, const Conv3dProblem& problem, bool transposed
   checkBlocks(step, packBlocks(problem));
 }
 
+std::vector<std::string> namesOf(const std::vector<GatherWay>& ways, const Gather& gather,
+                                 Precision precision) {
+  std::vector<std::string> names;
+  for (const GatherWay& way : ways) names.push_back(way.name(gather, precision));
+  return names;
+}
+
+namespace {
+
 size_t gatherBytes(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return wayOf(step, gather).workspace(gather);
+  return wayOf(step, gather).workspace(gather, precisionOf(step), false);
 }
 
 const char* gatherName(const Step& step, const Conv3dProblem& problem, bool transposed) {
@@ -49,9 +45,7 @@ const char* gatherName(const Step& step, const Conv3dProblem& problem, bool tran
 std::vector<std::string> gatherWays(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
   const Precision precision = precisionOf(step);
-  std::vector<std::string> names;
-  for (const GatherWay& way : waysOf(gather, precision)) names.push_back(way.name(gather, precision));
-  return names;
+  return namesOf(waysOf(gather, precision), gather, precision);
 }
 
 void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const void* weights,
@@ -115,149 +109,12 @@ const char* inputGradientAlgorithm(const Step& step) {
   return gatherName(step, inputGradientProblem(step), true);
 }
 
-// Of a step that may read and write bf16.
-Conv3dProblem problemOfPacked(const Step& step) { return packedProblem(widened(step, 1 | outputBit)); }
-
-size_t preparePacked(const Step& step) {
-  expectInputs(step, 2, 3);
-  checkBias(step);
-  const Conv3dProblem problem = problemOfPacked(step);
-  checkStorage(step, step.inputs[0]);
-  checkStorage(step, step.inputs[1]);
-  checkResult(step);
-  expectCount(step, step.inputs[1], weightsOf(problem));
-  checkGather(step, problem, isInputGradient(step));
-  return gatherBytes(step, problem, isInputGradient(step));
-}
-
-void runPacked(const Step& step) {
-  runGather(step, problemOfPacked(step), isInputGradient(step), step.inputs[1].data, step.workspace);
-}
-
-std::vector<std::string> packedWays(const Step& step) {
-  return gatherWays(step, problemOfPacked(step), isInputGradient(step));
-}
-
-const char* packedAlgorithm(const Step& step) {
-  return gatherName(step, problemOfPacked(step), isInputGradient(step));
-}
-
-int64_t packedFloats(const Step& step) {
-  expectInputs(step, 1, 1);
-  return weightsOf(packingProblem(step));
-}
-
-size_t preparePacking(const Step& step) {
-  const int64_t floats = packedFloats(step);
-  checkStorage(step, step.output);
-  expectCount(step, step.output, floats);
-  checkGather(step, packingProblem(step), isInputGradient(step));
-  return 0;
-}
-
-void runPacking(const Step& step) {
-  const Conv3dProblem problem = packingProblem(step);
-  const float* w = step.inputs[0].f32();
-  const bool narrow = step.output.dtype == DType::bf16;
-  if (isInputGradient(step) && narrow)
-    packTransposed(problem, w, dataOf<Bf16>(step.output));
-  else if (isInputGradient(step))
-    packTransposed(problem, w, step.output.f32());
-  else if (narrow)
-    castElements(w, dataOf<Bf16>(step.output), step.output.count());
-  else
-    check(cudaMemcpyAsync(step.output.data, step.inputs[0].data, step.output.bytes(),
-                          cudaMemcpyDeviceToDevice, stream()),
-          step.kernel->name);
-}
-
-// Whether the sums of a weight gradient fit the grid of columnSums.
-bool isDirectWeightGradient(const Conv3dProblem& p) {
-  return isDirect(gatherOf(p, false)) && weightsOf(p) < 65535 << 8;
-}
-
-// What a weight gradient reads: x and dy.
-constexpr uint32_t gradientActivations = 3;
-
-Conv3dProblem problemOfWeightGradient(const Step& step) {
-  return weightGradientProblem(widened(step, gradientActivations));
-}
-
-const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
-  return isDirectWeightGradient(problem)               ? directName
-         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
-                                                       : weightGradientName(problem, precision);
-}
-
-std::vector<std::string> weightGradientWays(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  std::vector<std::string> names = {ownWeightGradientName(problem, precision)};
-  size_t bytes = 0;
-  if (!isDirectWeightGradient(problem) && cudnnTakesWeightGradient(problem, precision, &bytes))
-    names.push_back(cudnnName(precision));
-  return names;
-}
-
-// Whether the step asks for the only other way than ours.
-bool isCudnnWeightGradient(const Step& step) {
-  return step.attributes.has("way") && wayNumber(step, weightGradientWays(step).size()) == 1;
-}
-
-size_t weightGradientBytes(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  checkStorage(step, step.inputs[0]);
-  checkExtents(step, problem);
-  size_t bytes = 0;
-  if (isCudnnWeightGradient(step) && cudnnTakesWeightGradient(problem, precision, &bytes)) return bytes;
-  if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks({problem}, precision));
-  // Either may run, as operands are aligned.
-  const size_t halo =
-      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
-  return std::max(halo, weightGradientWorkspace({problem}, precision));
-}
-
-void runWeightGradientStep(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
-  const GradientOperands operands{problem, precision, x, dy, step.output.f32(), step.workspace};
-  if (isCudnnWeightGradient(step))
-    runCudnnWeightGradient(operands);
-  else if (isDirectWeightGradient(problem))
-    runDirectWeightGradient(operands);
-  else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
-    runHaloWeightGradient(operands);
-  else
-    runWeightGradients({operands});
-}
-
-const char* weightGradientAlgorithm(const Step& step) {
-  const Precision precision = precisionOf(step);
-  return isCudnnWeightGradient(step) ? cudnnName(precision)
-                                     : ownWeightGradientName(problemOfWeightGradient(step), precision);
-}
-
-Kernel named(Kernel kernel, const char* (*algorithm)(const Step&),
-             std::vector<std::string> (*ways)(const Step&) = nullptr) {
-  kernel.algorithm = algorithm;
-  kernel.ways = ways;
-  return kernel;
-}
-
 }  // namespace
 
 const KernelTable convKernels = {
     named(kernel("conv3d", runForward, forwardWorkspace), forwardAlgorithm, forwardWays),
     named(kernel("conv3dInputGradient", runInputGradient, inputGradientWorkspace), inputGradientAlgorithm,
           inputGradientWays),
-    named({"conv3dPacked", preparePacked, runPacked}, packedAlgorithm, packedWays),
-    {"conv3dPackWeights", preparePacking, runPacking, nullptr, packedFloats},
-    named(narrowable(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
-                     gradientActivations),
-          weightGradientAlgorithm, weightGradientWays),
 };
 
 }  // namespace voxgrad::cuda

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../core/conv_step.h"
-#include "bf16.h"
+#include "conv_norm.h"
 
 namespace voxgrad::cuda {
 
@@ -143,6 +143,13 @@ struct GatherCall {
   const float* bias;  // may be null
   void* output;
   bool narrow;  // whether that is bf16: with no other precision
+  SourceNorm norm = {};
+  // Where the moments of the output are wanted, [1, channels, 2], and the sums of which they are made; may be
+  // null. See conv_sums.h.
+  float* moments = nullptr;
+  double* sums = nullptr;
+
+  __host__ __device__ int64_t channels() const { return int64_t{gather.groups} * gather.columns; }
 
   // Stores two neighbouring columns of a voxel, or the one that is there, with the bias.
   template <Precision P>
@@ -150,13 +157,21 @@ struct GatherCall {
                                         float second) const {
     if (column >= gather.columns) return;
     const int64_t channel = int64_t{group} * gather.columns + column;
-    const int64_t at = voxel * (int64_t{gather.groups} * gather.columns) + channel;
+    const int64_t at = voxel * channels() + channel;
     const bool both = column + 1 < gather.columns;
     if (bias != nullptr) {
       first += bias[channel];
       if (both) second += bias[channel + 1];
     }
     storePair<P>(output, narrow, at, both, first, second);
+  }
+
+  // What that leaves of a number in memory; a column that is not there yields 0.
+  template <Precision P>
+  __device__ __forceinline__ float asStored(int group, int column, float value) const {
+    if (column >= gather.columns) return 0;
+    if (bias != nullptr) value += bias[int64_t{group} * gather.columns + column];
+    return P == Precision::bf16 && narrow ? float{Bf16(value)} : value;
   }
 };
 

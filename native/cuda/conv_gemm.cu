@@ -2,6 +2,7 @@
 
 #include "conv_gemm.h"
 #include "conv_gemm_tile.h"
+#include "conv_sums.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   index /= gather.groups;
   const int part = static_cast<int>(index % parts);
   index /= parts;
-  const int64_t classes = gather.classes(), firstRow = index / classes * Tile::rows;
+  const int64_t chunk = index, classes = gather.classes(), firstRow = index / classes * Tile::rows;
   if (threadIdx.x == 0) {
     block.group = group;
     block.firstColumn = columnBlock * Tile::columns;
@@ -152,6 +153,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     const int64_t voxel = block.places[row].output;
     if (voxel >= 0) call.store<P>(block.group, voxel, block.firstColumn + column, first, second);
   });
+  if (call.sums == nullptr) return;
+  sumBlock<Tile>(call, product.ofWarp, block.group, block.firstColumn, chunk,
+                 [&](int row) { return block.places[row].output >= 0; });
 }
 
 using Wide = GemmTile<128, 64, 32, 32, 3>;
@@ -244,6 +248,10 @@ std::vector<int> gemmTiles(const Gather& gather, Precision precision) {
 const char* gemmName(int tile, Precision precision) { return variants[tile]->names[precision]; }
 
 int64_t gemmBlocks(const Gather& gather, int tile) { return variants[tile]->blocks(gather); }
+
+int64_t gemmChunks(const Gather& gather, int tile) {
+  return variants[tile]->rowBlocks(gather) * gather.classes();
+}
 
 int64_t mostGemmBlocks(const Gather& gather) {
   int64_t most = looseOf(gather).blocks(gather);

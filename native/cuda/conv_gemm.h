@@ -17,8 +17,10 @@ const char* gemmName(int tile, Precision precision);
 // Blocks that it launches for each part, and of any tile.
 int64_t gemmBlocks(const Gather& gather, int tile);
 int64_t mostGemmBlocks(const Gather& gather);
+// Blocks of voxels, each of which yields sums of its own where the operands are aligned.
+int64_t gemmChunks(const Gather& gather, int tile);
 // The depth may be cut into parts of whole tiles, each with an output of its own behind the one before. Needs
-// the blocks of all parts to be below 2^31.
+// the blocks of all parts to be below 2^31. There are no sums of parts.
 void runGemm(const GatherCall& call, int tile, int parts);
 
 }  // namespace voxgrad::cuda

@@ -1,6 +1,6 @@
 #include "conv_halo.h"
 #include "conv_halo_plan.h"
-#include "conv_tile.h"
+#include "conv_sums.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -38,6 +38,22 @@ __device__ void tabulate(const Gather& gather, const HaloPlan& plan, int chunk, 
   }
 }
 
+// What a block knows of itself, in shared memory, which leaves the registers to the product.
+struct BlockState {
+  int64_t voxels, batch;  // the number of the block of voxels, and the sample
+  int first[3];           // voxel
+  int group, firstColumn;
+
+  __device__ BlockState(const Gather& gather, const HaloPlan& plan, int columns, int columnBlocks)
+      : voxels(blockIdx.x / columnBlocks / gather.groups),
+        group(static_cast<int>(blockIdx.x / columnBlocks % gather.groups)),
+        firstColumn(static_cast<int>(blockIdx.x % columnBlocks) * columns) {
+    const Digits block = Digits::of(voxels, plan.blocks);
+    batch = block.lead;
+    for (int k = 0; k < 3; k++) first[k] = block.digit[k] * plan.block[k];
+  }
+};
+
 template <class Tile, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
     convHaloKernel(GatherCall call, HaloPlan plan, int columnBlocks) {
@@ -51,15 +67,12 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   T* halo = tiles + Tile::stages * stage;
   int* offsets = reinterpret_cast<int*>(halo + plan.voxels() * plan.pitch);
 
-  int64_t index = blockIdx.x;
-  const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
-  index /= columnBlocks;
-  const int group = static_cast<int>(index % gather.groups);
-  const Digits block = Digits::of(index / gather.groups, plan.blocks);
-  const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
-                        block.digit[2] * plan.block[2]};
+  auto& state = *reinterpret_cast<BlockState*>(offsets + steps * chunksOfTile);
+  const BlockState block(gather, plan, Tile::columns, columnBlocks);
+  if (threadIdx.x == 0) state = block;
 
-  loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.source), group, block.lead, first, halo);
+  loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.source), block.group, block.batch,
+                          block.first, halo);
   tabulate<Tile>(gather, plan, chunk, depth, steps, offsets);
 
   // Each thread fills a part of every tile of the weights: some columns at one place of the depth.
@@ -67,9 +80,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   int at = threadIdx.x % across * chunk;
   const auto load = [&](T* tile) {
     for (int column = threadIdx.x / across; column < Tile::columns; column += atOnce) {
-      const bool valid = at < depth && firstColumn + column < gather.columns;
+      const bool valid = at < depth && block.firstColumn + column < gather.columns;
       const T* from = static_cast<const T*>(call.weights) +
-                      (int64_t{group} * gather.columns + firstColumn + column) * depth + at;
+                      (int64_t{block.group} * gather.columns + block.firstColumn + column) * depth + at;
       copyAsync<16>(tile + column * pitch + threadIdx.x % across * chunk, valid ? from : call.weights, valid);
     }
     at += tileDepth<P>;
@@ -77,6 +90,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
   for (int step = 0; step < Tile::stages - 1; step++) {
     if (step < steps) load(tiles + step * stage);
     commitCopies();
+  }
+
+  if (call.norm) {
+    Affine* const maps = reinterpret_cast<Affine*>(&state + 1);
+    call.norm.spread(int64_t{block.group} * gather.depth, gather.depth, maps);
+    waitCopies<Tile::stages - 2>();
+    __syncthreads();
+    normalizeHalo<Tile::threads>(gather, plan, block.first, maps, halo);
   }
 
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
@@ -108,14 +129,21 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
 
   product.forEachPair([&](int row, int column, float left, float right) {
     const int line = (warpRow + row) / Tile::line;
-    const int position[3] = {first[0] + line / plan.block[1], first[1] + line % plan.block[1],
-                             first[2] + row % Tile::line};
-    int64_t voxel = block.lead;
+    const int position[3] = {state.first[0] + line / plan.block[1], state.first[1] + line % plan.block[1],
+                             state.first[2] + row % Tile::line};
+    int64_t voxel = state.batch;
     for (int k = 0; k < 3; k++) {
       if (position[k] >= gather.axis[k].output) return;
       voxel = voxel * gather.axis[k].output + position[k];
     }
-    call.store<P>(group, voxel, firstColumn + warpColumn + column, left, right);
+    call.store<P>(state.group, voxel, state.firstColumn + warpColumn + column, left, right);
+  });
+  if (call.sums == nullptr) return;
+  sumBlock<Tile>(call, product, state.group, state.firstColumn, state.voxels, [&](int row) {
+    const int line = row / Tile::line;
+    return state.first[0] + line / plan.block[1] < gather.axis[0].output &&
+           state.first[1] + line % plan.block[1] < gather.axis[1].output &&
+           state.first[2] + row % Tile::line < gather.axis[2].output;
   });
 }
 
@@ -136,7 +164,8 @@ struct Variant {
   size_t sharedBytes(const Gather& gather, const HaloPlan& plan, Precision precision) const {
     const int64_t chunk = chunkOfPrecision(precision), element = 16 / chunk;
     const int64_t offsets = divideUp(gather.taps() * gather.depth, chunksOfTile * chunk) * chunksOfTile;
-    return static_cast<size_t>(tileBytes + plan.voxels() * plan.pitch * element) + offsets * sizeof(int);
+    return static_cast<size_t>(tileBytes + plan.voxels() * plan.pitch * element) + offsets * sizeof(int) +
+           sizeof(BlockState) + gather.depth * sizeof(Affine);
   }
 };
 
@@ -178,6 +207,11 @@ bool suitsHalo(const Gather& gather, Precision precision) {
   const Variant& variant = choose(gather);
   const int64_t blocks = variant.blocks(gather, plan);
   return blocks < int64_t{1} << 31 && variant.sharedBytes(gather, plan, precision) <= mostSharedBytes;
+}
+
+int64_t haloChunks(const Gather& gather, Precision precision) {
+  const HaloPlan plan = haloPlanOf(gather, precision);
+  return gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2];
 }
 
 const char* haloName(const Gather& gather, Precision precision) { return choose(gather).names[precision]; }

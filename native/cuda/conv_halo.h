@@ -11,7 +11,9 @@ namespace voxgrad::cuda {
 bool suitsHalo(const Gather& gather, Precision precision);
 // The name of what `runHalo` launches.
 const char* haloName(const Gather& gather, Precision precision);
-// Needs source and weights to be aligned to 16 bytes.
+// Blocks of voxels, each of which yields sums of its own.
+int64_t haloChunks(const Gather& gather, Precision precision);
+// Needs source and weights to be aligned to 16 bytes. Normalises the source where the call says so.
 void runHalo(const GatherCall& call);
 
 }  // namespace voxgrad::cuda

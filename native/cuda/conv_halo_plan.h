@@ -37,28 +37,62 @@ inline HaloPlan haloPlanOf(const Gather& gather, Precision precision) {
   return plan;
 }
 
+// Calls f(place in the halo, channel, whether the voxel is the source's, voxel) for every chunk of a block's
+// halo that the thread is to fill.
+template <int THREADS, int CHUNK, class F>
+__device__ __forceinline__ void forEachChunkOfHalo(const Gather& gather, const HaloPlan& plan, int64_t batch,
+                                                   const int (&first)[3], F f) {
+  const int radix[3] = {plan.halo[1], plan.halo[2], gather.depth / CHUNK};
+  const auto split = [&radix](int number, int(&digit)[4]) {
+    for (int k = 3; k > 0; k--) {
+      digit[k] = number % radix[k - 1];
+      number /= radix[k - 1];
+    }
+    digit[0] = number;
+  };
+  int at[4], step[4];
+  split(threadIdx.x, at);
+  split(THREADS, step);
+  while (at[0] < plan.halo[0]) {
+    bool valid = true;
+    int64_t voxel = batch;
+    UNROLL for (int k = 0; k < 3; k++) {
+      const int position = first[k] + plan.origin[k] + at[k];
+      valid = valid && static_cast<unsigned>(position) < static_cast<unsigned>(gather.axis[k].source);
+      voxel = voxel * gather.axis[k].source + position;
+    }
+    const int channel = at[3] * CHUNK;
+    f(((at[0] * plan.halo[1] + at[1]) * plan.halo[2] + at[2]) * plan.pitch + channel, channel, valid, voxel);
+    int carry = 0;
+    UNROLL for (int k = 3; k > 0; k--) {
+      at[k] += step[k] + carry;
+      carry = at[k] >= radix[k - 1];
+      if (carry) at[k] -= radix[k - 1];
+    }
+    at[0] += step[0] + carry;
+  }
+}
+
 // Brings the source of a block to shared memory, zeroes where it is outside.
 template <int THREADS, class T>
 __device__ __forceinline__ void loadHalo(const Gather& gather, const HaloPlan& plan, const T* source,
                                          int group, int64_t batch, const int (&first)[3], T* halo) {
-  constexpr int chunk = chunkOf<T>;
-  const GatherAxis(&axis)[3] = gather.axis;
-  const int chunks = gather.depth / chunk;
   const int64_t channels = int64_t{gather.groups} * gather.depth;
-  for (int i = threadIdx.x; i < plan.voxels() * chunks; i += THREADS) {
-    const int at = i / chunks, channel = i % chunks * chunk;
-    const int position[3] = {first[0] + plan.origin[0] + at / plan.halo[2] / plan.halo[1],
-                             first[1] + plan.origin[1] + at / plan.halo[2] % plan.halo[1],
-                             first[2] + plan.origin[2] + at % plan.halo[2]};
-    bool valid = true;
-    int64_t voxel = batch;
-    for (int k = 0; k < 3; k++) {
-      valid = valid && static_cast<unsigned>(position[k]) < static_cast<unsigned>(axis[k].source);
-      voxel = voxel * axis[k].source + position[k];
-    }
-    const T* from = source + voxel * channels + int64_t{group} * gather.depth + channel;
-    copyAsync<16>(halo + at * plan.pitch + channel, valid ? from : source, valid);
-  }
+  const T* const own = source + int64_t{group} * gather.depth;
+  forEachChunkOfHalo<THREADS, chunkOf<T>>(
+      gather, plan, batch, first, [&](int place, int channel, bool valid, int64_t voxel) {
+        copyAsync<16>(halo + place, valid ? own + voxel * channels + channel : source, valid);
+      });
+}
+
+// Normalises what the thread itself has brought, but not the zeroes: they are those of a normalised map.
+template <int THREADS, class T>
+__device__ __forceinline__ void normalizeHalo(const Gather& gather, const HaloPlan& plan,
+                                              const int (&first)[3], const Affine* maps, T* halo) {
+  forEachChunkOfHalo<THREADS, chunkOf<T>>(gather, plan, 0, first,
+                                          [&](int place, int channel, bool valid, int64_t) {
+                                            if (valid) normalizeChunk(halo + place, maps + channel);
+                                          });
 }
 
 // Whether blocks with a halo read far less than one tap at a time would, and are not mostly empty.

@@ -23,7 +23,8 @@ struct HaloGradientCall {
   HaloPlan plan;
   int64_t blocks, slab;  // of voxels, and how many of them are added up together
   const void *x, *dy;
-  float* partial;  // [slabs, dw]
+  SourceNorm norm;  // of x
+  float* partial;   // [slabs, dw]
 };
 
 // Brings dy of a block of voxels to shared memory, zeroes behind the ends of the axes and of the filters.
@@ -56,6 +57,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
   using T = Element<P>;
   T* dy = sharedMemory<T>();
   T* halo = dy + voxelsOfBlock * Tile::pitch;
+  Affine* maps = reinterpret_cast<Affine*>(halo + plan.voxels() * plan.pitch);
 
   int64_t index = blockIdx.x;
   const int firstColumn = static_cast<int>(index % columnBlocks) * Tile::columns;
@@ -82,6 +84,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     offsets[j] = voxel * plan.pitch + column % gather.depth;
   }
 
+  if (call.norm) call.norm.spread(int64_t{group} * gather.depth, gather.depth, maps);
   WarpProduct<Tile::rows, Tile::warpColumns, P> product;
   const ColumnsByDepth<P> columnsOfHalo(halo, plan.pitch);
   for (int64_t each = begin; each < end; each++) {
@@ -93,6 +96,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.x), group, block.lead, first, halo);
     commitCopies();
     waitCopies<0>();
+    if (call.norm) normalizeHalo<Tile::threads>(gather, plan, first, maps, halo);
     __syncthreads();
     if (warpColumn >= columns) continue;
     for (int voxel = 0; voxel < voxelsOfBlock; voxel += tileDepth<P>) {
@@ -139,17 +143,17 @@ struct Variant {
   int64_t blocks(const Gather& gather) const {
     return int64_t{gather.groups} * rowBlocks(gather) * columnBlocks(gather);
   }
-  size_t sharedBytes(const HaloPlan& plan, Precision precision) const {
+  size_t sharedBytes(const HaloGradientCall& call, Precision precision) const {
     const int element = 16 / chunkOfPrecision(precision);
-    return static_cast<size_t>(tileElements + int64_t{plan.voxels()} * plan.pitch) * element;
+    return static_cast<size_t>(tileElements + int64_t{call.plan.voxels()} * call.plan.pitch) * element +
+           call.gather.depth * sizeof(Affine);
   }
 };
 
 template <class Tile, Precision P>
 void runVariant(const char* name, const Variant& variant, const HaloGradientCall& call, unsigned blocks) {
-  launch(name, haloWeightGradientKernel<Tile, P>,
-         Grid{blocks, Tile::threads, variant.sharedBytes(call.plan, P)}, call, variant.rowBlocks(call.gather),
-         variant.columnBlocks(call.gather));
+  launch(name, haloWeightGradientKernel<Tile, P>, Grid{blocks, Tile::threads, variant.sharedBytes(call, P)},
+         call, variant.rowBlocks(call.gather), variant.columnBlocks(call.gather));
 }
 
 template <class Tile>
@@ -200,7 +204,7 @@ bool suitsHaloWeightGradient(const Conv3dProblem& problem, Precision precision) 
   const HaloGradientCall call = callOf(problem, precision);
   const Variant& variant = choose(gather);
   int64_t blocks;
-  return variant.sharedBytes(call.plan, precision) <= mostSharedBytes &&
+  return variant.sharedBytes(call, precision) <= mostSharedBytes &&
          !__builtin_mul_overflow(variant.blocks(gather), slabsOf(call), &blocks) && blocks < int64_t{1} << 31;
 }
 
@@ -213,12 +217,13 @@ size_t haloWeightGradientWorkspace(const Conv3dProblem& problem, Precision preci
   return slabsOf(call) == 1 ? 0 : static_cast<size_t>(slabsOf(call) * weightsOf(call.gather)) * sizeof(float);
 }
 
-void runHaloWeightGradient(const GradientOperands& operands) {
+void runHaloWeightGradient(const GradientOperands& operands, const SourceNorm& norm) {
   const Precision precision = operands.precision;
   HaloGradientCall call = callOf(operands.problem, precision);
   const int64_t slabs = slabsOf(call);
   call.x = operands.x;
   call.dy = operands.dy;
+  call.norm = norm;
   call.partial = slabs == 1 ? operands.dw : static_cast<float*>(operands.workspace);
   const Variant& variant = choose(call.gather);
   variant.run[precision](variant.names[precision], variant, call,

@@ -11,7 +11,7 @@ bool suitsHaloWeightGradient(const Conv3dProblem& problem, Precision precision);
 // The name of what `runHaloWeightGradient` launches.
 const char* haloWeightGradientName(const Conv3dProblem& problem, Precision precision);
 size_t haloWeightGradientWorkspace(const Conv3dProblem& problem, Precision precision);
-// Needs x and dy to be aligned to 16 bytes.
-void runHaloWeightGradient(const GradientOperands& operands);
+// Needs x and dy to be aligned to 16 bytes. `norm` says how x is normalised as it is loaded.
+void runHaloWeightGradient(const GradientOperands& operands, const SourceNorm& norm = {});
 
 }  // namespace voxgrad::cuda

@@ -3,6 +3,7 @@
 #include "conv_split.h"
 #include "conv_tile.h"
 #include "floats.h"
+#include "moments.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 constexpr int64_t fewBlocks = 132, wantedBlocks = 264;
 constexpr int64_t leastSteps = 4, mostParts = 16;
 
-// Adds up the parts of EACH neighbouring numbers, and the bias.
+// Adds up the parts of EACH neighbouring numbers, and the bias. Yields them as they are stored.
 template <int EACH>
 struct AddParts {
   const float* partial;
@@ -23,7 +24,7 @@ struct AddParts {
   void* output;
   bool narrow;  // whether that is bf16
 
-  __device__ void operator()(int64_t i) const {
+  __device__ Floats<EACH> operator()(int64_t i) const {
     Floats<EACH> sum = *reinterpret_cast<const Floats<EACH>*>(partial + i * EACH);
     for (int part = 1; part < parts; part++) {
       const auto more = *reinterpret_cast<const Floats<EACH>*>(partial + part * count + i * EACH);
@@ -35,6 +36,18 @@ struct AddParts {
       const bool both = k + 1 < EACH;
       storePair<Precision::bf16>(output, narrow, i * EACH + k, both, sum.of[k], sum.of[both ? k + 1 : k]);
     }
+    for (int k = 0; k < EACH && narrow; k++) sum.of[k] = Bf16(sum.of[k]);
+    return sum;
+  }
+};
+
+// The same, a number at a time, for the moments of the result.
+struct AddPartsAndSum {
+  AddParts<1> add;
+  __device__ void operator()(int64_t, int64_t voxel, int64_t channel, double (&sums)[2]) const {
+    const double value = add(voxel * add.channels + channel).of[0];
+    sums[0] += value;
+    sums[1] += value * value;
   }
 };
 
@@ -74,11 +87,17 @@ void runSplit(const GatherCall& call, const PartsKernel& kernel, int parts, void
   each.output = workspace;
   each.narrow = false;
   each.bias = nullptr;
+  each.sums = nullptr;
   kernel.run(each, kernel.tile, parts);
   const int64_t count = outputsOf(call.gather);
   const int channels = call.gather.groups * call.gather.columns;
   const auto* const partial = static_cast<const float*>(workspace);
-  if (count % 4 == 0)
+  if (call.sums != nullptr)
+    columnSums<2>(
+        "addPartsAndSum", {1, count / channels, channels}, call.sums,
+        AddPartsAndSum{{partial, parts, count, channels, call.bias, call.output, call.narrow}},
+        StoreMoments{static_cast<double>(call.gather.outputVoxels()), call.channels(), call.moments});
+  else if (count % 4 == 0)
     forEach("addParts", count / 4,
             AddParts<4>{partial, parts, count, channels, call.bias, call.output, call.narrow});
   else

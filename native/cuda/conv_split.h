@@ -19,7 +19,7 @@ struct PartsKernel {
 int usualParts(const Gather& gather, Precision precision, int64_t blocks);
 // All numbers of parts that might suit.
 std::vector<int> partsOf(const Gather& gather, Precision precision, int64_t blocks);
-// Device memory that `runSplit` needs.
+// Device memory that `runSplit` needs. Of several parts it makes call.moments itself, where call.sums is set.
 size_t splitBytes(const Gather& gather, int parts);
 void runSplit(const GatherCall& call, const PartsKernel& kernel, int parts, void* workspace);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <mutex>
 #include <set>
 
@@ -7,6 +8,7 @@
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_split.h"
+#include "conv_sums.h"
 #include "conv_warpgroup.h"
 #include "conv_ways.h"
 
@@ -30,19 +32,41 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   return parts == 1 ? tiles : kept(std::string(tiles) + ", depth in " + std::to_string(parts) + " parts");
 }
 
-size_t GatherWay::workspace(const Gather& gather) const {
-  return kind == gemm || kind == warpgroups ? splitBytes(gather, parts) : bytes;
+size_t GatherWay::ownBytes(const Gather& gather) const {
+  const size_t own = kind == gemm || kind == warpgroups ? splitBytes(gather, parts) : bytes;
+  return (own + 255) / 256 * 256;
 }
 
-void GatherWay::run(const GatherCall& call, void* workspace) const {
+int64_t GatherWay::chunks(const Gather& gather, Precision precision) const {
+  return kind == halo                 ? haloChunks(gather, precision)
+         : kind == gemm && parts == 1 ? gemmChunks(gather, tile)
+                                      : 0;
+}
+
+size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums) const {
+  return ownBytes(gather) + (sums ? sumsBytes(gather, chunks(gather, precision)) : 0);
+}
+
+void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) const {
   if (kind == direct) return runDirect(call);
   if (kind == cudnn && runCudnn(call, workspace)) return;
   // What reads four numbers at a time sums in the same order as what reads them singly.
-  const bool whole = aligned(call.source) && aligned(call.weights);
   if (kind == halo && whole) return runHalo(call);
   if (kind == warpgroups && whole) return runSplit(call, {runWarpgroups, tile}, parts, workspace);
   const int tiles = kind == warpgroups ? gemmTile(call.gather, call.precision) : tile;
   runSplit(call, {runGemm, tiles}, parts, workspace);
+}
+
+void GatherWay::run(const GatherCall& call, void* workspace) const {
+  const bool whole = aligned(call.source) && aligned(call.weights);
+  GatherCall own = call, summed = call;
+  summed.sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
+  // Other tiles, for what is not aligned, have other blocks.
+  const bool inStore = call.moments != nullptr && sumsInStore() && whole;
+  if (inStore) own.sums = summed.sums;
+  compute(own, whole, workspace);
+  if (call.moments == nullptr || (inStore && parts > 1)) return;
+  inStore ? joinSums(own, chunks(call.gather, call.precision)) : sumOutput(summed);
 }
 
 namespace {
@@ -67,7 +91,7 @@ GatherWay usualWay(const Gather& gather, Precision precision) {
 
 }  // namespace
 
-std::vector<GatherWay> waysOf(const Gather& gather, Precision precision) {
+static std::vector<GatherWay> allWaysOf(const Gather& gather, Precision precision) {
   const GatherWay usual = usualWay(gather, precision);
   std::vector<GatherWay> ways = {usual};
   if (usual.kind == GatherWay::direct) return ways;
@@ -88,6 +112,15 @@ std::vector<GatherWay> waysOf(const Gather& gather, Precision precision) {
   return ways;
 }
 
+std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, bool normalize) {
+  std::vector<GatherWay> ways = allWaysOf(gather, precision);
+  if (normalize)
+    ways.erase(
+        std::remove_if(ways.begin(), ways.end(), [](const GatherWay& way) { return !way.normalizes(); }),
+        ways.end());
+  return ways;
+}
+
 size_t wayNumber(const Step& step, size_t ways) {
   if (!step.attributes.has("way")) return 0;
   const int64_t number = step.attributes.integer("way");
@@ -97,9 +130,13 @@ size_t wayNumber(const Step& step, size_t ways) {
   return static_cast<size_t>(number);
 }
 
-GatherWay wayOf(const Step& step, const Gather& gather) {
-  if (!step.attributes.has("way")) return usualWay(gather, precisionOf(step));
-  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step));
+GatherWay wayOf(const Step& step, const Gather& gather, bool normalize) {
+  if (!step.attributes.has("way")) {
+    const GatherWay usual = usualWay(gather, precisionOf(step));
+    if (normalize && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
+    return usual;
+  }
+  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step), normalize);
   return ways[wayNumber(step, ways.size())];
 }
 

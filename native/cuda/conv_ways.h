@@ -22,15 +22,27 @@ struct GatherWay {
 
   // What plans print; it lives as long as the process.
   const char* name(const Gather& gather, Precision precision) const;
-  size_t workspace(const Gather& gather) const;
+  // `sums`: for call.moments, which any way makes, some of them of the output that they have stored.
+  size_t workspace(const Gather& gather, Precision precision, bool sums) const;
+  bool sumsInStore() const { return kind == halo || kind == gemm || (kind == warpgroups && parts > 1); }
+  // Whether it normalises the source as it loads it, where the call says so. A matrix product would do that
+  // once for every tap, which takes longer than a pass of its own.
+  bool normalizes() const { return kind == halo; }
   void run(const GatherCall& call, void* workspace) const;
+
+ private:
+  // Of what it computes with itself, and of blocks that sum what they store.
+  size_t ownBytes(const Gather& gather) const;
+  int64_t chunks(const Gather& gather, Precision precision) const;
+  // `whole`: operands lie so that they can be read by the chunk.
+  void compute(const GatherCall& call, bool whole, void* workspace) const;
 };
 
-// The first is what the table takes.
-std::vector<GatherWay> waysOf(const Gather& gather, Precision precision);
+// The first is what the table takes. Of those that normalise there may be none.
+std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, bool normalize = false);
 // The one that the step's attribute `way` numbers, or the first. Throws Error("ERR_PLAN") where there is
 // none.
-GatherWay wayOf(const Step& step, const Gather& gather);
+GatherWay wayOf(const Step& step, const Gather& gather, bool normalize = false);
 // That number, of `ways` ones.
 size_t wayNumber(const Step& step, size_t ways);
 

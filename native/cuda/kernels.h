@@ -42,6 +42,7 @@ extern const KernelTable lossKernels;
 extern const KernelTable momentsKernels;
 extern const KernelTable normKernels;
 extern const KernelTable normGradientKernels;
+extern const KernelTable packedConvKernels;
 extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
@@ -50,5 +51,6 @@ extern const KernelTable selectKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;
 extern const KernelTable updateKernels;
+extern const KernelTable weightGradientKernels;
 
 }  // namespace voxgrad::cuda

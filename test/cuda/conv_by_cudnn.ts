@@ -5,6 +5,7 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d, type ConvOptions } from "../../lib/ops/conv.ts";
+import { moments } from "../../lib/ops/norm.ts";
 import { openDevice, type Precision } from "../../lib/runtime/device.ts";
 import { random } from "../ops/harness.ts";
 
@@ -22,7 +23,7 @@ for (const { x, w, options } of cases) {
     const leaves = [graph.input("x", x), graph.input("w", w)];
     const y = conv3d(leaves[0], leaves[1], { ...options, bias: graph.input("bias", [w[0]]) });
     const [dx, dw] = gradients(sum(mul(y, graph.input("dy", y.shape))), leaves);
-    return { y, dx, dw };
+    return { y, dx, dw, own: moments(y, { perSample: false, groups: w[0] }) };
   };
   using cpu = await compile(trace, { device: openDevice("cpu") });
   using tuned = await compile(trace, {
@@ -38,14 +39,14 @@ for (const { x, w, options } of cases) {
     ]),
   );
   const [expected, found] = [await cpu.run(inputs), await tuned.run(inputs)];
-  const errorOf = (name: "y" | "dx" | "dw") =>
+  const errorOf = (name: "y" | "dx" | "dw" | "own") =>
     Math.max(...found[name].map((value, i) => Math.abs(value - expected[name][i]))) /
     Math.max(...expected[name].map(Math.abs));
   rows.push({
     algorithms: tuned.layout.steps.flatMap(({ spec, algorithm }) =>
       algorithm === undefined ? [] : [`${spec.kernel}: ${algorithm}`],
     ),
-    errors: { y: errorOf("y"), dx: errorOf("dx"), dw: errorOf("dw") },
+    errors: { y: errorOf("y"), dx: errorOf("dx"), dw: errorOf("dw"), own: errorOf("own") },
   });
 }
 console.log(JSON.stringify(rows));

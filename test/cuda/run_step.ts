@@ -15,7 +15,7 @@ export async function runStep(
   let end = 0;
   const place = (tensor: TensorSpec): TensorSpec => {
     const placed = { ...tensor, offset: end + shift };
-    end += Math.ceil((elements(tensor.shape) * bytesOf[tensor.dtype] + 256) / 256) * 256;
+    end += Math.ceil((elements(tensor.shape) * bytesOf[tensor.dtype] + shift + 256) / 256) * 256;
     return placed;
   };
   const spec: StepSpec = { ...step, inputs: step.inputs.map(place), output: place(step.output) };
