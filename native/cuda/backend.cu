@@ -25,8 +25,8 @@ const KernelIndex& kernels() {
       &activationKernels, &argmaxKernels,       &arithmeticKernels,   &asppKernels,    &augmentKernels,
       &castKernels,       &convKernels,         &diceKernels,         &dropoutKernels, &lossKernels,
       &momentsKernels,    &normKernels,         &normGradientKernels, &poolKernels,    &reduceKernels,
-      &resizeKernels,     &segmentationKernels, &selectKernels,       &shapeKernels,   &softmaxKernels,
-      &updateKernels};
+      &resizeKernels,     &segmentationKernels, &selectKernels,       &sgdKernels,     &shapeKernels,
+      &softmaxKernels,    &updateKernels};
   return *index;
 }
 

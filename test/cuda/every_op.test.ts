@@ -26,8 +26,8 @@ const joined = [
   "normalizeReluConv3dWeightGradient",
 ];
 
-test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them", () => {
-  const expected = cpu.native.kernels().filter((name) => !joined.includes(name));
+test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them, and one that packs", () => {
+  const expected = [...cpu.native.kernels().filter((name) => !joined.includes(name)), "sgdPacked"].sort();
   for (const device of devices) assert.equal(device.native.kernels(), expected);
 });
 
