@@ -23,7 +23,12 @@ export function describe(step: ScheduledStep): StepSpec {
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
   const tensors = { inputs: operandsOf(step).map(bare), output: bare(node) };
   if (updates === undefined)
-    return { kernel: joined?.kernel ?? node.op, label, ...tensors, attributes: node.attributes };
+    return {
+      kernel: joined?.kernel ?? node.op,
+      label,
+      ...tensors,
+      attributes: { ...node.attributes, ...joined?.attributes },
+    };
   return {
     kernel: packed === undefined ? "sgd" : "sgdPacked",
     label: `sgd of ${updates.map(({ parameter }) => parameter.state?.name).join(", ")}`,

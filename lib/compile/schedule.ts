@@ -1,6 +1,6 @@
 import type { Assignment, Graph } from "../graph/graph.ts";
 import type { State } from "../graph/state.ts";
-import type { Value } from "../graph/value.ts";
+import type { Attributes, Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { usersOf } from "./copy_graph.ts";
 
@@ -14,6 +14,10 @@ export interface Update {
 export interface Joined {
   readonly kernel: string;
   readonly values: readonly Value[];
+  /** What the kernel reads, where that is not what its result is computed from one by one. */
+  readonly operands?: readonly Value[];
+  /** Beside those of its result. */
+  readonly attributes?: Attributes;
 }
 
 /** One kernel call in order: what it computes, and the state it writes when it is an update. */
@@ -48,7 +52,7 @@ export function isLeaf(node: Value): boolean {
 
 /** What a step reads, and what it writes besides its result, in the order in which its kernel takes it. */
 export function operandsOf({ node, copy, joined, updates, packed = [] }: ScheduledStep): readonly Value[] {
-  if (joined !== undefined) return [...joined.values, ...node.inputs];
+  if (joined !== undefined) return [...joined.values, ...(joined.operands ?? node.inputs)];
   if (updates !== undefined)
     return [
       ...updates.flatMap(({ parameter, velocity }) => [parameter.node.inputs[0], velocity.node.inputs[0]]),

@@ -21,12 +21,15 @@ std::map<std::string, int64_t>& launchCounts() {
 }
 
 const KernelIndex& kernels() {
-  static const auto* index = new KernelIndex{
-      &activationKernels, &argmaxKernels,       &arithmeticKernels,   &asppKernels,    &augmentKernels,
-      &castKernels,       &convKernels,         &diceKernels,         &dropoutKernels, &lossKernels,
-      &momentsKernels,    &normKernels,         &normGradientKernels, &poolKernels,    &reduceKernels,
-      &resizeKernels,     &segmentationKernels, &selectKernels,       &sgdKernels,     &shapeKernels,
-      &softmaxKernels,    &updateKernels};
+  static const auto* index =
+      new KernelIndex{&activationKernels,   &argmaxKernels,       &arithmeticKernels,
+                      &asppKernels,         &augmentKernels,      &castKernels,
+                      &convKernels,         &diceKernels,         &dropoutKernels,
+                      &lossKernels,         &momentsKernels,      &normKernels,
+                      &normGradientKernels, &poolKernels,         &reduceKernels,
+                      &resizeKernels,       &segmentationKernels, &segmentationLossesKernels,
+                      &selectKernels,       &sgdKernels,          &shapeKernels,
+                      &softmaxKernels,      &updateKernels};
   return *index;
 }
 

@@ -39,6 +39,7 @@ extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
 extern const KernelTable segmentationKernels;
+extern const KernelTable segmentationLossesKernels;
 extern const KernelTable selectKernels;
 extern const KernelTable sgdKernels;
 extern const KernelTable shapeKernels;

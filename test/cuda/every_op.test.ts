@@ -26,8 +26,9 @@ const joined = [
   "normalizeReluConv3dWeightGradient",
 ];
 
-test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them, and one that packs", () => {
-  const expected = [...cpu.native.kernels().filter((name) => !joined.includes(name)), "sgdPacked"].sort();
+test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them, and two of its own", () => {
+  const both = cpu.native.kernels().filter((name) => !joined.includes(name));
+  const expected = [...both, "segmentationLosses", "sgdPacked"].sort();
   for (const device of devices) assert.equal(device.native.kernels(), expected);
 });
 

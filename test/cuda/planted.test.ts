@@ -41,12 +41,12 @@ function verdicts(program: string, ...mistake: string[]): string[] {
 const program = build("planted", "planted.cu", "-O1");
 const streams = build("streams", "planted_streams.cu", "-O1");
 
-for (const fine of ["none", "none-async"])
+for (const fine of ["none", "none-async", "none-grid"])
   test(`without a mistake (${fine}) every order is right`, () => {
     assert.equal(verdicts(program, fine), ["right", "right", "right"]);
   });
 
-for (const mistake of ["no-barrier", "no-wait", "unwritten"])
+for (const mistake of ["no-barrier", "no-grid-barrier", "no-wait", "unwritten"])
   test(`${mistake}: a wrong result`, () => {
     const found = verdicts(program, mistake);
     assert.ok(found.includes("wrong"), found.join(", "));
@@ -57,6 +57,13 @@ test("threads at different barriers, and a shuffle from a lane that is elsewhere
     assert.match(found, /different __syncthreads \(block 0,0,0, thread/);
   for (const found of verdicts(program, "lone-shuffle"))
     assert.match(found, /shuffle from a lane that does not take part/);
+});
+
+test("a barrier of the grid that some blocks never reach, or that is none, is named", () => {
+  for (const found of verdicts(program, "divided-grid"))
+    assert.match(found, /some blocks never reach a barrier of the grid where others wait/);
+  for (const found of verdicts(program, "lone-grid"))
+    assert.match(found, /a barrier of the grid in a kernel that was not launched cooperatively \(block/);
 });
 
 for (const part of ["uploads", "records"])
