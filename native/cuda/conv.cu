@@ -9,6 +9,7 @@
 #include "conv_gemm.h"
 #include "conv_halo_weight_gradient.h"
 #include "conv_pack.h"
+#include "conv_stem.h"
 #include "conv_ways.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
@@ -185,6 +186,7 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
 
 const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
   return isDirectWeightGradient(problem)               ? directName
+         : suitsStemWeightGradient(problem, precision) ? stemWeightGradientName(problem, precision)
          : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
                                                        : weightGradientName(problem, precision);
 }
@@ -215,7 +217,9 @@ size_t weightGradientBytes(const Step& step) {
   checkBlocks(step, weightGradientBlocks({problem}, precision));
   // Either may run, as operands are aligned.
   const size_t halo =
-      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
+      suitsStemWeightGradient(problem, precision)   ? stemWeightGradientWorkspace(problem, precision)
+      : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision)
+                                                    : 0;
   return std::max(halo, weightGradientWorkspace({problem}, precision));
 }
 
@@ -228,6 +232,8 @@ void runWeightGradientStep(const Step& step) {
     runCudnnWeightGradient(operands);
   else if (isDirectWeightGradient(problem))
     runDirectWeightGradient(operands);
+  else if (suitsStemWeightGradient(problem, precision) && aligned(dy))
+    runStemWeightGradient(operands);
   else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
     runHaloWeightGradient(operands);
   else

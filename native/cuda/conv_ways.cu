@@ -7,6 +7,7 @@
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_split.h"
+#include "conv_stem.h"
 #include "conv_ways.h"
 
 namespace voxgrad::cuda {
@@ -23,6 +24,7 @@ const char* kept(const std::string& text) {
 
 const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == direct) return directName;
+  if (kind == stem) return stemName(gather, precision);
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
   const char* tiles = gemmName(tile, precision);
@@ -35,6 +37,7 @@ size_t GatherWay::workspace(const Gather& gather) const {
 
 void GatherWay::run(const GatherCall& call, void* workspace) const {
   if (kind == direct) return runDirect(call);
+  if (kind == stem) return runStem(call);
   if (kind == cudnn) return runCudnn(call, workspace);
   // What reads four numbers at a time sums in the same order as what reads them singly.
   if (kind == halo && aligned(call.source) && aligned(call.weights)) return runHalo(call);
@@ -44,6 +47,7 @@ void GatherWay::run(const GatherCall& call, void* workspace) const {
 static GatherWay usualWay(const Gather& gather, Precision precision) {
   if (isDirect(gather)) return {GatherWay::direct};
   const int tile = gemmTile(gather, precision);
+  if (suitsStem(gather, precision)) return {GatherWay::stem, tile};
   if (suitsHalo(gather, precision)) return {GatherWay::halo, tile};
   return {GatherWay::gemm, tile, usualParts(gather, precision)};
 }
