@@ -143,7 +143,7 @@ StemGradientCall callOf(const Conv3dProblem& problem, Precision precision) {
   call.blocks = call.gather.batch * call.plan.blocks[0] * call.plan.blocks[1] * call.plan.blocks[2];
   // By the problem alone, so that sums have the same order everywhere; few enough voxels for float32.
   const int64_t most = 65536 / voxelsOfBlock;
-  const int64_t wanted = divideUp(mostBlocks / 2, choose(call.gather).rowBlocks(call.gather));
+  const int64_t wanted = divideUp(mostBlocks / 4, choose(call.gather).rowBlocks(call.gather));
   call.slab = std::min(most, divideUp(call.blocks, wanted));
   return call;
 }

@@ -71,7 +71,7 @@ for (const [precision, suffix, least, most] of [
     assert.equal([...new Set(found.map((name) => name.replace(inParts, "")))].sort(), expected);
     const parts = new Set(found.map((name) => inParts.exec(name)?.[1]));
     assert.ok(parts.size > 3, `depth only in ${[...parts].join()} parts`);
-    for (const name of [...expected, "packTransposedKernel", "addSlabs", "addParts"])
+    for (const name of [...expected, "packTransposedKernel", "addSlabs", "addManySlabs", "addParts"])
       assert.ok(launches[name] > 0, `${name} was never launched`);
     let largest = 0;
     for (const { what, errors } of rows)
