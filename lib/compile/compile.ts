@@ -7,6 +7,8 @@ import type { TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
+import { joinLosses } from "./join_losses.ts";
+import { keepPacked } from "./keep_packed.ts";
 import { lower } from "./lower.ts";
 import { type Interval, layOut } from "./memory.ts";
 import { normalizeOnLoad } from "./on_load.ts";
@@ -96,7 +98,7 @@ function lowered(
   const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
-  return { graph, order: schedule(graph) };
+  return { graph, order: joinLosses(keepPacked(schedule(graph), device), graph, device) };
 }
 
 function planned<Names extends string>(

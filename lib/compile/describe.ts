@@ -10,7 +10,7 @@ export function labelOf(node: Value): string {
 
 /** A step as the device knows it, before its tensors have places. */
 export function describe(step: ScheduledStep): StepSpec {
-  const { node, state, copy, joined, updates } = step;
+  const { node, state, copy, joined, updates, packed } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -21,16 +21,30 @@ export function describe(step: ScheduledStep): StepSpec {
       attributes: {},
     };
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
+  const tensors = { inputs: operandsOf(step).map(bare), output: bare(node) };
+  if (updates === undefined)
+    return {
+      kernel: joined?.kernel ?? node.op,
+      label,
+      ...tensors,
+      attributes: { ...node.attributes, ...joined?.attributes },
+    };
   return {
-    kernel: updates === undefined ? (joined?.kernel ?? node.op) : "sgd",
-    label:
-      updates === undefined
-        ? label
-        : `sgd of ${updates.map(({ parameter }) => parameter.state?.name).join(", ")}`,
-    inputs: operandsOf(step).map(bare),
-    output: bare(node),
-    attributes: node.attributes,
+    kernel: packed === undefined ? "sgd" : "sgdPacked",
+    label: `sgd of ${updates.map(({ parameter }) => parameter.state?.name).join(", ")}`,
+    ...tensors,
+    attributes: packed === undefined ? node.attributes : { ...node.attributes, copies: copiesOf(step) },
   };
+}
+
+/** Of each packed weight that updates write: the number of its parameter, whether it is for input gradients, its groups. */
+function copiesOf({ updates = [], packed = [] }: ScheduledStep): number[] {
+  const weights = updates.map(({ parameter }) => parameter.node.inputs[0]);
+  return packed.flatMap(({ inputs, attributes }) => [
+    weights.indexOf(inputs[0]),
+    Number(attributes.inputGradient),
+    attributes.groups as number,
+  ]);
 }
 
 /** What the device says about a step; what it refuses is thrown with the step's name. */

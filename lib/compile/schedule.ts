@@ -1,6 +1,6 @@
 import type { Assignment, Graph } from "../graph/graph.ts";
 import type { State } from "../graph/state.ts";
-import type { Value } from "../graph/value.ts";
+import type { Attributes, Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { usersOf } from "./copy_graph.ts";
 
@@ -14,6 +14,10 @@ export interface Update {
 export interface Joined {
   readonly kernel: string;
   readonly values: readonly Value[];
+  /** What the kernel reads, where that is not what its result is computed from one by one. */
+  readonly operands?: readonly Value[];
+  /** Beside those of its result. */
+  readonly attributes?: Attributes;
 }
 
 /** One kernel call in order: what it computes, and the state it writes when it is an update. */
@@ -26,11 +30,16 @@ export interface ScheduledStep {
   readonly joined?: Joined;
   /** The updates that one kernel makes of many parameters and their velocities; `node` is the first parameter's. */
   readonly updates?: readonly Update[];
+  /** Packed weights that those updates write as well. */
+  readonly packed?: readonly Value[];
 }
 
 export interface Schedule {
   readonly steps: ScheduledStep[];
-  /** Steps before this index depend on states alone, which this plan does not write, and are worth keeping. */
+  /**
+   * Steps before this index depend on states alone and are worth keeping: this plan does not write those states, or
+   * its updates write these results as well.
+   */
   readonly prologue: number;
   /** Steps from this index on write states; nothing before does. */
   readonly firstUpdate: number;
@@ -42,11 +51,12 @@ export function isLeaf(node: Value): boolean {
 }
 
 /** What a step reads, and what it writes besides its result, in the order in which its kernel takes it. */
-export function operandsOf({ node, copy, joined, updates }: ScheduledStep): readonly Value[] {
-  if (joined !== undefined) return [...joined.values, ...node.inputs];
+export function operandsOf({ node, copy, joined, updates, packed = [] }: ScheduledStep): readonly Value[] {
+  if (joined !== undefined) return [...joined.values, ...(joined.operands ?? node.inputs)];
   if (updates !== undefined)
     return [
       ...updates.flatMap(({ parameter, velocity }) => [parameter.node.inputs[0], velocity.node.inputs[0]]),
+      ...packed,
       ...updates.map(gradientOf),
       node.inputs[2],
     ];

@@ -121,7 +121,8 @@ Plan::Plan(PlanSpec spec) : spec_(std::move(spec)) {
   if (spec_.prologue > spec_.firstUpdate) throw Error("ERR_PLAN", "the prologue reaches behind firstUpdate");
   for (size_t i = 0; i < spec_.prologue; i++)
     for (const Place& input : spec_.steps[i].inputs)
-      if (input.block != Place::arenaBlock) prologueStates_.emplace_back(spec_.states[input.block].get(), 0);
+      if (input.block != Place::arenaBlock)
+        readings_.push_back({spec_.states[input.block].get(), updatesOf(spec_.steps[i].output)});
   for (const Place& output : spec_.outputs)
     outputsStay_ = outputsStay_ && !isWritten(output, spec_.firstUpdate);
   mayRecord_ = spec_.record && !spec_.paranoid;
@@ -141,6 +142,18 @@ void* Plan::resolve(const Place& place, const std::string& where) const {
     throw Error("ERR_PLAN", where + ": " + format(place.tensor) + " at " + std::to_string(place.offset) +
                                 " lies outside its memory of " + std::to_string(block->bytes()) + " bytes");
   return block->data() + place.offset;
+}
+
+std::vector<size_t> Plan::updatesOf(const Place& place) const {
+  std::vector<size_t> found;
+  for (size_t i = spec_.firstUpdate; i < steps_.size(); i++)
+    for (size_t updated = 0; updated < updatedInputs(steps_[i]); updated++) {
+      const Place& written = spec_.steps[i].inputs[updated];
+      if (written.block == place.block && written.offset == place.offset &&
+          written.tensor.bytes() == place.tensor.bytes())
+        found.push_back(i);
+    }
+  return found;
 }
 
 bool Plan::isWritten(const Place& place, size_t begin) const {

@@ -52,7 +52,8 @@ struct PlanSpec {
   std::vector<StepSpec> steps;
   std::vector<Place> inputs;
   std::vector<Place> outputs;
-  // Steps before this index depend on states alone: they run again only after one of those was written.
+  // Steps before this index depend on states alone: they run again only after one of those was written, but
+  // for an update that writes what they made of it as well.
   size_t prologue = 0;
   // Steps from this index on write states; they run only when every float output is finite.
   size_t firstUpdate = 0;
@@ -112,6 +113,8 @@ class Plan {
 
  private:
   void* resolve(const Place& place, const std::string& where) const;
+  // The updates that write all of what lies there besides their output.
+  std::vector<size_t> updatesOf(const Place& place) const;
   // Whether a step from `begin` on writes there.
   bool isWritten(const Place& place, size_t begin) const;
 
@@ -136,8 +139,16 @@ class Plan {
   std::vector<Tensor> outputs_;
   // Whether no update writes over an output.
   bool outputsStay_ = true;
-  // The states that the prologue reads, with the versions it saw last; none before it has run.
-  std::vector<std::pair<const Block*, uint64_t>> prologueStates_;
+  // A state that a step of the prologue reads, the version that its result is of, once the prologue has run,
+  // and the updates that write this result as well.
+  struct Reading {
+    const Block* state;
+    std::vector<size_t> updates;
+    uint64_t version = 0;
+
+    bool isCurrent() const { return state->version() == version; }
+  };
+  std::vector<Reading> readings_;
   bool prologueRan_ = false;
   // Whether a run was finished.
   bool ran_ = false;

@@ -60,8 +60,14 @@ void Plan::countWrites(size_t begin, size_t end) {
     if (place.block != Place::arenaBlock) spec_.states[place.block]->countWrite();
   };
   for (size_t i = begin; i < end; i++) {
+    std::vector<Reading*> renewed;
+    for (Reading& reading : readings_)
+      if (reading.isCurrent() && std::count(reading.updates.begin(), reading.updates.end(), i) > 0)
+        renewed.push_back(&reading);
     count(spec_.steps[i].output);
-    for (size_t input = 0; input < updatedInputs(steps_[i]); input++) count(spec_.steps[i].inputs[input]);
+    const size_t updated = updatedInputs(steps_[i]);
+    for (size_t input = 0; input < updated; input++) count(spec_.steps[i].inputs[input]);
+    for (Reading* reading : renewed) reading->version = reading->state->version();
   }
 }
 
@@ -127,11 +133,11 @@ void Plan::update() { advance(spec_.firstUpdate, steps_.size(), updating_, nullp
 
 void Plan::runPrologue(const std::atomic<bool>* cancelled) {
   bool current = prologueRan_ && !spec_.paranoid;
-  for (const auto& [block, version] : prologueStates_) current = current && block->version() == version;
+  for (const Reading& reading : readings_) current = current && reading.isCurrent();
   if (current) return;
   prologueRan_ = false;
   execute(0, spec_.prologue, cancelled, ran_ ? Care::none : Care::finishEach);
-  for (auto& [block, version] : prologueStates_) version = block->version();
+  for (Reading& reading : readings_) reading.version = reading.state->version();
   prologueRan_ = true;
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "../core/sgd_step.h"
 #include "clones.h"
 #include "elementwise.h"
 #include "kernels.h"
@@ -87,46 +88,30 @@ static void runStep(const Step& step) {
   });
 }
 
-// Velocities and parameters in one pass over many of them: inputs are p and v of each, the gradients, and the
-// rate. All are updated where they lie, but for the first parameter, which goes to the output.
-static size_t parametersOf(const Step& step) { return step.inputs.size() / 3; }
-
-static size_t updatedBySgd(const Step& step) { return 2 * parametersOf(step); }
-
+// Velocities and parameters in one pass over many of them.
 static size_t prepareSgd(const Step& step) {
-  const size_t count = parametersOf(step);
-  if (count == 0 || step.inputs.size() != 3 * count + 1) refuse(step, "wrong number of inputs");
-  for (const Tensor& input : step.inputs) expectDType(step, input, DType::f32);
-  for (size_t i = 0; i < count; i++) {
-    expectSameShape(step, step.inputs[2 * i], step.inputs[2 * i + 1]);
-    expectSameShape(step, step.inputs[2 * i], step.inputs[2 * count + i]);
-  }
-  expectCount(step, step.inputs[3 * count], 1);
-  expectDType(step, step.output, DType::f32);
-  expectSameShape(step, step.inputs[0], step.output);
-  attribute(step, "momentum");
-  attribute(step, "weightDecay");
-  step.attributes.flag("nesterov");
+  const SgdStep sgd(step);
+  sgd.check();
+  if (!sgd.copies().empty()) refuse(step, "packed weights are written by steps of their own");
   return 0;
 }
 
 static void runSgd(const Step& step) {
-  const size_t parameters = parametersOf(step);
+  const SgdStep sgd(step);
   const float momentum = attribute(step, "momentum"), decay = attribute(step, "weightDecay");
   const bool nesterov = step.attributes.flag("nesterov");
-  const float rate = step.inputs[3 * parameters].f32()[0];
+  const float rate = sgd.rate().f32()[0];
   // The first chunk of each parameter.
   std::vector<int64_t> chunks{0};
-  for (size_t i = 0; i < parameters; i++)
-    chunks.push_back(chunks.back() + (step.inputs[2 * i].count() + chunkElements - 1) / chunkElements);
+  for (size_t i = 0; i < sgd.count(); i++)
+    chunks.push_back(chunks.back() + (sgd.parameter(i).count() + chunkElements - 1) / chunkElements);
   // A chunk stays in the cache between the two loops, which are those of the ops that this step stands for.
   parallelFor(chunks.back(), [&](int64_t chunk) {
     const size_t i = std::upper_bound(chunks.begin(), chunks.end(), chunk) - chunks.begin() - 1;
-    const Tensor& parameter = step.inputs[2 * i];
     const int64_t begin = (chunk - chunks[i]) * chunkElements;
-    const int64_t count = std::min(parameter.count() - begin, chunkElements);
-    const float *p = parameter.f32() + begin, *g = step.inputs[2 * parameters + i].f32() + begin;
-    float *v = step.inputs[2 * i + 1].f32() + begin, *y = (i == 0 ? step.output : parameter).f32() + begin;
+    const int64_t count = std::min(sgd.parameter(i).count() - begin, chunkElements);
+    const float *p = sgd.parameter(i).f32() + begin, *g = sgd.gradient(i).f32() + begin;
+    float *v = sgd.velocity(i).f32() + begin, *y = sgd.next(i).f32() + begin;
     velocity(v, g, p, v, count, momentum, decay);
     if (nesterov)
       descendNesterov(p, v, g, y, count, rate, momentum, decay);

@@ -21,12 +21,31 @@ std::map<std::string, int64_t>& launchCounts() {
 }
 
 const KernelIndex& kernels() {
-  static const auto* index = new KernelIndex{
-      &activationKernels, &argmaxKernels, &arithmeticKernels,    &asppKernels,       &augmentKernels,
-      &castKernels,       &convKernels,   &diceKernels,          &dropoutKernels,    &lossKernels,
-      &momentsKernels,    &normKernels,   &normGradientKernels,  &packedConvKernels, &poolKernels,
-      &reduceKernels,     &resizeKernels, &segmentationKernels,  &selectKernels,     &shapeKernels,
-      &softmaxKernels,    &updateKernels, &weightGradientKernels};
+  static const auto* index = new KernelIndex{&activationKernels,
+                                             &argmaxKernels,
+                                             &arithmeticKernels,
+                                             &asppKernels,
+                                             &augmentKernels,
+                                             &castKernels,
+                                             &convKernels,
+                                             &diceKernels,
+                                             &dropoutKernels,
+                                             &lossKernels,
+                                             &momentsKernels,
+                                             &normKernels,
+                                             &normGradientKernels,
+                                             &packedConvKernels,
+                                             &poolKernels,
+                                             &reduceKernels,
+                                             &resizeKernels,
+                                             &segmentationKernels,
+                                             &segmentationLossesKernels,
+                                             &selectKernels,
+                                             &sgdKernels,
+                                             &shapeKernels,
+                                             &softmaxKernels,
+                                             &updateKernels,
+                                             &weightGradientKernels};
   return *index;
 }
 

@@ -95,6 +95,28 @@ __device__ __forceinline__ void normalizeHalo(const Gather& gather, const HaloPl
                                           });
 }
 
+// Brings the output gradient of a block of voxels to shared memory, so many filters of it as Tile has rows;
+// zeroes behind the ends of the axes and of the filters.
+template <class Tile, class T>
+__device__ __forceinline__ void loadOutputGradient(const Gather& gather, const int (&extents)[3], const T* dy,
+                                                   int group, int firstRow, int64_t batch,
+                                                   const int (&first)[3], T* to) {
+  constexpr int chunk = chunkOf<T>, chunks = Tile::rows / chunk;
+  for (int i = threadIdx.x; i < voxelsOfBlock * chunks; i += Tile::threads) {
+    const int at = i / chunks, filter = firstRow + i % chunks * chunk, line = at / voxelsOfLine;
+    const int position[3] = {first[0] + line / extents[1], first[1] + line % extents[1],
+                             first[2] + at % voxelsOfLine};
+    bool valid = filter < gather.columns;
+    int64_t voxel = batch;
+    for (int k = 0; k < 3; k++) {
+      valid = valid && position[k] < gather.axis[k].output;
+      voxel = voxel * gather.axis[k].output + position[k];
+    }
+    const T* from = dy + (voxel * gather.groups + group) * gather.columns + filter;
+    copyAsync<16>(to + at * Tile::pitch + i % chunks * chunk, valid ? from : dy, valid);
+  }
+}
+
 // Whether blocks with a halo read far less than one tap at a time would, and are not mostly empty.
 inline bool worthHalo(const Gather& gather, Precision precision) {
   int64_t voxels = gather.batch, reach = 1;

@@ -27,28 +27,6 @@ struct HaloGradientCall {
   float* partial;   // [slabs, dw]
 };
 
-// Brings dy of a block of voxels to shared memory, zeroes behind the ends of the axes and of the filters.
-template <class Tile, class T>
-__device__ __forceinline__ void loadOutputGradient(const HaloGradientCall& call, int group, int firstRow,
-                                                   int64_t batch, const int (&first)[3], T* to) {
-  const Gather& gather = call.gather;
-  constexpr int chunk = chunkOf<T>, chunks = Tile::rows / chunk;
-  for (int i = threadIdx.x; i < voxelsOfBlock * chunks; i += Tile::threads) {
-    const int at = i / chunks, filter = firstRow + i % chunks * chunk, line = at / voxelsOfLine;
-    const int position[3] = {first[0] + line / call.plan.block[1], first[1] + line % call.plan.block[1],
-                             first[2] + at % voxelsOfLine};
-    bool valid = filter < gather.columns;
-    int64_t voxel = batch;
-    for (int k = 0; k < 3; k++) {
-      valid = valid && position[k] < gather.axis[k].output;
-      voxel = voxel * gather.axis[k].output + position[k];
-    }
-    const T* from =
-        static_cast<const T*>(call.dy) + (voxel * gather.groups + group) * gather.columns + filter;
-    copyAsync<16>(to + at * Tile::pitch + i % chunks * chunk, valid ? from : call.dy, valid);
-  }
-}
-
 template <class Tile, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     haloWeightGradientKernel(HaloGradientCall call, int rowBlocks, int columnBlocks) {
@@ -92,7 +70,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::rows > 16 ? 1 : 2)
     const int first[3] = {block.digit[0] * plan.block[0], block.digit[1] * plan.block[1],
                           block.digit[2] * plan.block[2]};
     __syncthreads();
-    loadOutputGradient<Tile>(call, group, firstRow, block.lead, first, dy);
+    loadOutputGradient<Tile>(gather, plan.block, static_cast<const T*>(call.dy), group, firstRow, block.lead,
+                             first, dy);
     loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.x), group, block.lead, first, halo);
     commitCopies();
     waitCopies<0>();

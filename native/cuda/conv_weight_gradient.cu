@@ -4,6 +4,7 @@
 #include "conv_gather.h"
 #include "conv_tile.h"
 #include "conv_weight_gradient.h"
+#include "sums.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -191,6 +192,21 @@ struct AddSlabs {
   }
 };
 
+// The same of many slabs, of which a thread reads every eighth: one after the other would take longer than
+// what they are made by.
+constexpr int manySlabs = 32;
+
+__global__ void __launch_bounds__(sumThreads) addManySlabsKernel(AddSlabs add) {
+  constexpr int rows = sumThreads / warpSize;
+  const int64_t at = int64_t{blockIdx.x} * warpSize + threadIdx.x % warpSize;
+  double sum[1] = {};
+  if (at < add.count)
+    for (int64_t slab = threadIdx.x / warpSize; slab < add.slabs; slab += rows)
+      sum[0] += add.partial[slab * add.count + at];
+  addRowsOfBlock<1>(rows, warpSize, sum);
+  if (threadIdx.x < warpSize && at < add.count) add.dw[at] = static_cast<float>(sum[0]);
+}
+
 using Square = GradientTile<64, 64, 32, 32>;
 using Flat = GradientTile<32, 64, 32, 16>;
 using Thin = GradientTile<16, 64, 16, 16>;
@@ -343,7 +359,10 @@ void runWeightGradients(const std::vector<GradientOperands>& gradients) {
 }
 
 void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw) {
-  forEach("addSlabs", count, AddSlabs{partial, slabs, count, dw});
+  const AddSlabs add{partial, slabs, count, dw};
+  if (slabs < manySlabs) return forEach("addSlabs", count, add);
+  const auto blocks = static_cast<unsigned>(divideUp(count, warpSize));
+  launch("addManySlabs", addManySlabsKernel, Grid{blocks, sumThreads, sumThreads * sizeof(double)}, add);
 }
 
 }  // namespace voxgrad::cuda

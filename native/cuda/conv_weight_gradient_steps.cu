@@ -4,6 +4,7 @@
 #include "conv_cudnn.h"
 #include "conv_direct.h"
 #include "conv_halo_weight_gradient.h"
+#include "conv_stem.h"
 #include "conv_steps.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
@@ -25,6 +26,7 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
 
 const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
   return isDirectWeightGradient(problem)               ? directName
+         : suitsStemWeightGradient(problem, precision) ? stemWeightGradientName(problem, precision)
          : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
                                                        : weightGradientName(problem, precision);
 }
@@ -54,9 +56,11 @@ size_t weightGradientBytes(const Step& step) {
   if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
   checkBlocks(step, weightGradientBlocks({problem}, precision));
   // Either may run, as operands are aligned.
-  const size_t halo =
-      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
-  return std::max(halo, weightGradientWorkspace({problem}, precision));
+  const size_t other =
+      suitsStemWeightGradient(problem, precision)   ? stemWeightGradientWorkspace(problem, precision)
+      : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision)
+                                                    : 0;
+  return std::max(other, weightGradientWorkspace({problem}, precision));
 }
 
 GradientOperands operandsOf(const Step& step) {
@@ -72,6 +76,8 @@ void runWeightGradientStep(const Step& step) {
     runCudnnWeightGradient(operands);
   else if (isDirectWeightGradient(operands.problem))
     runDirectWeightGradient(operands);
+  else if (suitsStemWeightGradient(operands.problem, operands.precision) && aligned(operands.dy))
+    runStemWeightGradient(operands);
   else if (suitsHaloWeightGradient(operands.problem, operands.precision) && areAligned(operands))
     runHaloWeightGradient(operands);
   else

@@ -48,16 +48,23 @@ __device__ __forceinline__ T* sharedMemory() {
 #endif
 }
 
+#ifdef __CUDACC__
+// Lets a kernel have more shared memory than every kernel may.
+template <class... Parameters>
+void allowShared(const char* name, void (*kernel)(Parameters...), size_t bytes) {
+  constexpr size_t always = 48 << 10;
+  if (bytes > always)
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+          name);
+}
+#endif
+
 template <class... Parameters, class... Arguments>
 void launch(const char* name, void (*kernel)(Parameters...), const Grid& grid, Arguments... arguments) {
   countLaunch(name);
 #ifdef __CUDACC__
-  constexpr size_t always = 48 << 10;
-  if (grid.sharedBytes > always)
-    check(
-        cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.sharedBytes)),
-        name);
+  allowShared(name, kernel, grid.sharedBytes);
   kernel<<<grid.blocks, grid.threads, grid.sharedBytes, stream()>>>(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
 #else

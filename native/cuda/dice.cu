@@ -1,6 +1,7 @@
 // The Dice loss in two steps, sums over voxels and a scalar of them, and their gradients.
 #include "cuda.h"
 #include "kernels.h"
+#include "loss_terms.h"
 #include "rows.h"
 #include "voxels.h"
 
@@ -77,45 +78,11 @@ void runDiceSumsGradient(const Step& step) {
                              step.attributes.flag("squared"), step.output.f32()});
 }
 
-// The sums of the first `classes` classes, those before `first` left out, of one sample or of all together.
-struct DiceTerms {
-  const float* sums;
-  int64_t samples, rows, classes, first;
-  bool perSample;
-  double smooth;
-
-  explicit DiceTerms(const Step& step)
-      : sums(step.inputs[0].f32()),
-        samples(step.inputs[0].shape[0]),
-        rows(step.inputs[0].shape[1]),
-        classes(step.attributes.integer("classes")),
-        first(step.attributes.flag("background") ? 0 : 1),
-        perSample(step.attributes.flag("perSample")),
-        smooth(step.attributes.number("smooth")) {}
-
-  // Terms of the mean: one to a class, and to a sample with perSample.
-  __device__ int64_t count() const { return (perSample ? samples : 1) * (classes - first); }
-
-  // Twice the overlap, and what it is divided by, both with `smooth` added.
-  struct Ratio {
-    double over, under;
-  };
-  __device__ Ratio ratio(int64_t sample, int64_t c) const {
-    Ratio r = {smooth, smooth};
-    for (int64_t s = perSample ? sample : 0; s < (perSample ? sample + 1 : samples); s++) {
-      const float* of = sums + (s * rows + c) * 3;
-      r.over += 2.0 * of[0];
-      r.under += double(of[1]) + of[2];
-    }
-    return r;
-  }
-};
-
-__global__ void __launch_bounds__(sumThreads) diceOfSumsKernel(DiceTerms dice, float* y) {
+__global__ void __launch_bounds__(sumThreads) diceOfSumsKernel(DiceTerm dice, const float* from, float* y) {
   double sums[1] = {};
   const int64_t classes = dice.classes - dice.first;
   for (int64_t i = threadIdx.x; i < dice.count(); i += sumThreads) {
-    const auto ratio = dice.ratio(i / classes, dice.first + i % classes);
+    const auto ratio = dice.ratio(from, i / classes, dice.first + i % classes);
     sums[0] += 1 - ratio.over / ratio.under;
   }
   addRowsOfBlock<1>(sumThreads, 1, sums);
@@ -123,31 +90,26 @@ __global__ void __launch_bounds__(sumThreads) diceOfSumsKernel(DiceTerms dice, f
 }
 
 void runDiceOfSums(const Step& step) {
-  LAUNCH(diceOfSumsKernel, Grid{1, sumThreads, sumThreads * sizeof(double)}, DiceTerms(step),
-         step.output.f32());
+  LAUNCH(diceOfSumsKernel, Grid{1, sumThreads, sumThreads * sizeof(double)}, DiceTerm::of(step),
+         step.inputs[0].f32(), step.output.f32());
 }
 
 // Of the three sums in each row.
 struct DiceOfSumsGradient {
-  DiceTerms dice;
-  const float* dy;
+  DiceTerm dice;
+  const float *sums, *dy;
   float* dx;
   __device__ void operator()(int64_t i) const {
-    const int64_t sample = i / dice.rows, c = i % dice.rows;
-    float* of = dx + 3 * i;
-    of[0] = of[1] = of[2] = 0;
-    if (c < dice.first || c >= dice.classes) return;
-    const double slope = *dy / static_cast<double>(dice.count());
-    const auto ratio = dice.ratio(sample, c);
-    of[0] = static_cast<float>(-2 * slope / ratio.under);
-    of[1] = of[2] = static_cast<float>(slope * ratio.over / (ratio.under * ratio.under));
+    float of[3];
+    dice.slopes(sums, i / dice.rows, i % dice.rows, *dy, of);
+    for (int k = 0; k < 3; k++) dx[3 * i + k] = of[k];
   }
 };
 
 void runDiceOfSumsGradient(const Step& step) {
-  const DiceTerms dice(step);
+  const DiceTerm dice = DiceTerm::of(step);
   forEach("diceOfSumsGradient", dice.samples * dice.rows,
-          DiceOfSumsGradient{dice, step.inputs[1].f32(), step.output.f32()});
+          DiceOfSumsGradient{dice, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
 }
 
 }  // namespace

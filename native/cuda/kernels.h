@@ -16,13 +16,6 @@ inline Kernel kernel(const char* name, void (*run)(const Step&), size_t (*worksp
   return entry;
 }
 
-// The same for one that also writes the first updates(step) of its inputs.
-inline Kernel updatingKernel(const char* name, void (*run)(const Step&), size_t (*updates)(const Step&)) {
-  Kernel entry = kernel(name, run);
-  entry.updates = updates;
-  return entry;
-}
-
 // The same for a kernel of tensors that may be bf16: see Kernel::narrow.
 inline Kernel narrowable(Kernel kernel, uint32_t tensors) {
   kernel.narrow = tensors;
@@ -47,7 +40,9 @@ extern const KernelTable poolKernels;
 extern const KernelTable reduceKernels;
 extern const KernelTable resizeKernels;
 extern const KernelTable segmentationKernels;
+extern const KernelTable segmentationLossesKernels;
 extern const KernelTable selectKernels;
+extern const KernelTable sgdKernels;
 extern const KernelTable shapeKernels;
 extern const KernelTable softmaxKernels;
 extern const KernelTable updateKernels;

@@ -1,9 +1,8 @@
 // The losses of a segmentation straight from the logits: sums over voxels in one pass, their gradient in
 // another, and the ratios that the sums are made for.
-#include <algorithm>
-
 #include "cuda.h"
 #include "kernels.h"
+#include "loss_terms.h"
 #include "rows.h"
 #include "segmentation_sums.h"
 #include "sums.h"
@@ -19,18 +18,9 @@ struct StoreSums {
   }
 };
 
-struct SegmentationShape {
-  int64_t samples, rows, channels;
-
-  explicit SegmentationShape(const Tensor& logits)
-      : samples(logits.shape[0]), rows(rowsOf(logits) / samples), channels(logits.channels()) {}
-};
-
 // Inputs: logits, labels, in gradients the slopes of the sums, and perhaps a mask.
-Segmentation segmentationOf(const Step& step, size_t maskIndex) {
-  return {step.inputs[0].f32(), step.inputs[1].u8(),
-          step.inputs.size() > maskIndex ? step.inputs[maskIndex].u8() : nullptr,
-          step.attributes.flag("background") ? 0 : 1, step.attributes.flag("squared")};
+const uint8_t* maskOf(const Step& step, size_t index) {
+  return step.inputs.size() > index ? step.inputs[index].u8() : nullptr;
 }
 
 size_t sumsWorkspace(const Step& step) {
@@ -47,9 +37,9 @@ void runSums(const Step& step) {
   double* partial = static_cast<double*>(step.workspace);
   byChannels(shape.channels, [&](auto kind) {
     using R = typename decltype(kind)::type;
-    const size_t shared = std::max(R::sharedBytes, static_cast<size_t>(warpsOfSum * count) * sizeof(double));
-    launch("segmentationSums", segmentationSumsKernel<R>, Grid{blocks, sumThreads, shared}, all,
-           static_cast<int>(shape.channels), segmentationOf(step, 2), partial);
+    launch("segmentationSums", segmentationSumsKernel<R>,
+           Grid{blocks, sumThreads, sharedBytesOfSums<R>(shape.channels)}, all,
+           static_cast<int>(shape.channels), segmentationOf(step, 0, maskOf(step, 2)), partial);
   });
   finishSums<1>(shape.samples, all.chunks, count, partial, StoreSums{count, step.output.f32()});
 }
@@ -57,32 +47,16 @@ void runSums(const Step& step) {
 void runSumsGradient(const Step& step) {
   const SegmentationShape shape(step.inputs[0]);
   forEachRow("segmentationSumsGradient", shape.samples, shape.rows, shape.channels,
-             SegmentationGradient{segmentationOf(step, 3), step.inputs[2].f32(), step.output.f32()});
+             SegmentationGradient{segmentationOf(step, 0, maskOf(step, 3)), step.inputs[2].f32(),
+                                  step.output.f32()});
 }
 
-// The first two sums of a row, added over the samples.
-struct RatioRow {
-  const float* sums;
-  int64_t samples, rows, row;
-
-  explicit RatioRow(const Step& step)
-      : sums(step.inputs[0].f32()),
-        samples(step.inputs[0].shape[0]),
-        rows(step.inputs[0].shape[1]),
-        row(step.attributes.integer("row")) {}
-
-  __device__ double total(int k) const {
-    double sum = 0;
-    for (int64_t sample = 0; sample < samples; sample++) sum += sums[(sample * rows + row) * 3 + k];
-    return sum;
-  }
-};
-
 struct RatioOfSums {
-  RatioRow row;
+  RatioTerm term;
+  const float* sums;
   float* y;
   __device__ void operator()(int64_t) const {
-    const double over = row.total(0), under = row.total(1);
+    const double over = term.total(sums, 0), under = term.total(sums, 1);
     // A NaN among voxels that do not count must show as well.
     *y = static_cast<float>(under > 0 ? over / under : over);
   }
@@ -90,25 +64,24 @@ struct RatioOfSums {
 
 // Of the three sums in each row.
 struct RatioOfSumsGradient {
-  RatioRow row;
-  const float* dy;
+  RatioTerm term;
+  const float *sums, *dy;
   float* dx;
   __device__ void operator()(int64_t i) const {
-    float* of = dx + 3 * i;
-    of[0] = of[1] = of[2] = 0;
-    if (i % row.rows != row.row) return;
-    const double over = row.total(0), under = row.total(1), slope = under > 0 ? *dy / under : 0;
-    of[0] = static_cast<float>(slope);
-    of[1] = slope == 0 ? 0.0f : static_cast<float>(-slope * over / under);
+    float of[3];
+    term.slopes(sums, i / term.rows, i % term.rows, *dy, of);
+    for (int k = 0; k < 3; k++) dx[3 * i + k] = of[k];
   }
 };
 
-void runRatio(const Step& step) { forEach("ratioOfSums", 1, RatioOfSums{RatioRow(step), step.output.f32()}); }
+void runRatio(const Step& step) {
+  forEach("ratioOfSums", 1, RatioOfSums{RatioTerm::of(step), step.inputs[0].f32(), step.output.f32()});
+}
 
 void runRatioGradient(const Step& step) {
-  const RatioRow row(step);
-  forEach("ratioOfSumsGradient", row.samples * row.rows,
-          RatioOfSumsGradient{row, step.inputs[1].f32(), step.output.f32()});
+  const RatioTerm term = RatioTerm::of(step);
+  forEach("ratioOfSumsGradient", term.samples * term.rows,
+          RatioOfSumsGradient{term, step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
 }
 
 // The squared distance of softmax(a) from softmax(factor b), voxel by voxel.

@@ -1,6 +1,8 @@
 // What the fused losses of a segmentation add up over voxels, and the gradient of that.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda.h"
 #include "rows.h"
 #include "sums.h"
@@ -83,26 +85,52 @@ struct SegmentationSums {
   }
 };
 
+// The sums over the voxels from `begin` to `end`, added up by a block, all of whose threads have to come.
+// Takes sharedBytesOfSums of shared memory.
+template <class R>
+__device__ void addVoxels(R& own, const Segmentation& s, int64_t begin, int64_t end,
+                          double* __restrict__ into) {
+  double* shared = sharedMemory<double>();
+  SegmentationSums<R> sums;
+  own.forEach(begin, end, sumThreads / R::lanes, [&](int64_t voxel) { sums.add(own, s, voxel); });
+  __syncthreads();
+  const int count = static_cast<int>(segmentationSums(own.channels));
+  sums.share(own, shared + threadIdx.x / warpSize * count);
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += sumThreads) {
+    double total = 0;
+    for (int warp = 0; warp < warpsOfSum; warp++) total += shared[warp * count + i];
+    into[i] = total;
+  }
+}
+
+template <class R>
+size_t sharedBytesOfSums(int64_t channels) {
+  return std::max(R::sharedBytes,
+                  static_cast<size_t>(warpsOfSum * segmentationSums(channels)) * sizeof(double));
+}
+
 // partial[sample][chunk][sum]
 template <class R>
 __global__ void __launch_bounds__(sumThreads)
     segmentationSumsKernel(RowChunks all, int channels, Segmentation s, double* __restrict__ partial) {
-  double* shared = sharedMemory<double>();
   R own(channels, blockIdx.x);
   const int64_t before = own.sample * all.rows;
-  SegmentationSums<R> sums;
-  own.forEach(before + all.begin(), before + all.end(), sumThreads / R::lanes,
-              [&](int64_t voxel) { sums.add(own, s, voxel); });
-  __syncthreads();
-  const int count = static_cast<int>(segmentationSums(channels));
-  sums.share(own, shared + threadIdx.x / warpSize * count);
-  __syncthreads();
-  partial += (own.sample * all.chunks + blockIdx.y) * count;
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += sumThreads) {
-    double total = 0;
-    for (int warp = 0; warp < warpsOfSum; warp++) total += shared[warp * count + i];
-    partial[i] = total;
-  }
+  addVoxels(own, s, before + all.begin(), before + all.end(),
+            partial + (own.sample * all.chunks + blockIdx.y) * segmentationSums(channels));
+}
+
+struct SegmentationShape {
+  int64_t samples, rows, channels;
+
+  explicit SegmentationShape(const Tensor& logits)
+      : samples(logits.shape[0]), rows(rowsOf(logits) / samples), channels(logits.channels()) {}
+};
+
+// Of a step with inputs from `first` on of logits and labels.
+inline Segmentation segmentationOf(const Step& step, size_t first, const uint8_t* mask) {
+  return {step.inputs[first].f32(), step.inputs[first + 1].u8(), mask,
+          step.attributes.flag("background") ? 0 : 1, step.attributes.flag("squared")};
 }
 
 // With t_c the slope of the loss in p_c, the gradient in x_c is p_c (t_c - sum over k of p_k t_k) plus that

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <numeric>
 
@@ -70,7 +71,7 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
   warpgroups_.assign((count + warpgroupThreads - 1) / warpgroupThreads, Warpgroup{});
   barriers.clear();
   living_ = static_cast<int>(count);
-  barrier_ = Gate{};
+  barrier_ = gridBarrier_ = Gate{};
   why_[0] = 0;
   for (size_t i = 0; i < count; i++) {
     Fiber& each = fibers_[i];
@@ -91,16 +92,29 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
 
 void Block::run(Extent index, Extent grid, Extent threads, size_t sharedBytes, Body body,
                 const void* context) {
+  begin(index, grid, threads, sharedBytes, body, context, false);
+  resume();
+}
+
+void Block::begin(Extent index, Extent grid, Extent threads, size_t sharedBytes, Body body,
+                  const void* context, bool cooperative) {
   reset(index, grid, threads, sharedBytes);
   body_ = body;
   context_ = context;
+  cooperative_ = cooperative;
   position_ = 0;
+  current_ = &fibers_[order_[0]];
+}
+
+Block::Progress Block::resume() {
   block = this;
-  fiber = &fibers_[order_[0]];
+  fiber = current_;
+  paused_ = false;
   switchStack(&home_, fiber->stack);
   fiber = nullptr;
   block = nullptr;
   if (why_[0] != 0) throw voxgrad::Error("ERR_DEVICE", why_);
+  return paused_ ? Progress::waits : Progress::ended;
 }
 
 void Block::enter() {
@@ -181,6 +195,19 @@ void Block::meetWarpgroup(uint64_t a, uint64_t b) {
     wait(mine.gate);
 }
 
+void Block::gridBarrier(int line) {
+  if (!cooperative_) fail("a barrier of the grid in a kernel that was not launched cooperatively");
+  if (gridBarrier_.arrived == 0)
+    gridBarrier_.line = line;
+  else if (gridBarrier_.line != line)
+    fail("threads of one block are at different barriers of the grid");
+  if (++gridBarrier_.arrived < living_) return wait(gridBarrier_);
+  current_ = fiber;
+  paused_ = true;
+  switchStack(&current_->stack, home_);
+  open(gridBarrier_);
+}
+
 void Block::completeCopies(size_t keep) {
   Fiber& self = *fiber;
   while (self.groups.size() > keep) {
@@ -209,6 +236,26 @@ void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, c
                context);
     }
   });
+}
+
+// One after the other between the barriers, so that a block which reads too early what a later one writes
+// does not find it.
+void launchCooperatively(Extent grid, Extent threads, size_t sharedBytes, Block::Body body,
+                         const void* context) {
+  const int64_t count = int64_t{grid.x} * grid.y * grid.z;
+  std::vector<std::unique_ptr<Block>> blocks;
+  for (unsigned i = 0; i < count; i++) {
+    blocks.push_back(std::make_unique<Block>());
+    blocks.back()->begin({i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)}, grid, threads, sharedBytes,
+                         body, context, true);
+  }
+  if (scheduleSeed() % 2 == 1) std::reverse(blocks.begin(), blocks.end());
+  for (int64_t waiting = count; waiting > 0;) {
+    waiting = 0;
+    for (const auto& each : blocks) waiting += each->resume() == Block::Progress::waits;
+    if (waiting != 0 && waiting != count)
+      throw voxgrad::Error("ERR_DEVICE", "some blocks never reach a barrier of the grid where others wait");
+  }
 }
 
 }  // namespace emulation

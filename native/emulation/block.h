@@ -71,9 +71,16 @@ class Block {
 
   using Body = void (*)(const void* context);
   void run(Extent index, Extent grid, Extent threads, size_t sharedBytes, Body body, const void* context);
+  // The same in parts, for grids whose blocks wait for each other: each call of `resume` runs the block until
+  // all of its threads have ended, or until all of them wait at the barrier of the grid, and tells which.
+  void begin(Extent index, Extent grid, Extent threads, size_t sharedBytes, Body body, const void* context,
+             bool cooperative);
+  enum class Progress { ended, waits };
+  Progress resume();
 
   // For the fiber that runs.
   void barrier(int line);
+  void gridBarrier(int line);
   // Every lane of `mask` brings words; the last to come computes the answers of all of them.
   template <class Compute>
   const uint32_t* collective(int operation, uint32_t mask, const void* in, size_t bytes, Compute compute);
@@ -103,7 +110,10 @@ class Block {
   std::vector<int> order_;
   int position_ = 0;
   int living_ = 0;
-  Gate barrier_;
+  Gate barrier_, gridBarrier_;
+  bool cooperative_ = false, paused_ = false;
+  // Which goes on when the block is resumed.
+  Fiber* current_ = nullptr;
   Body body_ = nullptr;
   const void* context_ = nullptr;
   void* home_ = nullptr;
@@ -119,6 +129,9 @@ extern thread_local Fiber* fiber __attribute__((tls_model("initial-exec")));
 
 // Runs every block of a grid, spread over the processors.
 void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, const void* context);
+// The same with all blocks alive at a time, which may wait for each other.
+void launchCooperatively(Extent grid, Extent threads, size_t sharedBytes, Block::Body body,
+                         const void* context);
 
 inline Warp& Block::warp() { return warps_[fiber->index / lanes]; }
 

@@ -10,6 +10,8 @@
 // VOXGRAD_EMULATOR_GRID is how many blocks a grid may have along y and z, 65535 where it is not set.
 // VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel one that no capture takes. VOXGRAD_EMULATOR_CAPABILITY
 // is the major number of the compute capability, 9 where it is not set.
+// VOXGRAD_EMULATOR_COOPERATIVE is how many blocks a cooperative launch may have, 3 where it is not set; with
+// 0 there are no such launches.
 #pragma once
 
 #include <cstddef>
@@ -27,9 +29,12 @@ struct Graph;
 // Puts what a library would do on a stream.
 int enqueue(Stream* stream, std::function<void()> work);
 
-// Puts a kernel on a stream.
+// Puts a kernel on a stream; the blocks of a cooperative one may wait for each other.
 int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size_t sharedBytes,
-             std::function<void()> kernel);
+             std::function<void()> kernel, bool cooperative = false);
+
+// Blocks that a cooperative launch may have: few, so that they take several turns.
+int cooperativeBlocks();
 
 }  // namespace emulation
 
@@ -46,6 +51,7 @@ constexpr cudaError_t cudaErrorInvalidConfiguration = 9;
 constexpr cudaError_t cudaErrorNotReady = 600;
 constexpr cudaError_t cudaErrorIllegalAddress = 700;
 constexpr cudaError_t cudaErrorLaunchFailure = 719;
+constexpr cudaError_t cudaErrorCooperativeLaunchTooLarge = 720;
 constexpr cudaError_t cudaErrorStreamCaptureUnsupported = 900;
 constexpr cudaError_t cudaErrorStreamCaptureInvalidated = 901;
 enum cudaMemcpyKind {

@@ -82,8 +82,13 @@ int enqueue(Stream* stream, Work work) {
   return cudaSuccess;
 }
 
+int cooperativeBlocks() {
+  const char* text = std::getenv("VOXGRAD_EMULATOR_COOPERATIVE");
+  return text == nullptr ? 3 : std::atoi(text);
+}
+
 int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size_t sharedBytes,
-             std::function<void()> kernel) {
+             std::function<void()> kernel, bool cooperative) {
   constexpr size_t mostShared = 227 << 10;
   const char* limit = std::getenv("VOXGRAD_EMULATOR_GRID");
   const unsigned most = limit != nullptr ? std::strtoul(limit, nullptr, 10) : 65535;
@@ -91,6 +96,8 @@ int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size
   if (grid.x == 0 || grid.x > 0x7fffffffu || grid.y == 0 || grid.y > most || grid.z == 0 || grid.z > most ||
       count == 0 || count > 1024 || threads.z > 64 || sharedBytes > mostShared)
     return cudaErrorInvalidConfiguration;
+  if (cooperative && uint64_t{grid.x} * grid.y * grid.z > static_cast<uint64_t>(cooperativeBlocks()))
+    return cudaErrorCooperativeLaunchTooLarge;
   if (failure() != cudaSuccess) return failure();
   const char* unrecordable = std::getenv("VOXGRAD_EMULATOR_UNRECORDABLE");
   if (capture != nullptr && unrecordable != nullptr && std::strcmp(unrecordable, name) == 0)
@@ -100,7 +107,7 @@ int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size
       fail(cudaErrorIllegalAddress, "an illegal memory access was encountered");
       return;
     }
-    launch(
+    (cooperative ? launchCooperatively : launch)(
         grid, threads, sharedBytes,
         [](const void* context) { (*static_cast<const std::function<void()>*>(context))(); }, &kernel);
   };

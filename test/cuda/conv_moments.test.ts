@@ -115,12 +115,11 @@ test("in a V-Net, convolutions sum the moments of all batch norms, and blocks wi
     const plan = planOnly((g) => traceStep(g, config, supervised, learners), { device, precision });
     const kernels = plan.layout.steps.map(({ spec }) => spec.kernel);
     const count = (kernel: string) => kernels.filter((each) => each === kernel).length;
-    // Blocks with a halo suit twice as many channels where these are half as wide.
-    const normalized = precision === "bf16" ? 8 : 3;
-    assert.is(count("normalizeReluConv3dPackedMoments"), normalized);
-    assert.is(count("normalizeReluConv3dWeightGradient"), normalized);
-    assert.is(count("conv3dPackedMoments"), 29 - normalized);
-    assert.is(count("moments"), 0);
+    assert.is(count("normalizeReluConv3dPackedMoments"), 3);
+    assert.is(count("normalizeReluConv3dWeightGradient"), 3);
+    assert.is(count("conv3dPackedMoments") + count("moments"), 26);
+    // The kernel of taps that the first layer takes does not sum what it stores; nor do warpgroups.
+    if (precision !== "bf16") assert.is(count("moments"), 1);
   }
 });
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../../native/cuda/bf16.h"
+#include "../../native/cuda/cooperative.h"
 #include "../../native/cuda/hopper.h"
 
 namespace voxgrad::cuda {
@@ -125,13 +126,27 @@ static void reverseByProduct(const float* x, float* y) {
          mapOf(rows, 2), mapOf(order, half), y);
 }
 
+template <bool waits>
+__global__ void reverseGridKernel(const float* x, float* between, float* y) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  between[i] = x[i];
+  if constexpr (waits) gridBarrier();
+  y[i] = between[count - 1 - i];
+}
+
+__global__ void dividedGridKernel(const float*, float*, float*) {
+  if (blockIdx.x > 0) gridBarrier();
+}
+
 int main(int, char** arguments) {
   const std::string mistake = arguments[1];
-  std::vector<float> x(count), y(count);
+  std::vector<float> x(count), y(count), between(count);
   for (int i = 0; i < count; i++) x[i] = static_cast<float>(i + 1);
   const Grid grid{1, count, count * sizeof(float)};
   const float* from = x.data();
-  float* to = y.data();
+  float *to = y.data(), *by = between.data();
+  const Grid two{2, count / 2};
+  const auto together = [&](auto kernel) { launchCooperatively("kernel", kernel, two, from, by, to); };
   try {
     if (mistake == "none") LAUNCH(reverseKernel<true>, grid, from, to);
     if (mistake == "no-barrier") LAUNCH(reverseKernel<false>, grid, from, to);
@@ -148,6 +163,10 @@ int main(int, char** arguments) {
     if (mistake == "unswizzled") reverseByProduct<Product::unswizzled>(from, to);
     if (mistake == "no-fence") reverseByProduct<Product::noFence>(from, to);
     if (mistake == "half-group") reverseByProduct<Product::halfGroup>(from, to);
+    if (mistake == "none-grid") together(reverseGridKernel<true>);
+    if (mistake == "no-grid-barrier") together(reverseGridKernel<false>);
+    if (mistake == "divided-grid") together(dividedGridKernel);
+    if (mistake == "lone-grid") LAUNCH(reverseGridKernel<true>, two, from, by, to);
   } catch (const voxgrad::Error& error) {
     std::puts(error.what());
     return 0;

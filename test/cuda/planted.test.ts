@@ -41,13 +41,14 @@ function verdicts(program: string, ...mistake: string[]): string[] {
 const program = build("planted", "planted.cu", "-O1");
 const streams = build("streams", "planted_streams.cu", "-O1");
 
-for (const fine of ["none", "none-async", "none-product"])
+for (const fine of ["none", "none-async", "none-product", "none-grid"])
   test(`without a mistake (${fine}) every order is right`, () => {
     assert.equal(verdicts(program, fine), ["right", "right", "right"]);
   });
 
 const wrong = [
   "no-barrier",
+  "no-grid-barrier",
   "no-wait",
   "unwritten",
   "no-copy-wait",
@@ -68,6 +69,13 @@ test("threads at different barriers, and a shuffle from a lane that is elsewhere
     assert.match(found, /shuffle from a lane that does not take part/);
   for (const found of verdicts(program, "no-fence")) assert.match(found, /without a fence in front/);
   for (const found of verdicts(program, "half-group")) assert.match(found, /that the others never reach/);
+});
+
+test("a barrier of the grid that some blocks never reach, or that is none, is named", () => {
+  for (const found of verdicts(program, "divided-grid"))
+    assert.match(found, /some blocks never reach a barrier of the grid where others wait/);
+  for (const found of verdicts(program, "lone-grid"))
+    assert.match(found, /a barrier of the grid in a kernel that was not launched cooperatively \(block/);
 });
 
 for (const part of ["uploads", "records"])

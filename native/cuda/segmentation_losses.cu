@@ -1,0 +1,252 @@
+// Losses of a segmentation and their gradient in the logits by one launch: the sums over voxels, then, once
+// all blocks have theirs, the slopes of the losses in these sums and what they make of each voxel. Blocks
+// keep logits in shared memory from one to the other, as far as they have room.
+#include "cooperative.h"
+#include "kernels.h"
+#include "loss_terms.h"
+#include "ptx.h"
+#include "segmentation_sums.h"
+
+namespace voxgrad::cuda {
+namespace {
+
+// A loss whose gradient is wanted, and the slope of all in it.
+struct Term {
+  bool isDice;
+  RatioTerm ratio;
+  DiceTerm dice;
+  const float* dy;
+
+  __device__ void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
+    if (isDice)
+      dice.slopes(sums, sample, row, *dy, into);
+    else
+      ratio.slopes(sums, sample, row, *dy, into);
+  }
+};
+
+constexpr int mostTerms = 8;
+// The attribute `terms` has so many numbers of each: whether it is Dice, the row or number of classes, and
+// of Dice `smooth`, `background` and `perSample`.
+constexpr size_t numbersOfTerm = 5;
+
+// What is launched by itself, in this order, where blocks cannot wait for each other.
+enum Phase : int { addUp, finish, differentiate, phases };
+
+struct Call {
+  SegmentationShape shape;
+  RowChunks all;
+  Segmentation s;
+  int terms = 0;
+  Term term[mostTerms] = {};
+  double* partial = nullptr;  // [samples, chunks, sums]
+  float *sums = nullptr, *gradient = nullptr;
+  // Floats of shared memory in front of the slopes, and of the logits of an item; how many items a block
+  // keeps there, behind the slopes.
+  int64_t slopesAt = 0, keptFloats = 0;
+  int keptItems = 0;
+  Phase first = addUp, last = differentiate;
+
+  __host__ __device__ int64_t items() const { return shape.samples * all.chunks; }
+  __host__ __device__ int count() const { return static_cast<int>(segmentationSums(shape.channels)); }
+  __device__ float* slopes() const { return sharedMemory<float>() + slopesAt; }
+  // Where the block keeps the logits of its n-th item.
+  __device__ float* kept(int n) const { return slopes() + (count() + 3) / 4 * 4 + n * keptFloats; }
+};
+
+// The voxels of an item, and where their logits are.
+struct Item {
+  int64_t sample, begin, end;
+  Segmentation s;
+
+  __device__ Item(const Call& call, int64_t item, int n) : sample(item / call.all.chunks), s(call.s) {
+    const int64_t rows = call.all.rows, from = item % call.all.chunks * call.all.chunkRows;
+    begin = sample * rows + from;
+    end = sample * rows + (from + call.all.chunkRows < rows ? from + call.all.chunkRows : rows);
+    if (n < call.keptItems) s.logits = call.kept(n) - begin * call.shape.channels;
+  }
+};
+
+__device__ void bringLogits(const Call& call, const Item& item, float* to) {
+  const float* from = call.s.logits + item.begin * call.shape.channels;
+  const auto floats = static_cast<int>((item.end - item.begin) * call.shape.channels);
+  const bool wide = reinterpret_cast<uintptr_t>(from) % 16 == 0;
+  const int chunks = wide ? floats / 4 : 0;
+  for (int i = threadIdx.x; i < chunks; i += sumThreads) copyAsync<16>(to + 4 * i, from + 4 * i, true);
+  for (int i = 4 * chunks + threadIdx.x; i < floats; i += sumThreads) copyAsync<4>(to + i, from + i, true);
+  commitCopies();
+  waitCopies<0>();
+  __syncthreads();
+}
+
+template <class R>
+__device__ void addUpItems(const Call& call) {
+  int n = 0;
+  for (int64_t at = blockIdx.x; at < call.items(); at += gridDim.x, n++) {
+    const Item item(call, at, n);
+    if (n < call.keptItems) bringLogits(call, item, call.kept(n));
+    R own(static_cast<int>(call.shape.channels), item.sample);
+    addVoxels(own, item.s, item.begin, item.end, call.partial + at * call.count());
+    __syncthreads();
+  }
+}
+
+__device__ inline void finishSums(const Call& call) {
+  const int count = call.count();
+  for (int64_t i = blockIdx.x; i < call.shape.samples * count; i += gridDim.x) {
+    const double* partial = call.partial + i / count * call.all.chunks * count + i % count;
+    double total[1] = {};
+    for (int64_t chunk = threadIdx.x; chunk < call.all.chunks; chunk += sumThreads)
+      total[0] += partial[chunk * count];
+    addRowsOfBlock<1>(sumThreads, 1, total);
+    if (threadIdx.x == 0) call.sums[i] = static_cast<float>(total[0]);
+    __syncthreads();
+  }
+}
+
+template <class R>
+__device__ void differentiateItems(const Call& call) {
+  const auto channels = static_cast<int>(call.shape.channels);
+  int64_t sample = -1;
+  int n = 0;
+  for (int64_t at = blockIdx.x; at < call.items(); at += gridDim.x, n++) {
+    const Item item(call, at, n);
+    if (item.sample != sample) {
+      sample = item.sample;
+      __syncthreads();
+      for (int row = threadIdx.x; row < channels + 2; row += sumThreads) {
+        float total[3] = {};
+        for (int i = 0; i < call.terms; i++) {
+          float of[3];
+          call.term[i].slopes(call.sums, sample, row, of);
+          for (int k = 0; k < 3; k++) total[k] += of[k];
+        }
+        for (int k = 0; k < 3; k++) call.slopes()[3 * row + k] = total[k];
+      }
+      __syncthreads();
+    }
+    R own(channels, sample);
+    const SegmentationGradient gradient{item.s, call.slopes() - sample * call.count(), call.gradient};
+    own.forEach(item.begin, item.end, sumThreads / R::lanes, [&](int64_t voxel) { gradient(own, voxel); });
+  }
+}
+
+template <class R>
+__global__ void __launch_bounds__(sumThreads, 2) segmentationLossesKernel(const __grid_constant__ Call call) {
+  if (call.first == addUp) addUpItems<R>(call);
+  if (call.first < finish && call.last >= finish) gridBarrier();
+  if (call.first <= finish && call.last >= finish) finishSums(call);
+  if (call.first < differentiate && call.last == differentiate) gridBarrier();
+  if (call.last == differentiate) differentiateItems<R>(call);
+}
+
+// Inputs: the sums, which are written as well, logits, labels, the slope in each loss, and perhaps a mask.
+constexpr size_t firstSlope = 3;
+
+size_t termsOf(const Step& step) { return step.attributes.list("terms").size() / numbersOfTerm; }
+
+size_t workspace(const Step& step) {
+  const SegmentationShape shape(step.inputs[1]);
+  const int64_t chunks = RowChunks(shape.rows, shape.channels).chunks;
+  return static_cast<size_t>(shape.samples * chunks * segmentationSums(shape.channels)) * sizeof(double);
+}
+
+size_t prepare(const Step& step) {
+  expectInputs(step, firstSlope + 1, firstSlope + mostTerms + 1);
+  const Tensor &logits = step.inputs[1], &labels = step.inputs[2];
+  expectDType(step, logits, DType::f32);
+  if (logits.rank < 2 || logits.channels() > 256) refuse(step, "expected logits of 256 classes at most");
+  expectDType(step, labels, DType::u8);
+  expectCount(step, labels, rowsOf(logits));
+  expectDType(step, step.inputs[0], DType::f32);
+  expectCount(step, step.inputs[0], logits.shape[0] * segmentationSums(logits.channels()));
+  expectDType(step, step.output, DType::f32);
+  expectSameShape(step, logits, step.output);
+  step.attributes.flag("squared");
+  step.attributes.flag("background");
+  const size_t terms = termsOf(step), last = firstSlope + terms;
+  const auto& numbers = step.attributes.list("terms");
+  if (numbers.size() % numbersOfTerm != 0 || terms < 1 || terms > mostTerms || step.inputs.size() < last ||
+      step.inputs.size() > last + 1)
+    refuse(step, "terms are not valid");
+  for (size_t i = 0; i < terms; i++) {
+    const double* of = numbers.data() + i * numbersOfTerm;
+    const double most = static_cast<double>(logits.channels() + (of[0] != 0 ? 0 : 1));
+    if (!(of[1] >= 0 && of[1] <= most)) refuse(step, "terms are not valid");
+    expectDType(step, step.inputs[firstSlope + i], DType::f32);
+    expectCount(step, step.inputs[firstSlope + i], 1);
+  }
+  if (step.inputs.size() > last) {
+    expectDType(step, step.inputs[last], DType::u8);
+    expectCount(step, step.inputs[last], rowsOf(logits));
+  }
+  return workspace(step);
+}
+
+Call callOf(const Step& step) {
+  const SegmentationShape shape(step.inputs[1]);
+  const size_t last = firstSlope + termsOf(step);
+  const uint8_t* mask = step.inputs.size() > last ? step.inputs[last].u8() : nullptr;
+  Call call{shape, RowChunks(shape.rows, shape.channels), segmentationOf(step, 1, mask)};
+  call.terms = static_cast<int>(termsOf(step));
+  const int64_t rows = shape.channels + 2;
+  for (int i = 0; i < call.terms; i++) {
+    const double* of = step.attributes.list("terms").data() + static_cast<size_t>(i) * numbersOfTerm;
+    const auto which = static_cast<int64_t>(of[1]);
+    call.term[i] = {of[0] != 0,
+                    {shape.samples, rows, which},
+                    {shape.samples, rows, which, of[3] != 0 ? 0 : 1, of[4] != 0, of[2]},
+                    step.inputs[firstSlope + static_cast<size_t>(i)].f32()};
+  }
+  call.partial = static_cast<double*>(step.workspace);
+  call.sums = step.inputs[0].f32();
+  call.gradient = step.output.f32();
+  call.keptFloats = divideUp(std::min(call.all.chunkRows, shape.rows) * shape.channels, 4) * 4;
+  return call;
+}
+
+template <class R>
+void runOf(Call call) {
+  constexpr const char* name = "segmentationLosses";
+  constexpr auto kernel = segmentationLossesKernel<R>;
+  const size_t first =
+      std::max(sharedBytesOfSums<R>(call.shape.channels), sumThreads * sizeof(double)) / 16 * 16 + 16;
+  call.slopesAt = static_cast<int64_t>(first / sizeof(float));
+  const size_t least = first + static_cast<size_t>(divideUp(call.count(), 4)) * 16;
+  const size_t chunk = static_cast<size_t>(call.keptFloats) * sizeof(float);
+  // Three blocks to a multiprocessor have so much.
+  constexpr size_t room = 72 << 10;
+  call.keptItems = static_cast<int>(least < room ? (room - least) / chunk : 0);
+  const int64_t blocks = cooperativeBlocks(name, kernel, sumThreads, least + call.keptItems * chunk);
+  if (blocks > 0) {
+    const int64_t used = std::min(blocks, call.items());
+    call.keptItems = static_cast<int>(std::min<int64_t>(call.keptItems, divideUp(call.items(), used)));
+    const Grid grid{static_cast<unsigned>(used), sumThreads, least + call.keptItems * chunk};
+    return launchCooperatively(name, kernel, grid, call);
+  }
+  call.keptItems = 0;
+  for (int phase = addUp; phase < phases; phase++) {
+    call.first = call.last = static_cast<Phase>(phase);
+    const int64_t items = phase == finish ? call.shape.samples * call.count() : call.items();
+    launch(name, kernel, Grid{static_cast<unsigned>(std::min(items, mostBlocks)), sumThreads, least}, call);
+  }
+}
+
+void run(const Step& step) {
+  const Call call = callOf(step);
+  byChannels(call.shape.channels, [&](auto kind) { runOf<typename decltype(kind)::type>(call); });
+}
+
+size_t updates(const Step&) { return 1; }
+
+Kernel lossesKernel() {
+  Kernel kernel{"segmentationLosses", prepare, run};
+  kernel.updates = updates;
+  return kernel;
+}
+
+}  // namespace
+
+const KernelTable segmentationLossesKernels = {lossesKernel()};
+
+}  // namespace voxgrad::cuda
