@@ -1,13 +1,9 @@
 // Convolutions: the steps of a plan, decoded and handed to the kernels.
-#include <algorithm>
-
 #include "../core/conv_step.h"
 #include "cast.h"
 #include "conv_check.h"
-#include "conv_cudnn.h"
-#include "conv_direct.h"
 #include "conv_gemm.h"
-#include "conv_halo_weight_gradient.h"
+#include "conv_gradient_ways.h"
 #include "conv_pack.h"
 #include "conv_ways.h"
 #include "conv_weight_gradient.h"
@@ -171,11 +167,6 @@ void runPacking(const Step& step) {
           step.kernel->name);
 }
 
-// Whether the sums of a weight gradient fit the grid of columnSums.
-bool isDirectWeightGradient(const Conv3dProblem& p) {
-  return isDirect(gatherOf(p, false)) && weightsOf(p) < 65535 << 8;
-}
-
 // What a weight gradient reads: x and dy.
 constexpr uint32_t gradientActivations = 3;
 
@@ -183,25 +174,13 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
   return weightGradientProblem(widened(step, gradientActivations));
 }
 
-const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
-  return isDirectWeightGradient(problem)               ? directName
-         : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
-                                                       : weightGradientName(problem, precision);
-}
-
 std::vector<std::string> weightGradientWays(const Step& step) {
   const Conv3dProblem problem = problemOfWeightGradient(step);
   const Precision precision = precisionOf(step);
-  std::vector<std::string> names = {ownWeightGradientName(problem, precision)};
-  size_t bytes = 0;
-  if (!isDirectWeightGradient(problem) && cudnnTakesWeightGradient(problem, precision, &bytes))
-    names.push_back(cudnnName(precision));
+  std::vector<std::string> names;
+  for (const GradientWay& way : gradientWaysOf(problem, precision))
+    names.push_back(way.name(problem, precision));
   return names;
-}
-
-// Whether the step asks for the only other way than ours.
-bool isCudnnWeightGradient(const Step& step) {
-  return step.attributes.has("way") && wayNumber(step, weightGradientWays(step).size()) == 1;
 }
 
 size_t weightGradientBytes(const Step& step) {
@@ -209,35 +188,22 @@ size_t weightGradientBytes(const Step& step) {
   const Precision precision = precisionOf(step);
   checkStorage(step, step.inputs[0]);
   checkExtents(step, problem);
-  size_t bytes = 0;
-  if (isCudnnWeightGradient(step) && cudnnTakesWeightGradient(problem, precision, &bytes)) return bytes;
-  if (isDirectWeightGradient(problem)) return directWeightGradientWorkspace(problem);
-  checkBlocks(step, weightGradientBlocks({problem}, precision));
-  // Either may run, as operands are aligned.
-  const size_t halo =
-      suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision) : 0;
-  return std::max(halo, weightGradientWorkspace({problem}, precision));
+  const GradientWay way = gradientWayOf(step, problem);
+  if (way.kind != GradientWay::cudnn && way.kind != GradientWay::direct)
+    checkBlocks(step, weightGradientBlocks({problem}, precision));
+  return way.workspace(problem, precision);
 }
 
 void runWeightGradientStep(const Step& step) {
   const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
-  const void *x = step.inputs[0].data, *dy = step.inputs[1].data;
-  const GradientOperands operands{problem, precision, x, dy, step.output.f32(), step.workspace};
-  if (isCudnnWeightGradient(step))
-    runCudnnWeightGradient(operands);
-  else if (isDirectWeightGradient(problem))
-    runDirectWeightGradient(operands);
-  else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
-    runHaloWeightGradient(operands);
-  else
-    runWeightGradients({operands});
+  gradientWayOf(step, problem)
+      .run({problem, precisionOf(step), step.inputs[0].data, step.inputs[1].data, step.output.f32(),
+            step.workspace});
 }
 
 const char* weightGradientAlgorithm(const Step& step) {
-  const Precision precision = precisionOf(step);
-  return isCudnnWeightGradient(step) ? cudnnName(precision)
-                                     : ownWeightGradientName(problemOfWeightGradient(step), precision);
+  const Conv3dProblem problem = problemOfWeightGradient(step);
+  return gradientWayOf(step, problem).name(problem, precisionOf(step));
 }
 
 Kernel named(Kernel kernel, const char* (*algorithm)(const Step&),
