@@ -1,53 +1,21 @@
 #include "conv_box.h"
 #include "conv_warpgroup.h"
 #include "tensor_map.h"
+#include "warpgroup_ring.h"
 
 namespace voxgrad::cuda {
 namespace {
 
-constexpr int consumers = 2;  // warpgroups that multiply; one warp more has tiles copied
-constexpr int consumerWarps = consumers * warpgroupThreads / warpSize;
-constexpr int productRows = 64, productBytes = 32;  // of the depth
-constexpr int channelsOfTile = swizzleBytes / 2;
+constexpr int consumers = 2;
 
 // Each consumer computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER blocks share
 // a multiprocessor.
 template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
-struct WarpgroupTile {
-  static constexpr int down = DOWN, columns = COLUMNS, stages = STAGES, together = TOGETHER;
+struct WarpgroupTile
+    : RingTile<consumers, (consumers * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES> {
+  static constexpr int down = DOWN, columns = COLUMNS, together = TOGETHER;
   static constexpr int rows = consumers * DOWN * productRows;
-  static constexpr int threads = consumers * warpgroupThreads + warpSize;
   static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
-  static constexpr int stageBytes = rowBytes + columnBytes;
-  static constexpr size_t sharedBytes = swizzleAlignment + STAGES * (stageBytes + 2 * sizeof(uint64_t));
-};
-
-// The tiles in shared memory, through which producer and consumers go round alike.
-template <class Tile>
-struct Ring {
-  unsigned char* const tiles;
-  uint64_t* const full;   // a phase ends when a tile has come,
-  uint64_t* const empty;  // and when every warp has multiplied it
-  int stage = 0;
-  uint32_t round = 0;
-
-  __device__ Ring()
-      : tiles(swizzledMemory()),
-        full(reinterpret_cast<uint64_t*>(tiles + Tile::stages * Tile::stageBytes)),
-        empty(full + Tile::stages) {}
-  __device__ void make() {
-    for (int i = 0; i < Tile::stages; i++) {
-      makeBarrier(full + i, 1);
-      makeBarrier(empty + i, consumerWarps);
-    }
-    publishBarriers();
-  }
-  __device__ __forceinline__ unsigned char* tile() const { return tiles + stage * Tile::stageBytes; }
-  __device__ __forceinline__ void next() {
-    if (++stage < Tile::stages) return;
-    stage = 0;
-    round ^= 1;
-  }
 };
 
 // Which tiles of the depth a block multiplies.
@@ -72,44 +40,17 @@ __device__ void produce(Ring<Tile>& ring, const TensorMap& source, const TensorM
   for (int step = 0; step < depth.steps; step++) {
     const int tap[3] = {box.firstTap[0] + static_cast<int>(at.lead), box.firstTap[1] + at.digit[0],
                         box.firstTap[2] + at.digit[1]};
-    const int channel = at.digit[2] * channelsOfTile;
-    uint64_t* const full = ring.full + ring.stage;
-    waitForPhase(ring.empty + ring.stage, ring.round ^ 1);
-    arriveExpecting(full, voxels * swizzleBytes + Tile::columnBytes);
-    copyBox(ring.tile(), source,
-            {channel, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
-             box.sourceOf(gather, 0, tap[0]), box.first[0]},
-            full);
-    copyBox(ring.tile() + Tile::rowBytes, weights,
-            {channel, (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2], column}, full);
-    ring.next();
+    const int channel = at.digit[2] * rowNumbers;
+    const int index = (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2];
+    ring.produce(voxels * swizzleBytes + Tile::columnBytes, [&](unsigned char* tile, uint64_t* barrier) {
+      copyBox(tile, source,
+              {channel, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
+               box.sourceOf(gather, 0, tap[0]), box.first[0]},
+              barrier);
+      copyBox(tile + Tile::rowBytes, weights, {channel, index, column}, barrier);
+    });
     at.add(one, radix);
   }
-}
-
-// Adds the products of all tiles: those of one are under way while the next one is waited for.
-template <class Tile>
-__device__ __forceinline__ void consume(Ring<Tile>& ring, int row, int steps,
-                                        float (&sums)[Tile::down][Tile::columns / 2]) {
-  uint64_t* before = nullptr;
-  for (int step = 0; step < steps; step++) {
-    waitForPhase(ring.full + ring.stage, ring.round);
-    const unsigned char* const tile = ring.tile();
-    UNROLL for (int i = 0; i < Tile::down; i++) pin(sums[i]);
-    fenceProducts();
-    UNROLL for (int k = 0; k < swizzleBytes; k += productBytes) {
-      UNROLL for (int i = 0; i < Tile::down; i++)
-          multiplyBf16<Tile::columns>(sums[i], operandAt(tile + (row + i * productRows) * swizzleBytes, k),
-                                      operandAt(tile + Tile::rowBytes, k));
-    }
-    commitProducts();
-    waitForProducts<1>();
-    if (before != nullptr && threadIdx.x % warpSize == 0) arrive(before);
-    before = ring.empty + ring.stage;
-    ring.next();
-  }
-  waitForProducts<0>();
-  UNROLL for (int i = 0; i < Tile::down; i++) pin(sums[i]);
 }
 
 template <class Tile>
@@ -123,21 +64,27 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   index /= columnBlocks;
   const int part = static_cast<int>(index % parts);
   const Box box(gather, plan, index / parts);
-  const int chunks = (gather.depth + channelsOfTile - 1) / channelsOfTile;
+  const int chunks = (gather.depth + rowNumbers - 1) / rowNumbers;
   const Depth depth(box, chunks, part, parts);
 
   Ring<Tile> ring;
   if (threadIdx.x == 0) ring.make();
   __syncthreads();
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
-  if (warp == consumerWarps) {
+  if (warp == Tile::consumerWarps) {
     if (lane == 0) produce(ring, source, weights, gather, box, plan.voxels(), column, chunks, depth);
     return;
   }
 
   float sums[Tile::down][Tile::columns / 2] = {};
   const int row = threadIdx.x / warpgroupThreads * Tile::down * productRows;
-  consume(ring, row, depth.steps, sums);
+  ring.consume(depth.steps, sums, [&](const unsigned char* tile) {
+    UNROLL for (int k = 0; k < swizzleBytes; k += productBytes) {
+      UNROLL for (int i = 0; i < Tile::down; i++)
+          multiplyBf16<Tile::columns>(sums[i], operandAt(tile + (row + i * productRows) * swizzleBytes, k),
+                                      operandAt(tile + Tile::rowBytes, k));
+    }
+  });
   UNROLL for (int i = 0; i < Tile::down; i++) UNROLL for (int half = 0; half < 2; half++) {
     int64_t voxel = box.voxelOf(gather, plan, row + i * productRows + warp % 4 * 16 + half * 8 + lane / 4);
     if (voxel < 0) continue;
@@ -160,11 +107,11 @@ BoxedTensor boxedSource(const Gather& gather, const BoxPlan& plan) {
   const GatherAxis(&axis)[3] = gather.axis;
   return {5,
           {gather.depth, axis[2].source, axis[1].source, axis[0].source, gather.batch},
-          {channelsOfTile, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
+          {rowNumbers, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
 }
 
 BoxedTensor boxedWeights(const Gather& gather, int columns) {
-  return {3, {gather.depth, gather.taps(), gather.columns}, {channelsOfTile, 1, columns}};
+  return {3, {gather.depth, gather.taps(), gather.columns}, {rowNumbers, 1, columns}};
 }
 
 template <class Tile>
@@ -200,7 +147,7 @@ bool warpgroupsTake(const Gather& gather, Precision precision) {
   for (const GatherAxis& axis : gather.axis)
     if (axis.stride != 1) return false;
   // Tiles would be mostly empty.
-  if (gather.depth <= channelsOfTile / 2 || gather.columns <= variants[smallest].columns / 2) return false;
+  if (gather.depth <= rowNumbers / 2 || gather.columns <= variants[smallest].columns / 2) return false;
   const BoxPlan plan = boxPlanOf(gather, variants[smallest].rows);
   return isBoxable(boxedSource(gather, plan)) && isBoxable(boxedWeights(gather, 64)) &&
          warpgroupBlocks(gather, smallest) < int64_t{1} << 26;

@@ -40,7 +40,7 @@ __device__ __forceinline__ unsigned char* swizzledMemory() {
 }
 
 // A barrier whose phases end when `arrivals` threads have arrived and the bytes that they announced have
-// come. One thread makes it, and all of the block meet behind publishBarriers().
+// come. One thread makes it, and all of the block meet behind publish().
 __device__ __forceinline__ void makeBarrier(uint64_t* barrier, int arrivals) {
 #ifdef __CUDACC__
   HOPPER_PTX("mbarrier.init.shared::cta.b64 [%0], %1;\n" ::"r"(sharedAddress(barrier)), "r"(arrivals)
@@ -50,8 +50,8 @@ __device__ __forceinline__ void makeBarrier(uint64_t* barrier, int arrivals) {
 #endif
 }
 
-// Shows the copy engine what the thread has written to shared memory.
-__device__ __forceinline__ void publishBarriers() {
+// Shows the copy engine, and products, what the thread has written to shared memory.
+__device__ __forceinline__ void publish() {
 #ifdef __CUDACC__
   HOPPER_PTX("fence.proxy.async.shared::cta;\n" ::: "memory");
 #endif
@@ -123,13 +123,23 @@ __device__ __forceinline__ void copyBox(void* to, const TensorMap& map, const in
 #endif
 }
 
-// Where an operand of a product begins that lies in a swizzled tile, `bytes` behind the start of its rows, as
-// a descriptor of the PTX manual: address, distance of eight rows (both in units of 16 bytes), swizzle of
-// 128. The distance along the depth is not used: a product's depth lies within the 128 bytes.
-__device__ __forceinline__ uint64_t operandAt(const void* tile, int bytes) {
-  constexpr uint64_t leading = 1, stride = swizzleAlignment >> 4, swizzle = 1;
+// A place in a swizzled tile as a descriptor of the PTX manual: address and distances in units of 16 bytes.
+__device__ __forceinline__ uint64_t swizzledPlace(const void* tile, int bytes, uint64_t leading) {
+  constexpr uint64_t stride = swizzleAlignment >> 4, swizzle = 1;
   const uint32_t address = sharedAddress(tile) + bytes;
-  return (address & 0x3ffff) >> 4 | leading << 16 | stride << 32 | swizzle << 62;
+  return (address & 0x3ffff) >> 4 | leading >> 4 << 16 | stride << 32 | swizzle << 62;
+}
+
+// An operand of a product in a tile that holds 128 bytes of the depth of each row of a, or column of b: it
+// begins `bytes` behind the start of the rows.
+__device__ __forceinline__ uint64_t operandAt(const void* tile, int bytes) {
+  return swizzledPlace(tile, bytes, 16);  // a leading distance that is not used
+}
+
+// An operand in tiles that each hold 64 rows of a, or columns of b, of one depth after the other: it begins
+// at a multiple of eight depths. The next 64 lie `distance` bytes further.
+__device__ __forceinline__ uint64_t operandByDepth(const void* tile, int depth, int distance) {
+  return swizzledPlace(tile, depth * swizzleBytes, static_cast<uint64_t>(distance));
 }
 
 // Keeps the compiler from moving what it does with these registers across.
@@ -189,30 +199,32 @@ __device__ __forceinline__ void waitForProducts() {
   "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, " \
   "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, "   \
   "%121, %122, %123, %124, %125, %126, %127"
-// The operands behind the sums: add to them, neither operand negated, both along the depth.
-#define MULTIPLY(columns, names, a, b)                                                    \
+// The operands behind the sums: add to them, neither operand negated, and how both lie.
+#define MULTIPLY(columns, names, a, b, lie)                                               \
   "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" columns \
-  "k16.f32.bf16.bf16 {" names "}, " a ", " b ", add, 1, 1, 0, 0;\n}\n"
+  "k16.f32.bf16.bf16 {" names "}, " a ", " b ", add, 1, 1, " lie ", " lie ";\n}\n"
 #endif
 
 // d [64, COLUMNS] += a [64, 16] b [16, COLUMNS] of bfloat16 numbers by a warpgroup, operands by operandAt().
 // With group = lane / 4, t = lane % 4 and first = warp % 4 * 16, a thread holds d[4 j] = {[first + group, 8 j
 // + 2 t], [first + group, 8 j + 2 t + 1], [first + group + 8, 8 j + 2 t], [first + group + 8, 8 j + 2 t +
 // 1]}.
-template <int COLUMNS>
+template <int COLUMNS, bool BY_DEPTH = false>
 __device__ __forceinline__ void multiplyBf16(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b) {
   static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "what has a body here");
 #ifdef __CUDACC__
   if constexpr (COLUMNS == 64)
-    HOPPER_PTX(MULTIPLY("64", NAMES_32, "%32", "%33") : SUMS_32(0) : "l"(a), "l"(b));
+    HOPPER_PTX(MULTIPLY("64", NAMES_32, "%32", "%33", "%34") : SUMS_32(0) : "l"(a), "l"(b), "n"(BY_DEPTH));
   else if constexpr (COLUMNS == 128)
-    HOPPER_PTX(MULTIPLY("128", NAMES_64, "%64", "%65") : SUMS_32(0), SUMS_32(32) : "l"(a), "l"(b));
+    HOPPER_PTX(MULTIPLY("128", NAMES_64, "%64", "%65", "%66")
+               : SUMS_32(0), SUMS_32(32)
+               : "l"(a), "l"(b), "n"(BY_DEPTH));
   else
-    HOPPER_PTX(MULTIPLY("256", NAMES_128, "%128", "%129")
+    HOPPER_PTX(MULTIPLY("256", NAMES_128, "%128", "%129", "%130")
                : SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)
-               : "l"(a), "l"(b));
+               : "l"(a), "l"(b), "n"(BY_DEPTH));
 #else
-  emulation::fiber->products.issue({a, b, COLUMNS, d});
+  emulation::fiber->products.issue({a, b, BY_DEPTH, COLUMNS, d});
 #endif
 }
 

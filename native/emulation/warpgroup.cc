@@ -13,8 +13,8 @@ namespace {
 // Where the memory of a block begins: no multiple of what swizzled tiles must be aligned to.
 constexpr uint32_t windowStart = 128;
 
-const unsigned char* sharedData(uint32_t address) {
-  if (address < windowStart || address - windowStart + 16 > block->sharedBytes())
+const unsigned char* sharedData(uint32_t address, size_t bytes) {
+  if (address < windowStart || address - windowStart + bytes > block->sharedBytes())
     block->fail("an operand of a product lies outside of shared memory");
   return block->shared + (address - windowStart);
 }
@@ -57,21 +57,27 @@ struct Depth16 {
   Four part[4];
 };
 
-// A matrix whose rows follow K, by its descriptor: the address and both offsets in units of sixteen bytes.
+// A matrix by its descriptor: the address and both offsets in units of sixteen bytes. Its rows are those of
+// a, or the columns of b.
 class Operand {
  public:
-  explicit Operand(uint64_t descriptor)
-      : start_((descriptor & 0x3fff) << 4),
+  Operand(uint64_t descriptor, bool byDepth)
+      : byDepth_(byDepth),
+        start_((descriptor & 0x3fff) << 4),
         leading_((descriptor >> 16 & 0x3fff) << 4),
         stride_((descriptor >> 32 & 0x3fff) << 4),
         swizzled_(descriptor >> 62 == 1) {
     if ((descriptor >> 62 > 1) || (descriptor >> 49 & 7) != 0)
       block->fail("a descriptor with a swizzle or offset that is not emulated");
+    if (byDepth && !swizzled_) block->fail("an operand by its depth that is not swizzled");
   }
 
-  // The 16 elements of a row. Eight rows are a matrix of 16 bytes each, or lie 128 bytes apart where
-  // swizzled.
-  Depth16 row(int row) const {
+  // The 16 elements of a row.
+  Depth16 row(int row) const { return byDepth_ ? acrossRows(row) : alongRow(row); }
+
+ private:
+  // Eight rows are a matrix of 16 bytes each, or lie 128 bytes apart where swizzled.
+  Depth16 alongRow(int row) const {
     Depth16 elements;
     for (uint32_t half = 0; half < 2; half++) {
       uint32_t address = start_ + row / 8 * stride_;
@@ -80,7 +86,7 @@ class Operand {
       else
         address += row % 8 * 16 + half * leading_;
       Halves bits[2];
-      std::memcpy(bits, sharedData(address), sizeof bits);
+      std::memcpy(bits, sharedData(address, sizeof bits), sizeof bits);
       for (int i = 0; i < 2; i++) {
         const Words wide = __builtin_convertvector(bits[i], Words) << 16;
         std::memcpy(&elements.part[half * 2 + i], &wide, sizeof wide);
@@ -88,8 +94,23 @@ class Operand {
     }
     return elements;
   }
+  // 64 rows are 128 bytes of one depth; eight depths follow each other.
+  Depth16 acrossRows(int row) const {
+    Depth16 elements;
+    const uint32_t first = start_ + row / 64 * leading_ + row % 64 * 2;
+    for (uint32_t k = 0; k < 16; k++) {
+      uint16_t bits;
+      std::memcpy(&bits, sharedData(swizzled128(first + k / 8 * stride_ + k % 8 * 128), sizeof bits),
+                  sizeof bits);
+      const uint32_t wide = uint32_t{bits} << 16;
+      float element;
+      std::memcpy(&element, &wide, sizeof wide);
+      elements.part[k / 4][k % 4] = element;
+    }
+    return elements;
+  }
 
- private:
+  bool byDepth_;
   uint32_t start_, leading_, stride_;
   bool swizzled_;
 };
@@ -102,7 +123,7 @@ float dot(const Depth16& a, const Depth16& b) {
 
 // The part of a thread: of rows `group` and `group` + 8 of its warp's 16, every fourth pair of columns.
 void carryOut(const Product& product, float* sums) {
-  const Operand a(product.a), b(product.b);
+  const Operand a(product.a, product.byDepth), b(product.b, product.byDepth);
   const int lane = fiber->lane(), row = fiber->index % warpgroupThreads / lanes * 16 + lane / 4;
   const Depth16 rows[2] = {a.row(row), a.row(row + 8)};
   for (int column = 0; column < product.columns; column += 8) {

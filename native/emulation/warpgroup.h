@@ -45,6 +45,7 @@ void copyBox(const BoxCopy& copy, void* barrier);
 // their places in shared memory.
 struct Product {
   uint64_t a, b;
+  bool byDepth;  // whether what follows each other there has one depth, or one row of a and column of b
   int columns;
   float* sums;  // the columns / 2 of the thread
 };

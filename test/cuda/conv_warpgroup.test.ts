@@ -1,11 +1,14 @@
-/** Convolutions by products of warpgroups, every tile by name: on the emulator, and on a GPU of compute capability 9. */
+/**
+ * Convolutions and their gradients by products of warpgroups, every tile by name: on the emulator, and on a GPU of compute
+ * capability 9.
+ */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { upperHalves } from "../../lib/bench/fill.ts";
 import { compile, planOnly } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
-import { conv3d, type ConvOptions, convTranspose3d } from "../../lib/ops/conv.ts";
+import { conv3d, type ConvOptions, convTranspose3d, weightGradientOp } from "../../lib/ops/conv.ts";
 import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
 import type { StepSpec } from "../../lib/runtime/native.ts";
 import { expectClose, random } from "../ops/harness.ts";
@@ -82,6 +85,34 @@ const cases: readonly Case[] = [
 ];
 const [first] = cases;
 
+/** A convolution whose weight gradient is computed. */
+interface GradientCase {
+  readonly x: Shape;
+  /** Of the weights. */
+  readonly shape: Shape;
+  readonly padding: readonly [number, number, number];
+  readonly dilation: readonly [number, number, number];
+}
+
+const gradientCases: readonly GradientCase[] = [
+  { x: [2, 3, 5, 7, 64], shape: [72, 3, 3, 3, 64], padding: [1, 1, 1], dilation: [1, 1, 1] },
+  // Boxes of 64 voxels, and some that a tap does not reach.
+  { x: [2, 1, 16, 16, 72], shape: [64, 1, 3, 3, 72], padding: [0, 12, 12], dilation: [1, 12, 12] },
+  { x: [1, 4, 11, 9, 136], shape: [136, 1, 1, 1, 136], padding: [0, 0, 0], dilation: [1, 1, 1] },
+  { x: [1, 6, 5, 4, 64], shape: [40, 2, 1, 3, 64], padding: [2, 0, 1], dilation: [2, 1, 1] },
+];
+
+function traceGradient({ x, shape, padding, dilation }: GradientCase) {
+  const output = [1, 2, 3].map(
+    (axis) => x[axis] + 2 * padding[axis - 1] - dilation[axis - 1] * (shape[axis] - 1),
+  );
+  return (graph: Graph) => {
+    const dy = graph.input("dy", [x[0], ...output, shape[0]]);
+    const window = { stride: [1, 1, 1], padding, dilation, groups: 1, shape };
+    return { dw: weightGradientOp([graph.input("x", x), dy], window) };
+  };
+}
+
 /** What the kernels of packed weights read, and what they are to yield. */
 async function operandsOf(each: Case): Promise<{ data: NodeJS.TypedArray[]; expected: Float64Array }> {
   const [x, w] = [short(each.x, 1), short(each.w, 2)];
@@ -110,9 +141,34 @@ for (const device of devices) {
       }
     });
 
+  for (const each of gradientCases)
+    test(of(`weight gradient [${each.shape.join()}] of [${each.x.join()}]`), async () => {
+      const trace = traceGradient(each);
+      const { graph, layout } = planOnly(trace, { device, precision: "bf16" });
+      const spec = layout.steps.find((step) => step.spec.kernel === "conv3dWeightGradient")?.spec;
+      assert.ok(spec);
+      const operands = ["x", "dy"].map((name, i) => short(graph.inputs.get(name)?.shape ?? [], i + 1));
+      using cpu = await compile(trace, { device: openDevice("cpu") });
+      const { dw } = await cpu.run({ x: operands[0], dy: operands[1] });
+      const expected = Float64Array.from(dw as Float32Array);
+      const ways = device.native.ways(spec);
+      assert.is(ways[0].startsWith("warpgroups"), each.shape[0] >= 64, ways[0]);
+      for (const [way, name] of ways.entries()) {
+        if (!name.startsWith("warpgroups")) continue;
+        tried.add(name);
+        const step = { ...spec, attributes: { ...spec.attributes, way } };
+        for (const shift of way === 0 ? [0, 4] : [0]) {
+          const [found] = await runStep(device, step, operands.map(upperHalves), shift);
+          expectClose(new Float32Array(found), expected, exact, `${name}, ${shift} bytes further`);
+        }
+      }
+    });
+
   test(of("every tile was launched"), () => {
     const launches = device.native.launches();
-    for (const size of ["128x256", "256x128", "256x64", "128x128", "128x64"]) {
+    const sizes = ["128x256", "256x128", "256x64", "128x128", "128x64"];
+    const overVoxels = ["128x256", "64x256", "128x128"].map((size) => `over voxels ${size}`);
+    for (const size of [...sizes, ...overVoxels]) {
       const tile = `warpgroups ${size}, bf16`;
       assert.ok(tried.has(tile) && launches[tile] > 0, tile);
     }

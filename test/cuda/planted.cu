@@ -77,7 +77,7 @@ __global__ void reverseByProductKernel(const __grid_constant__ TensorMap x,
   auto* const barrier = reinterpret_cast<uint64_t*>(tiles + 2 * tileBytes);
   if (threadIdx.x == 0) {
     makeBarrier(barrier, 1);
-    publishBarriers();
+    publish();
   }
   __syncthreads();
   if (threadIdx.x == 0) {
