@@ -55,6 +55,12 @@ test("summary for people, and of more than any memory", async () => {
   const huge = await voxgrad(["summary", "vnet", "--patch", "1024x1024x1024"]);
   assert.is(huge.status, 0);
   assert.match(huge.out, /training .* peak memory \d+ GiB/);
+  const slice = await voxgrad(["summary", "deeplabv3plus", "--patch", "64x64x1"]);
+  assert.is(slice.status, 0);
+  assert.match(
+    slice.out,
+    /inference .*\ntraining +not so: .*at least two values of each channel.*take a larger batch/,
+  );
   const wrong = await voxgrad(["summary", "vnet", "--patch", "50x50x50"]);
   assert.is(wrong.status, 1);
   assert.match(wrong.err, /multiples of 16/);

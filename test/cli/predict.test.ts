@@ -1,4 +1,12 @@
-import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
@@ -64,6 +72,27 @@ test("one image, by a checkpoint file, one network, the whole volume at once", a
   assert.is(status, 0);
   assert.match(said, /networks {2}resvnet after \d+ steps/);
   assert.is((await labels(out)).length, 20 * 18 * 16);
+});
+
+test("a run is predicted in its own precision where the device has it", async () => {
+  const own = join(root, "bf16");
+  cpSync(run, own, { recursive: true });
+  const path = join(own, "config.json");
+  const description = JSON.parse(readFileSync(path, "utf8")) as { config: object };
+  writeFileSync(
+    path,
+    JSON.stringify({ ...description, config: { ...description.config, precision: "bf16" } }),
+  );
+  const said = async (...argv: string[]) => {
+    const out = join(root, "bf16.nii.gz");
+    const all = ["predict", "--run", own, "--input", image, "--out", out, "--network", "vnet", ...argv];
+    const result = await voxgrad(all);
+    assert.is(result.status, 0, result.err);
+    return result.out;
+  };
+  assert.not.match(await said("--device", "cpu"), /convolutions in/);
+  assert.match(await said("--device", "emulator"), /convolutions in bf16/);
+  assert.match(await said("--device", "emulator", "--precision", "tf32"), /convolutions in tf32/);
 });
 
 test("networks, windows and norm statistics make a difference", async () => {

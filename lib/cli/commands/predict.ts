@@ -73,7 +73,10 @@ const options = {
     placeholder: "input|unlabeled|DIR",
     help: "images for that: those to predict, the run's own unlabelled ones, or a folder; default input",
   },
-  precision: precisionOption,
+  precision: {
+    ...precisionOption,
+    help: "of convolutions: f32, tf32 or bf16; default that of the run, where the device has it",
+  },
   device: deviceOption,
 } as const;
 
@@ -157,8 +160,10 @@ async function predictAll(
   const { stdout, stderr, signal } = context;
   const networks = chooseNetworks(run.networks, given.network);
   const log = new Progress(context.stdout, { total: jobs.length, label: "predict" });
+  const own = device.precisions.includes(run.config.precision) ? run.config.precision : "f32";
+  const precision = given.precision ?? own;
   const predictor = new Predictor(networks, device, {
-    precision: given.precision,
+    precision,
     onPlan: ({ flops, peakBytes }) =>
       log.log(
         `plan      ${(flops / 1e9).toPrecision(3)} GFLOP a window, peak memory ${formatBytes(peakBytes)}`,
@@ -169,7 +174,7 @@ async function predictAll(
     given.classBias === undefined ? undefined : parseClassBias(given.classBias, predictor.classes);
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
-  log.log(deviceLine(device, given.precision));
+  log.log(deviceLine(device, precision));
   log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
   if (classBias !== undefined)
     log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);

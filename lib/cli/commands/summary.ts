@@ -1,5 +1,6 @@
 import { planOnly } from "../../compile/compile.ts";
 import type { Plan } from "../../compile/plan.ts";
+import { ShapeError } from "../../errors.ts";
 import { Graph } from "../../graph/graph.ts";
 import type { Shape } from "../../graph/value.ts";
 import { modelNamed, models, type Network } from "../../models/index.ts";
@@ -47,12 +48,13 @@ export const summary = defineCommand({
     const layers = layersOf(network, shape);
     const inference = planInference(network, shape);
     const training = planTraining(network, shape);
+    const isPlan = !(training instanceof ShapeError);
     const totals = {
       parameters: network.parameterCount,
       flops: layers.reduce((sum, layer) => sum + layer.flops, 0),
       peakMemory: inference.peakBytes,
-      trainingFlops: training.flops,
-      trainingPeakMemory: training.peakBytes,
+      trainingFlops: isPlan ? training.flops : null,
+      trainingPeakMemory: isPlan ? training.peakBytes : null,
     };
     if (options.json) {
       const settings = { model, patch, batch, classes, inputChannels, baseChannels };
@@ -73,7 +75,7 @@ export const summary = defineCommand({
     stdout.write(
       `\nparameters   ${formatCount(totals.parameters)}\n` +
         `inference    ${giga(totals.flops)}, peak memory ${formatBytes(totals.peakMemory)}\n` +
-        `training     ${giga(totals.trainingFlops)} a step, peak memory ${formatBytes(totals.trainingPeakMemory)}\n`,
+        `training     ${isPlan ? `${giga(training.flops)} a step, peak memory ${formatBytes(training.peakBytes)}` : `not so: ${training.message}`}\n`,
     );
   },
 });
@@ -126,7 +128,17 @@ function planInference(network: Network, shape: Shape): Plan {
   });
 }
 
-function planTraining(network: Network, shape: Shape): Plan {
+/** A step of training, or why there is none: batch norm needs more than one value of each channel. */
+function planTraining(network: Network, shape: Shape): Plan | ShapeError {
+  try {
+    return planStep(network, shape);
+  } catch (error) {
+    if (error instanceof ShapeError) return error;
+    throw error;
+  }
+}
+
+function planStep(network: Network, shape: Shape): Plan {
   const config = makeConfig("recommended", { classes: network.classes });
   const sgd = new Sgd(network, config);
   return planOnly(
