@@ -29,7 +29,7 @@ const DRAWN = 2;
 /**
  * Writes `report.html` into a run folder: curves of everything logged, every setting, and image, truth and
  * prediction of a few cases by the networks of the last checkpoint. Large volumes are drawn around their labelled
- * structures, one and a half patches wide, so that the time stays bounded. Throws `DataError` when the run or a
+ * structures, one and a half patches wide (sixteen slices where these are flat), so that the time stays bounded. Throws `DataError` when the run or a
  * case cannot be read.
  */
 export async function writeRunReport(run: RunFolder, options: RunReportOptions): Promise<void> {
@@ -41,10 +41,10 @@ export async function writeRunReport(run: RunFolder, options: RunReportOptions):
   const pictures: ReportCase[] = [];
   try {
     for (const [index, { part, ...each }] of drawn.entries()) {
-      const volume = crop(await loadVolume(each, config, () => undefined), config.patch);
+      const { volume, start } = crop(await loadVolume(each, config, () => undefined), config.patch);
       const { image, size } = volume;
       const prediction = await predictVolume(predictor, image, size, { patch: config.patch, overlap: 0.25 });
-      pictures.push(drawCase(volume, prediction, config, part));
+      pictures.push(drawCase(volume, prediction, config, part, start));
       onProgress?.(index + 1, drawn.length);
     }
   } finally {
@@ -82,12 +82,13 @@ export function classNames(classes: number): string[] {
   return Array.from({ length: classes - 1 }, (_, index) => `class ${index + 1}`);
 }
 
-/** Image, truth and prediction of one case; `part` says what the case was to the run. */
+/** Image, truth and prediction of one case, which begins at voxel `start` of its file; `part` says what the case was to the run. */
 export function drawCase(
   { id, image, label, size, geometry }: LoadedVolume,
   prediction: Uint8Array,
   { classes }: Pick<Config, "classes">,
   part: string,
+  start: Triple = [0, 0, 0],
 ): ReportCase {
   const { spacing, affine } = geometry;
   const pictures = sliceTriptych({ image, size, spacing, affine, truth: label, prediction });
@@ -96,7 +97,7 @@ export function drawCase(
     const { dice } = summarize([evaluateCase(label, prediction, size, classes)]).whole.mean.perCase;
     facts.push({ label: "Dice", value: dice.toFixed(4) });
   }
-  return { name: id, pictures, facts };
+  return { name: id, pictures: { ...pictures, slice: start[pictures.axis] + pictures.slice }, facts };
 }
 
 function drawnCases(split: Split, cases: readonly Case[]): (Case & { part: string })[] {
@@ -113,13 +114,16 @@ function drawnCases(split: Split, cases: readonly Case[]): (Case & { part: strin
   ];
 }
 
+/** Slices that are drawn from where patches are flat. */
+const FLAT = 16;
+
 /** At most one and a half patches along each axis, around what is labelled, else around the middle. */
-function crop(volume: LoadedVolume, patch: Triple): LoadedVolume {
+function crop(volume: LoadedVolume, patch: Triple): { volume: LoadedVolume; start: Triple } {
   const { size, image, label } = volume;
   const boxes = label === undefined ? [] : classBoxes(label, size, 256).slice(1);
   const found = boxes.filter((box) => box !== undefined);
   const axes = [0, 1, 2].map((axis) => {
-    const extent = Math.min(size[axis], Math.ceil(1.5 * patch[axis]));
+    const extent = Math.min(size[axis], patch[axis] === 1 ? FLAT : Math.ceil(1.5 * patch[axis]));
     const low = found.length > 0 ? Math.min(...found.map(({ from }) => from[axis])) : 0;
     const high = found.length > 0 ? Math.max(...found.map(({ to }) => to[axis])) : size[axis];
     const start = Math.round((low + high - extent) / 2);
@@ -135,10 +139,11 @@ function crop(volume: LoadedVolume, patch: Triple): LoadedVolume {
     }
     return target;
   };
-  return {
+  const cropped = {
     ...volume,
     size: to,
     image: cut(image, new Float32Array(voxelCount(to))),
     label: label && cut(label, new Uint8Array(voxelCount(to))),
   };
+  return { volume: cropped, start: [axes[0].start, axes[1].start, axes[2].start] };
 }

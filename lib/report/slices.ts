@@ -31,6 +31,7 @@ export interface Triptych {
   height: number;
   /** Index of the slice along the voxel axis that runs head to feet. */
   slice: number;
+  axis: number;
 }
 
 const MAX_EDGE = 800;
@@ -65,6 +66,7 @@ export function sliceTriptych(source: SliceSource): Triptych {
     width,
     height,
     slice,
+    axis: axes.normal.axis,
   };
 }
 

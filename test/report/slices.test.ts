@@ -42,7 +42,8 @@ test("shows the slice with most foreground, else the middle one", () => {
   const truth = volume(size, (x, y, z) => x > 1 && x < (z === 7 ? 6 : 3) && y === 3);
   const prediction = volume(size, (_, __, z) => z === 2);
   const empty = new Uint8Array(640);
-  assert.is(sliceTriptych({ image, size, truth, prediction }).slice, 7);
+  const { slice, axis } = sliceTriptych({ image, size, truth, prediction });
+  assert.equal([slice, axis], [7, 2]);
   assert.is(sliceTriptych({ image, size, truth: empty, prediction }).slice, 2);
   assert.is(sliceTriptych({ image, size, truth: empty }).slice, 5);
   // With x to the head, slices are counted along x.
