@@ -46,23 +46,23 @@ size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums
   return ownBytes(gather) + (sums ? sumsBytes(gather, chunks(gather, precision)) : 0);
 }
 
-void GatherWay::run(const GatherCall& call, void* workspace) const {
+void GatherWay::run(GatherCall call, void* workspace) const {
   const bool full = aligned(call.source) && aligned(call.weights);
-  GatherCall own = call, summed = call;
-  summed.sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
+  auto* const sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
   // Other tiles, for what is not aligned, have other blocks.
   const bool inStore = call.moments != nullptr && sumsInStore() && full;
-  if (inStore) own.sums = summed.sums;
+  if (inStore) call.sums = sums;
   if (kind == direct)
-    runDirect(own);
+    runDirect(call);
   else if (kind == cudnn)
-    runCudnn(own, workspace);
+    runCudnn(call, workspace);
   else if (kind == halo && full)
-    runHalo(own);
+    runHalo(call);
   else  // What reads four numbers at a time sums in the same order as what reads them singly.
-    runSplit(own, tile, parts, workspace);
+    runSplit(call, tile, parts, workspace);
   if (call.moments == nullptr || (inStore && parts > 1)) return;
-  inStore ? joinSums(own, chunks(call.gather, call.precision)) : sumOutput(summed);
+  call.sums = sums;
+  inStore ? joinSums(call, chunks(call.gather, call.precision)) : sumOutput(call);
 }
 
 static GatherWay usualWay(const Gather& gather, Precision precision) {
