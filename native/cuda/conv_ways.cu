@@ -60,16 +60,16 @@ void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) con
   runSplit(call, {runGemm, tiles}, parts, workspace);
 }
 
-void GatherWay::run(const GatherCall& call, void* workspace) const {
+void GatherWay::run(GatherCall call, void* workspace) const {
   const bool whole = aligned(call.source) && aligned(call.weights);
-  GatherCall own = call, summed = call;
-  summed.sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
+  auto* const sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
   // Other tiles, for what is not aligned, have other blocks.
   const bool inStore = call.moments != nullptr && sumsInStore() && whole;
-  if (inStore) own.sums = summed.sums;
-  compute(own, whole, workspace);
+  if (inStore) call.sums = sums;
+  compute(call, whole, workspace);
   if (call.moments == nullptr || (inStore && parts > 1)) return;
-  inStore ? joinSums(own, chunks(call.gather, call.precision)) : sumOutput(summed);
+  call.sums = sums;
+  inStore ? joinSums(call, chunks(call.gather, call.precision)) : sumOutput(call);
 }
 
 namespace {

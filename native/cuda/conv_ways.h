@@ -28,7 +28,7 @@ struct GatherWay {
   // Whether it normalises the source as it loads it, where the call says so. A matrix product would do that
   // once for every tap, which takes longer than a pass of its own.
   bool normalizes() const { return kind == halo; }
-  void run(const GatherCall& call, void* workspace) const;
+  void run(GatherCall call, void* workspace) const;
 
  private:
   // Of what it computes with itself, and of blocks that sum what they store.
