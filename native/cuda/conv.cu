@@ -8,6 +8,7 @@
 #include "conv_direct.h"
 #include "conv_gemm.h"
 #include "conv_halo_weight_gradient.h"
+#include "conv_head.h"
 #include "conv_pack.h"
 #include "conv_stem.h"
 #include "conv_ways.h"
@@ -187,6 +188,7 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
 const char* ownWeightGradientName(const Conv3dProblem& problem, Precision precision) {
   return isDirectWeightGradient(problem)               ? directName
          : suitsStemWeightGradient(problem, precision) ? stemWeightGradientName(problem, precision)
+         : suitsHeadWeightGradient(problem, precision) ? headWeightGradientName(problem)
          : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientName(problem, precision)
                                                        : weightGradientName(problem, precision);
 }
@@ -218,6 +220,7 @@ size_t weightGradientBytes(const Step& step) {
   // Either may run, as operands are aligned.
   const size_t halo =
       suitsStemWeightGradient(problem, precision)   ? stemWeightGradientWorkspace(problem, precision)
+      : suitsHeadWeightGradient(problem, precision) ? headWeightGradientWorkspace(problem, precision)
       : suitsHaloWeightGradient(problem, precision) ? haloWeightGradientWorkspace(problem, precision)
                                                     : 0;
   return std::max(halo, weightGradientWorkspace({problem}, precision));
@@ -234,6 +237,8 @@ void runWeightGradientStep(const Step& step) {
     runDirectWeightGradient(operands);
   else if (suitsStemWeightGradient(problem, precision) && aligned(dy))
     runStemWeightGradient(operands);
+  else if (suitsHeadWeightGradient(problem, precision) && aligned(x))
+    runHeadWeightGradient(operands);
   else if (suitsHaloWeightGradient(problem, precision) && aligned(x) && aligned(dy))
     runHaloWeightGradient(operands);
   else

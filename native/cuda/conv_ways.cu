@@ -6,6 +6,7 @@
 #include "conv_direct.h"
 #include "conv_gemm.h"
 #include "conv_halo.h"
+#include "conv_head.h"
 #include "conv_split.h"
 #include "conv_stem.h"
 #include "conv_ways.h"
@@ -25,6 +26,7 @@ const char* kept(const std::string& text) {
 const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == direct) return directName;
   if (kind == stem) return stemName(gather, precision);
+  if (kind == head) return headName;
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
   const char* tiles = gemmName(tile, precision);
@@ -38,6 +40,7 @@ size_t GatherWay::workspace(const Gather& gather) const {
 void GatherWay::run(const GatherCall& call, void* workspace) const {
   if (kind == direct) return runDirect(call);
   if (kind == stem) return runStem(call);
+  if (kind == head && aligned(call.output)) return runHead(call);
   if (kind == cudnn) return runCudnn(call, workspace);
   // What reads four numbers at a time sums in the same order as what reads them singly.
   if (kind == halo && aligned(call.source) && aligned(call.weights)) return runHalo(call);
@@ -48,6 +51,7 @@ static GatherWay usualWay(const Gather& gather, Precision precision) {
   if (isDirect(gather)) return {GatherWay::direct};
   const int tile = gemmTile(gather, precision);
   if (suitsStem(gather, precision)) return {GatherWay::stem, tile};
+  if (suitsHead(gather, precision)) return {GatherWay::head, tile};
   if (suitsHalo(gather, precision)) return {GatherWay::halo, tile};
   return {GatherWay::gemm, tile, usualParts(gather, precision)};
 }
