@@ -26,9 +26,9 @@ const joined = [
   "normalizeReluConv3dWeightGradient",
 ];
 
-test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them, and two of its own", () => {
+test("the CUDA backend has every kernel of the CPU but those that join convolutions with what surrounds them, and three of its own", () => {
   const both = cpu.native.kernels().filter((name) => !joined.includes(name));
-  const expected = [...both, "segmentationLosses", "sgdPacked"].sort();
+  const expected = [...both, "emas", "segmentationLosses", "sgdPacked"].sort();
   for (const device of devices) assert.equal(device.native.kernels(), expected);
 });
 
