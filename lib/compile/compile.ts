@@ -7,6 +7,7 @@ import type { TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
+import { joinAverages } from "./join_averages.ts";
 import { joinLosses } from "./join_losses.ts";
 import { keepPacked } from "./keep_packed.ts";
 import { lower } from "./lower.ts";
@@ -98,7 +99,13 @@ function lowered(
   const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
-  return { graph, order: joinLosses(keepPacked(schedule(graph), device), graph, device) };
+  return { graph, order: joinForDevice(graph, device) };
+}
+
+/** The steps in order, those that the device makes by one kernel being one. */
+function joinForDevice(graph: Graph, device: Device): Schedule {
+  const order = joinAverages(keepPacked(schedule(graph), device), device);
+  return joinLosses(order, graph, device);
 }
 
 function planned<Names extends string>(
@@ -155,7 +162,8 @@ function planMemory(graph: Graph, order: Schedule, device: Device, mode: RunMode
 
   const offsets = new Map(tensors.map((life, index) => [life, layout.offsets[index]]));
   const writers = steps.flatMap(
-    (step) => step.updates?.flatMap(({ velocity, parameter }) => [velocity, parameter]) ?? [step],
+    (step) =>
+      step.averages ?? step.updates?.flatMap(({ velocity, parameter }) => [velocity, parameter]) ?? [step],
   );
   const updated = new Map(
     writers.flatMap(({ node, state, copy }) => (state && !copy ? [[node, state]] : [])),
@@ -195,7 +203,8 @@ function planMemory(graph: Graph, order: Schedule, device: Device, mode: RunMode
   };
 }
 
-function flopsOf({ node, copy, joined, updates }: ScheduledStep): number {
+function flopsOf({ node, copy, joined, updates, averages }: ScheduledStep): number {
+  if (averages !== undefined) return averages.reduce((all, each) => all + flopsOf(each), 0);
   if (updates !== undefined)
     return updates.reduce((all, { velocity, parameter }) => all + flopsOf(velocity) + flopsOf(parameter), 0);
   const of = (value: Value) => opOf(value)?.flops(value.inputs, value, value.attributes) ?? 0;

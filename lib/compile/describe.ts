@@ -10,7 +10,7 @@ export function labelOf(node: Value): string {
 
 /** A step as the device knows it, before its tensors have places. */
 export function describe(step: ScheduledStep): StepSpec {
-  const { node, state, copy, joined, updates, packed } = step;
+  const { node, state, copy, joined, updates, packed, averages } = step;
   const bare = ({ dtype, shape }: TensorType): TensorSpec => ({ dtype, shape, offset: 0 });
   if (copy)
     return {
@@ -22,6 +22,13 @@ export function describe(step: ScheduledStep): StepSpec {
     };
   const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
   const tensors = { inputs: operandsOf(step).map(bare), output: bare(node) };
+  if (averages !== undefined)
+    return {
+      kernel: "emas",
+      label: `ema of ${averages.map((each) => each.state?.name).join(", ")}`,
+      ...tensors,
+      attributes: { ...node.attributes, fed: Number(node.inputs.length > 2) },
+    };
   if (updates === undefined)
     return {
       kernel: joined?.kernel ?? node.op,

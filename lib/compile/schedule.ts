@@ -32,6 +32,8 @@ export interface ScheduledStep {
   readonly updates?: readonly Update[];
   /** Packed weights that those updates write as well. */
   readonly packed?: readonly Value[];
+  /** The moving averages of one decay that one kernel updates; `node` is the first one's. */
+  readonly averages?: readonly ScheduledStep[];
 }
 
 export interface Schedule {
@@ -51,8 +53,11 @@ export function isLeaf(node: Value): boolean {
 }
 
 /** What a step reads, and what it writes besides its result, in the order in which its kernel takes it. */
-export function operandsOf({ node, copy, joined, updates, packed = [] }: ScheduledStep): readonly Value[] {
+export function operandsOf(step: ScheduledStep): readonly Value[] {
+  const { node, copy, joined, updates, packed = [], averages } = step;
   if (joined !== undefined) return [...joined.values, ...(joined.operands ?? node.inputs)];
+  if (averages !== undefined)
+    return [...[0, 1].flatMap((k) => averages.map((each) => each.node.inputs[k])), ...node.inputs.slice(2)];
   if (updates !== undefined)
     return [
       ...updates.flatMap(({ parameter, velocity }) => [parameter.node.inputs[0], velocity.node.inputs[0]]),

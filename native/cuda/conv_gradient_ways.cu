@@ -5,6 +5,7 @@
 #include "conv_direct.h"
 #include "conv_gradient_ways.h"
 #include "conv_halo_weight_gradient.h"
+#include "conv_head.h"
 #include "conv_stem.h"
 #include "conv_warpgroup_gradient.h"
 #include "conv_ways.h"
@@ -18,6 +19,8 @@ const char* GradientWay::name(const Conv3dProblem& problem, Precision precision)
       return directName;
     case stem:
       return stemWeightGradientName(problem, precision);
+    case head:
+      return headWeightGradientName(problem);
     case halo:
       return haloWeightGradientName(problem, precision);
     case gemm:
@@ -34,6 +37,7 @@ size_t GradientWay::workspace(const Conv3dProblem& problem, Precision precision)
   if (kind == direct) return directWeightGradientWorkspace(problem);
   // Single numbers may be read instead, as operands are aligned.
   const size_t own = kind == stem         ? stemWeightGradientWorkspace(problem, precision)
+                     : kind == head       ? headWeightGradientWorkspace(problem, precision)
                      : kind == halo       ? haloWeightGradientWorkspace(problem, precision)
                      : kind == warpgroups ? warpgroupGradientWorkspace(problem, tile)
                                           : bytes;
@@ -45,6 +49,7 @@ void GradientWay::run(const GradientOperands& operands) const {
   if (kind == direct) return runDirectWeightGradient(operands);
   if (kind == cudnn && whole && aligned(operands.dw)) return runCudnnWeightGradient(operands);
   if (kind == stem && aligned(operands.dy)) return runStemWeightGradient(operands);
+  if (kind == head && aligned(operands.x)) return runHeadWeightGradient(operands);
   if (kind == halo && whole) return runHaloWeightGradient(operands);
   if (kind == warpgroups && whole) return runWarpgroupGradient(operands, tile);
   runWeightGradients({operands});
@@ -62,6 +67,7 @@ GradientWay usualWay(const Conv3dProblem& problem, Precision precision) {
   if (suitsWarpgroupWeightGradient(problem, precision))
     return {GradientWay::warpgroups, warpgroupGradientTile(problem)};
   if (suitsStemWeightGradient(problem, precision)) return {GradientWay::stem};
+  if (suitsHeadWeightGradient(problem, precision)) return {GradientWay::head};
   if (suitsHaloWeightGradient(problem, precision)) return {GradientWay::halo};
   return {GradientWay::gemm};
 }

@@ -12,7 +12,7 @@ struct Step;
 namespace voxgrad::cuda {
 
 struct GradientWay {
-  enum Kind { direct, stem, halo, gemm, warpgroups, cudnn } kind;
+  enum Kind { direct, stem, head, halo, gemm, warpgroups, cudnn } kind;
   int tile = 0;      // of warpgroups
   size_t bytes = 0;  // of cuDNN's workspace
 

@@ -7,6 +7,7 @@
 #include "conv_direct.h"
 #include "conv_gemm.h"
 #include "conv_halo.h"
+#include "conv_head.h"
 #include "conv_split.h"
 #include "conv_stem.h"
 #include "conv_sums.h"
@@ -28,6 +29,7 @@ const char* kept(const std::string& text) {
 const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == direct) return directName;
   if (kind == stem) return stemName(gather, precision);
+  if (kind == head) return headName;
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
   const char* tiles = kind == warpgroups ? warpgroupName(tile) : gemmName(tile, precision);
@@ -52,6 +54,7 @@ size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums
 void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) const {
   if (kind == direct) return runDirect(call);
   if (kind == stem) return runStem(call);
+  if (kind == head && aligned(call.output)) return runHead(call);
   if (kind == cudnn && runCudnn(call, workspace)) return;
   // What reads four numbers at a time sums in the same order as what reads them singly.
   if (kind == halo && whole) return runHalo(call);
@@ -89,6 +92,7 @@ GatherWay usualWay(const Gather& gather, Precision precision) {
   }
   const int tile = gemmTile(gather, precision);
   if (suitsStem(gather, precision)) return {GatherWay::stem, tile};
+  if (suitsHead(gather, precision)) return {GatherWay::head, tile};
   if (suitsHalo(gather, precision)) return {GatherWay::halo, tile};
   return {GatherWay::gemm, tile, usualParts(gather, precision, gemmBlocks(gather, tile))};
 }

@@ -15,7 +15,7 @@ struct Step;
 namespace voxgrad::cuda {
 
 struct GatherWay {
-  enum Kind { direct, stem, halo, gemm, warpgroups, cudnn } kind;
+  enum Kind { direct, stem, head, halo, gemm, warpgroups, cudnn } kind;
   int tile = 0;      // of the matrix product
   int parts = 1;     // of its depth
   size_t bytes = 0;  // of cuDNN's workspace

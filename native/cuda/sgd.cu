@@ -1,4 +1,5 @@
-// The updates of many parameters in one launch, which also writes the copies of them that convolutions read.
+// The updates of many parameters, or of their averages, in one launch; that of parameters also writes the
+// copies of them that convolutions read.
 #include <algorithm>
 #include <set>
 
@@ -37,30 +38,44 @@ struct Parameter {
 // 12.1 or later.
 constexpr int few = 48, many = 400;
 
-template <int MOST>
+template <class Rule_, int MOST>
 struct Table {
+  using Rule = Rule_;
+  Rule rule;
+  int count;
+  Parameter of[MOST];
+};
+
+struct Descent {
+  static constexpr bool hasVelocity = true;
   Sgd sgd;
   bool nesterov;
-  int count;
   const float* rate;
-  Parameter of[MOST];
 
-  __device__ __forceinline__ float update(float* p, float* v, float g) const {
+  __device__ __forceinline__ void update(float* p, float* v, float g) const {
     const float before = *p;
     *v = sgd.velocity(*v, g, before);
     *p = nesterov ? sgd.descendNesterov(before, *v, g, *rate) : sgd.descend(before, *v, *rate);
-    return *p;
   }
+};
+
+// Parameters are averages here, and gradients what they follow.
+struct Following {
+  static constexpr bool hasVelocity = false;
+  EmaDecay decay;
+
+  __device__ __forceinline__ void update(float* p, float*, float x) const { *p = decay.next(*p, x); }
 };
 
 template <class Copy, int V, class Table>
 __device__ void updateRun(const Table& table, const Parameter& of, int64_t begin) {
   const int64_t end = begin + run < of.count ? begin + run : of.count;
   for (int64_t at = begin + threadIdx.x * V; at < end; at += threads * V) {
-    Pack<float, V> p = loadPack<V>(of.p + at), v = loadPack<V>(of.v + at);
+    Pack<float, V> p = loadPack<V>(of.p + at), v = {};
     const Pack<float, V> g = loadPack<V>(of.g + at);
-    for (int k = 0; k < V; k++) table.update(&p.v[k], &v.v[k], g.v[k]);
-    storePack(of.v + at, v);
+    if constexpr (Table::Rule::hasVelocity) v = loadPack<V>(of.v + at);
+    for (int k = 0; k < V; k++) table.rule.update(&p.v[k], &v.v[k], g.v[k]);
+    if constexpr (Table::Rule::hasVelocity) storePack(of.v + at, v);
     storePack(of.y + at, p);
     if (of.copy != nullptr) storeFloats(static_cast<Copy*>(of.copy) + at, p);
   }
@@ -79,10 +94,11 @@ __device__ void updateTile(const Table& table, const Parameter& of, unsigned blo
     const int row = row0 + i / tileColumns, column = column0 + i % tileColumns;
     if (row >= of.rows || column >= of.columns) continue;
     const int64_t at = matrix + int64_t{row} * of.columns + column;
-    float p = of.p[at], v = of.v[at];
-    tile[i / tileColumns * pitch + i % tileColumns] = table.update(&p, &v, of.g[at]);
-    of.v[at] = v;
-    of.y[at] = p;
+    float p = of.p[at], v = 0;
+    if constexpr (Table::Rule::hasVelocity) v = of.v[at];
+    table.rule.update(&p, &v, of.g[at]);
+    if constexpr (Table::Rule::hasVelocity) of.v[at] = v;
+    of.y[at] = tile[i / tileColumns * pitch + i % tileColumns] = p;
     if (of.copy != nullptr) static_cast<Copy*>(of.copy)[at] = p;
   }
   __syncthreads();
@@ -96,8 +112,8 @@ __device__ void updateTile(const Table& table, const Parameter& of, unsigned blo
   }
 }
 
-template <class Copy, int MOST>
-__global__ void __launch_bounds__(threads) sgdKernel(const __grid_constant__ Table<MOST> table) {
+template <class Copy, class Table>
+__global__ void __launch_bounds__(threads) updateKernel(const __grid_constant__ Table table) {
   int low = 0, high = table.count - 1;
   while (low < high) {
     const int middle = (low + high) / 2;
@@ -116,20 +132,18 @@ __global__ void __launch_bounds__(threads) sgdKernel(const __grid_constant__ Tab
     updateRun<Copy, 1>(table, of, begin);
 }
 
-template <class Copy, int MOST>
-void launchTable(const Step& step, const SgdStep& sgd, const std::vector<Parameter>& parameters, size_t begin,
-                 size_t end) {
-  Table<MOST> table;
-  table.sgd = sgdOf(step);
-  table.nesterov = step.attributes.flag("nesterov");
-  table.count = static_cast<int>(end - begin);
-  table.rate = sgd.rate().f32();
+template <class Copy, class Table>
+void launchTable(const char* name, const typename Table::Rule& rule, const Parameter* parameters,
+                 size_t count) {
+  Table table;
+  table.rule = rule;
+  table.count = static_cast<int>(count);
   unsigned blocks = 0;
-  for (size_t i = begin; i < end; i++) {
-    Parameter& of = table.of[i - begin] = parameters[i];
+  for (size_t i = 0; i < count; i++) {
+    Parameter& of = table.of[i] = parameters[i];
     of.end = blocks += static_cast<unsigned>(of.blocks());
   }
-  launch("sgd", sgdKernel<Copy, MOST>, Grid{blocks, threads, tileRows * (tileColumns + 1) * sizeof(float)},
+  launch(name, updateKernel<Copy, Table>, Grid{blocks, threads, tileRows * (tileColumns + 1) * sizeof(float)},
          table);
 }
 
@@ -143,16 +157,28 @@ size_t mostAtOnce() {
 #endif
 }
 
-template <class Copy>
-void runParameters(const Step& step, const SgdStep& sgd, const std::vector<Parameter>& parameters) {
+template <class Copy, class Rule>
+void updateAll(const char* name, const Rule& rule, const std::vector<Parameter>& parameters) {
   const size_t most = mostAtOnce();
   for (size_t begin = 0; begin < parameters.size(); begin += most) {
-    const size_t end = std::min(begin + most, parameters.size());
-    if (end - begin <= few)
-      launchTable<Copy, few>(step, sgd, parameters, begin, end);
+    const size_t count = std::min(most, parameters.size() - begin);
+    if (count <= few)
+      launchTable<Copy, Table<Rule, few>>(name, rule, parameters.data() + begin, count);
     else
-      launchTable<Copy, many>(step, sgd, parameters, begin, end);
+      launchTable<Copy, Table<Rule, many>>(name, rule, parameters.data() + begin, count);
   }
+}
+
+void checkBlocksOf(const Step& step, const std::vector<Parameter>& parameters) {
+  int64_t blocks = 0;
+  for (const Parameter& of : parameters) {
+    blocks += of.blocks();
+    checkBlocks(step, blocks);
+  }
+}
+
+Parameter parameterOf(const Tensor& p, const Tensor& g, float* v, const Tensor& y, bool wide) {
+  return {p.f32(), g.f32(), v, y.f32(), nullptr, nullptr, p.count(), 1, 1, 1, 0, wide};
 }
 
 std::vector<Parameter> parametersOf(const SgdStep& sgd) {
@@ -160,7 +186,7 @@ std::vector<Parameter> parametersOf(const SgdStep& sgd) {
   for (size_t i = 0; i < sgd.count(); i++) {
     const Tensor &p = sgd.parameter(i), &g = sgd.gradient(i), &v = sgd.velocity(i), &y = sgd.next(i);
     const bool wide = packWidth<float>(p.count(), {&p, &g, &v, &y}) == 4;
-    parameters.push_back({p.f32(), g.f32(), v.f32(), y.f32(), nullptr, nullptr, p.count(), 1, 1, 1, 0, wide});
+    parameters.push_back(parameterOf(p, g, v.f32(), y, wide));
   }
   for (size_t i = 0; i < sgd.copies().size(); i++) {
     const SgdCopy& copy = sgd.copies()[i];
@@ -189,31 +215,65 @@ size_t prepareSgd(const Step& step) {
     if (p.shape[0] >= int64_t{1} << 31 || p.count() / p.shape[0] >= int64_t{1} << 30)
       refuse(step, "filters or taps times channels exceed 2^30");
   }
-  int64_t blocks = 0;
-  for (Parameter& of : parametersOf(sgd)) {
-    blocks += of.blocks();
-    checkBlocks(step, blocks);
-  }
+  checkBlocksOf(step, parametersOf(sgd));
   return 0;
 }
 
 void runSgd(const Step& step) {
   const SgdStep sgd(step);
-  const std::vector<Parameter> parameters = parametersOf(sgd);
+  const Descent rule{sgdOf(step), step.attributes.flag("nesterov"), sgd.rate().f32()};
   if (!sgd.copies().empty() && sgd.copyAt(0).dtype == DType::bf16)
-    runParameters<Bf16>(step, sgd, parameters);
+    updateAll<Bf16>("sgd", rule, parametersOf(sgd));
   else
-    runParameters<float>(step, sgd, parameters);
+    updateAll<float>("sgd", rule, parametersOf(sgd));
 }
 
-Kernel sgdKernelOf(const char* name) {
-  Kernel kernel{name, prepareSgd, runSgd};
-  kernel.updates = updatedBySgd;
+// Inputs are averages, which are updated where they lie but for the first, what they follow, and the decay
+// where the attribute `fed` says so.
+size_t updatedByEmas(const Step& step) { return step.inputs.size() / 2; }
+
+std::vector<Parameter> averagesOf(const Step& step) {
+  std::vector<Parameter> averages;
+  const size_t count = updatedByEmas(step);
+  for (size_t i = 0; i < count; i++) {
+    const Tensor &average = step.inputs[i], &x = step.inputs[count + i];
+    const Tensor& y = i == 0 ? step.output : average;
+    averages.push_back(
+        parameterOf(average, x, nullptr, y, packWidth<float>(x.count(), {&average, &x, &y}) == 4));
+  }
+  return averages;
+}
+
+size_t prepareEmas(const Step& step) {
+  const size_t count = updatedByEmas(step);
+  const bool fed = step.attributes.flag("fed");
+  if (count == 0 || step.inputs.size() != 2 * count + (fed ? 1 : 0)) refuse(step, "wrong number of inputs");
+  for (const Tensor& input : step.inputs) expectDType(step, input, DType::f32);
+  for (size_t i = 0; i < count; i++) expectSameShape(step, step.inputs[i], step.inputs[count + i]);
+  expectDType(step, step.output, DType::f32);
+  expectSameShape(step, step.inputs[0], step.output);
+  if (fed) expectCount(step, step.inputs.back(), 1);
+  step.attributes.number("decay");
+  checkBlocksOf(step, averagesOf(step));
+  return 0;
+}
+
+void runEmas(const Step& step) {
+  const float* fed = step.attributes.flag("fed") ? step.inputs.back().f32() : nullptr;
+  updateAll<float>("emas", Following{{fed, step.attributes.number("decay")}}, averagesOf(step));
+}
+
+Kernel joined(const char* name, size_t (*prepare)(const Step&), void (*run)(const Step&),
+              size_t (*updates)(const Step&)) {
+  Kernel kernel{name, prepare, run};
+  kernel.updates = updates;
   return kernel;
 }
 
 }  // namespace
 
-const KernelTable sgdKernels = {sgdKernelOf("sgd"), sgdKernelOf("sgdPacked")};
+const KernelTable sgdKernels = {joined("sgd", prepareSgd, runSgd, updatedBySgd),
+                                joined("sgdPacked", prepareSgd, runSgd, updatedBySgd),
+                                joined("emas", prepareEmas, runEmas, updatedByEmas)};
 
 }  // namespace voxgrad::cuda

@@ -1,4 +1,5 @@
-// Stochastic gradient descent on one number: one formula for all kernels, so that they give the same bits.
+// Stochastic gradient descent and moving averages of one number: one formula for all kernels, so that they
+// give the same bits.
 #pragma once
 
 #include "cuda.h"
@@ -18,5 +19,15 @@ inline Sgd sgdOf(const Step& step) {
   return {static_cast<float>(step.attributes.number("momentum")),
           static_cast<float>(step.attributes.number("weightDecay"))};
 }
+
+struct EmaDecay {
+  const float* fed;  // where it is null, the decay is `known`
+  double known;
+
+  __device__ float next(float average, float x) const {
+    const double kept = fed != nullptr ? *fed : known;
+    return static_cast<float>(kept) * average + static_cast<float>(1 - kept) * x;
+  }
+};
 
 }  // namespace voxgrad::cuda

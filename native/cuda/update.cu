@@ -45,19 +45,15 @@ void runStep(const Step& step) {
     forEach("sgdStep", step.output.count(), Descend{sgd, p, v, rate, y});
 }
 
-// `decay` may be null; then it is `known`.
 template <class T, int V>
 struct Ema {
   const T *a, *x;
-  const float* decay;
-  double known;
+  EmaDecay decay;
   T* y;
   __device__ void operator()(int64_t i) const {
-    const double kept = decay != nullptr ? *decay : known;
     Pack<float, V> average = loadFloats<V>(a + i * V);
     const Pack<float, V> value = loadFloats<V>(x + i * V);
-    for (int k = 0; k < V; k++)
-      average.v[k] = static_cast<float>(kept) * average.v[k] + static_cast<float>(1 - kept) * value.v[k];
+    for (int k = 0; k < V; k++) average.v[k] = decay.next(average.v[k], value.v[k]);
     storeFloats(y + i * V, average);
   }
 };
@@ -65,9 +61,9 @@ struct Ema {
 void runEma(const Step& step) {
   const Tensor &a = step.inputs[0], &x = step.inputs[1], &y = step.output;
   const bool fed = step.inputs.size() > 2;
+  const EmaDecay decay{fed ? step.inputs[2].f32() : nullptr, fed ? 0 : step.attributes.number("decay")};
   forEachPack<Ema, float>("ema", packWidth<float>(y.count(), {&a, &x, &y}), y.count(), a.f32(), x.f32(),
-                          fed ? step.inputs[2].f32() : nullptr, fed ? 0 : step.attributes.number("decay"),
-                          y.f32());
+                          decay, y.f32());
 }
 
 }  // namespace
