@@ -72,7 +72,8 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   __syncthreads();
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
   if (warp == Tile::consumerWarps) {
-    if (lane == 0) produce(ring, source, weights, gather, box, plan.voxels(), column, chunks, depth);
+    if (lane == 0 && depth.steps > 0)
+      produce(ring, source, weights, gather, box, plan.voxels(), column, chunks, depth);
     return;
   }
 

@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   __syncthreads();
   const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
   if (warp == Tile::consumerWarps) {
-    if (lane == 0) produce(ring, x, dy, call, boxes, firstFilter, firstUnit);
+    if (lane == 0 && boxes.steps > 0) produce(ring, x, dy, call, boxes, firstFilter, firstUnit);
     return;
   }
 

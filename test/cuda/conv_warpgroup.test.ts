@@ -82,6 +82,8 @@ const cases: readonly Case[] = [
   // A pointwise one; another padding than keeps the size.
   { x: [1, 4, 5, 9, 136], w: [136, 1, 1, 1, 136], options: {} },
   { x: [1, 6, 5, 4, 64], w: [64, 2, 1, 3, 64], options: { padding: [2, 0, 1], dilation: [2, 1, 1] } },
+  // Boxes of which no voxel reaches anything.
+  { x: [1, 1, 4, 4, 64], w: [64, 1, 1, 1, 64], options: { padding: [0, 0, 40] } },
 ];
 const [first] = cases;
 
@@ -100,6 +102,8 @@ const gradientCases: readonly GradientCase[] = [
   { x: [2, 1, 16, 16, 72], shape: [64, 1, 3, 3, 72], padding: [0, 12, 12], dilation: [1, 12, 12] },
   { x: [1, 4, 11, 9, 136], shape: [136, 1, 1, 1, 136], padding: [0, 0, 0], dilation: [1, 1, 1] },
   { x: [1, 6, 5, 4, 64], shape: [40, 2, 1, 3, 64], padding: [2, 0, 1], dilation: [2, 1, 1] },
+  // Columns whose taps reach nothing.
+  { x: [1, 1, 7, 9, 264], shape: [64, 1, 3, 1, 264], padding: [0, 9, 0], dilation: [1, 9, 1] },
 ];
 
 function traceGradient({ x, shape, padding, dilation }: GradientCase) {
