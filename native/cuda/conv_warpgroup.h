@@ -1,6 +1,6 @@
 // Convolution and input gradient without a stride as products of warpgroups, for devices of compute
 // capability 9: rows are the voxels of a box of the output, and the same box of the source, shifted by a tap,
-// is what the copy engine brings. In bfloat16, of one group.
+// is what the copy engine brings. In bfloat16 or TF32, of one group.
 #pragma once
 
 #include <vector>
@@ -14,7 +14,7 @@ bool warpgroupsTake(const Gather& gather, Precision precision);
 // The tile that suits a shape, and all that might; a tile is a number.
 int warpgroupTile(const Gather& gather);
 std::vector<int> warpgroupTiles(const Gather& gather);
-const char* warpgroupName(int tile);
+const char* warpgroupName(int tile, Precision precision);
 // Blocks of threads for each part, and rows of all their boxes, those that are no voxels too.
 int64_t warpgroupBlocks(const Gather& gather, int tile);
 int64_t warpgroupRows(const Gather& gather, int tile);

@@ -10,15 +10,17 @@ namespace voxgrad::cuda {
 namespace {
 
 constexpr int voxelsOfTile = 64, voxelsOfProduct = 16;
+constexpr int channelsOfUnit = swizzleBytes / 2;
 // Of a tile: 64 channels of all its voxels.
 constexpr int columnBytes = voxelsOfTile * swizzleBytes;
 
 // Columns of the product are tap by tap, 64 channels at a time. DOWN consumers have 64 filters each, ACROSS
 // of them COLUMNS of the columns each.
 template <int DOWN, int ACROSS, int COLUMNS, int STAGES, int TOGETHER>
-struct GradientTile : RingTile<DOWN * ACROSS, (DOWN + ACROSS * COLUMNS / rowNumbers) * columnBytes, STAGES> {
+struct GradientTile
+    : RingTile<DOWN * ACROSS, (DOWN + ACROSS * COLUMNS / channelsOfUnit) * columnBytes, STAGES> {
   static constexpr int down = DOWN, across = ACROSS, columns = COLUMNS, together = TOGETHER;
-  static constexpr int filters = DOWN * productRows, units = ACROSS * COLUMNS / rowNumbers;
+  static constexpr int filters = DOWN * productRows, units = ACROSS * COLUMNS / channelsOfUnit;
 };
 
 struct GradientCall {
@@ -36,7 +38,7 @@ struct Unit {
   int tap, channel, shift[3];
 
   __device__ __forceinline__ Unit(const GradientCall& call, int unit)
-      : tap(unit / call.chunks), channel(unit % call.chunks * rowNumbers) {
+      : tap(unit / call.chunks), channel(unit % call.chunks * channelsOfUnit) {
     const GatherAxis(&axis)[3] = call.gather.axis;
     for (int i = 2, rest = tap; i >= 0; i--) {
       shift[i] = rest % axis[i].taps * axis[i].dilation - axis[i].pad;
@@ -143,14 +145,14 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
 
   float sums[1][Tile::columns / 2] = {};
   const int consumer = threadIdx.x / warpgroupThreads;
-  const int row = consumer / Tile::across, column = consumer % Tile::across * Tile::columns / rowNumbers;
+  const int row = consumer / Tile::across, column = consumer % Tile::across * Tile::columns / channelsOfUnit;
   ring.consume(boxes.steps, sums, [&](const unsigned char* tile) {
     const unsigned char *const a = tile + row * columnBytes, *const b =
                                                                  tile + (Tile::down + column) * columnBytes;
     UNROLL for (int k = 0; k < voxelsOfTile; k += voxelsOfProduct) multiplyBf16<Tile::columns, true>(
         sums[0], operandByDepth(a, k, columnBytes), operandByDepth(b, k, columnBytes));
   });
-  UNROLL for (int i = 0; i < Tile::columns / rowNumbers; i++) {
+  UNROLL for (int i = 0; i < Tile::columns / channelsOfUnit; i++) {
     if (firstUnit + column + i >= units) return;
     const Unit unit(call, firstUnit + column + i);
     UNROLL for (int half = 0; half < 2; half++) {
@@ -158,9 +160,9 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
       if (filter >= gather.columns) continue;
       const int64_t to =
           ((int64_t{part} * gather.columns + filter) * gather.taps() + unit.tap) * gather.depth;
-      UNROLL for (int j = 0; j < rowNumbers / 8; j++) {
+      UNROLL for (int j = 0; j < channelsOfUnit / 8; j++) {
         const int channel = unit.channel + j * 8 + lane % 4 * 2,
-                  sum = (i * rowNumbers / 8 + j) * 4 + half * 2;
+                  sum = (i * channelsOfUnit / 8 + j) * 4 + half * 2;
         if (channel < gather.depth)
           storePair<Precision::f32>(call.partial, false, to + channel, true, sums[0][sum], sums[0][sum + 1]);
       }
@@ -199,7 +201,7 @@ int64_t weightsOf(const Conv3dProblem& p) { return p.K * p.taps() * p.C; }
 GradientCall callOf(const Conv3dProblem& problem, int tile) {
   const Variant& variant = variants[tile];
   GradientCall call{
-      gatherOf(problem, false), {}, static_cast<int>(divideUp(problem.C, rowNumbers)), 0, 0, 1, nullptr};
+      gatherOf(problem, false), {}, static_cast<int>(divideUp(problem.C, channelsOfUnit)), 0, 0, 1, nullptr};
   call.plan = boxPlanOf(call.gather, voxelsOfTile);
   call.unitBlocks = static_cast<int>(divideUp(call.units(), variant.units));
   call.filterBlocks = static_cast<int>(divideUp(problem.K, variant.filters));
@@ -214,8 +216,8 @@ GradientCall callOf(const Conv3dProblem& problem, int tile) {
 // Innermost axis first.
 BoxedTensor boxed(const Conv3dProblem& p, const BoxPlan& plan, bool isDy) {
   const int(&box)[4] = plan.box;
-  BoxedTensor tensor{5, {p.C, p.W, p.H, p.D, p.N}, {rowNumbers, box[3], box[2], box[1], box[0]}};
-  if (isDy) tensor = {5, {p.K, p.Q, p.P, p.Z, p.N}, {rowNumbers, box[3], box[2], box[1], box[0]}};
+  BoxedTensor tensor{2, 5, {p.C, p.W, p.H, p.D, p.N}, {channelsOfUnit, box[3], box[2], box[1], box[0]}};
+  if (isDy) tensor = {2, 5, {p.K, p.Q, p.P, p.Z, p.N}, {channelsOfUnit, box[3], box[2], box[1], box[0]}};
   return tensor;
 }
 
@@ -224,7 +226,7 @@ BoxedTensor boxed(const Conv3dProblem& p, const BoxPlan& plan, bool isDy) {
 bool warpgroupsTakeWeightGradient(const Conv3dProblem& problem, Precision precision) {
   if (precision != Precision::bf16 || problem.groups != 1 || !hasWarpgroups()) return false;
   // Tiles would be mostly empty.
-  if (problem.C <= rowNumbers / 2 || problem.K <= productRows / 2) return false;
+  if (problem.C <= channelsOfUnit / 2 || problem.K <= productRows / 2) return false;
   for (const int64_t stride : problem.stride)
     if (stride != 1) return false;
   const BoxPlan plan = boxPlanOf(gatherOf(problem, false), voxelsOfTile);
@@ -234,7 +236,7 @@ bool warpgroupsTakeWeightGradient(const Conv3dProblem& problem, Precision precis
 }
 
 bool suitsWarpgroupWeightGradient(const Conv3dProblem& problem, Precision precision) {
-  if (problem.C < rowNumbers || problem.K < productRows) return false;
+  if (problem.C < channelsOfUnit || problem.K < productRows) return false;
   if (!warpgroupsTakeWeightGradient(problem, precision)) return false;
   const Gather gather = gatherOf(problem, false);
   return 5 * gather.outputVoxels() >= 3 * boxPlanOf(gather, voxelsOfTile).count() * voxelsOfTile;
@@ -242,7 +244,7 @@ bool suitsWarpgroupWeightGradient(const Conv3dProblem& problem, Precision precis
 
 int warpgroupGradientTile(const Conv3dProblem& problem) {
   if (problem.K <= productRows) return 1;
-  return problem.taps() * divideUp(problem.C, rowNumbers) >= variants[0].units ? 0 : 2;
+  return problem.taps() * divideUp(problem.C, channelsOfUnit) >= variants[0].units ? 0 : 2;
 }
 
 const char* warpgroupGradientName(int tile) { return variants[tile].name; }

@@ -32,7 +32,7 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == head) return headName;
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
-  const char* tiles = kind == warpgroups ? warpgroupName(tile) : gemmName(tile, precision);
+  const char* tiles = kind == warpgroups ? warpgroupName(tile, precision) : gemmName(tile, precision);
   return parts == 1 ? tiles : kept(std::string(tiles) + ", depth in " + std::to_string(parts) + " parts");
 }
 

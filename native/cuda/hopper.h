@@ -199,32 +199,55 @@ __device__ __forceinline__ void waitForProducts() {
   "%84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, " \
   "%104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, "   \
   "%121, %122, %123, %124, %125, %126, %127"
-// The operands behind the sums: add to them, neither operand negated, and how both lie.
-#define MULTIPLY(columns, names, a, b, lie)                                               \
-  "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" columns \
-  "k16.f32.bf16.bf16 {" names "}, " a ", " b ", add, 1, 1, " lie ", " lie ";\n}\n"
+// The operands behind the sums: add to them, neither operand negated, and what there is else.
+#define MULTIPLY(columns, kind, names, a, b, more)                                                        \
+  "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" columns kind " {" names \
+  "}, " a ", " b ", add, 1, 1" more ";\n}\n"
+#define TF32 "k8.f32.tf32.tf32"
+#define BF16 "k16.f32.bf16.bf16"
 #endif
 
-// d [64, COLUMNS] += a [64, 16] b [16, COLUMNS] of bfloat16 numbers by a warpgroup, operands by operandAt().
-// With group = lane / 4, t = lane % 4 and first = warp % 4 * 16, a thread holds d[4 j] = {[first + group, 8 j
-// + 2 t], [first + group, 8 j + 2 t + 1], [first + group + 8, 8 j + 2 t], [first + group + 8, 8 j + 2 t +
-// 1]}.
+// d [64, COLUMNS] += a [64, 16] b [16, COLUMNS] of bfloat16 numbers by a warpgroup, operands by operandAt()
+// or, BY_DEPTH, operandByDepth(). With group = lane / 4, t = lane % 4 and first = warp % 4 * 16, a thread
+// holds d[4 j] = {[first + group, 8 j + 2 t], [first + group, 8 j + 2 t + 1], [first + group + 8, 8 j + 2 t],
+// [first + group + 8, 8 j + 2 t + 1]}.
 template <int COLUMNS, bool BY_DEPTH = false>
 __device__ __forceinline__ void multiplyBf16(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b) {
   static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "what has a body here");
 #ifdef __CUDACC__
   if constexpr (COLUMNS == 64)
-    HOPPER_PTX(MULTIPLY("64", NAMES_32, "%32", "%33", "%34") : SUMS_32(0) : "l"(a), "l"(b), "n"(BY_DEPTH));
+    HOPPER_PTX(MULTIPLY("64", BF16, NAMES_32, "%32", "%33", ", %34, %34")
+               : SUMS_32(0)
+               : "l"(a), "l"(b), "n"(BY_DEPTH));
   else if constexpr (COLUMNS == 128)
-    HOPPER_PTX(MULTIPLY("128", NAMES_64, "%64", "%65", "%66")
+    HOPPER_PTX(MULTIPLY("128", BF16, NAMES_64, "%64", "%65", ", %66, %66")
                : SUMS_32(0), SUMS_32(32)
                : "l"(a), "l"(b), "n"(BY_DEPTH));
   else
-    HOPPER_PTX(MULTIPLY("256", NAMES_128, "%128", "%129", "%130")
+    HOPPER_PTX(MULTIPLY("256", BF16, NAMES_128, "%128", "%129", ", %130, %130")
                : SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)
                : "l"(a), "l"(b), "n"(BY_DEPTH));
 #else
-  emulation::fiber->products.issue({a, b, BY_DEPTH, COLUMNS, d});
+  const auto lie = BY_DEPTH ? emulation::Product::bf16ByDepth : emulation::Product::bf16;
+  emulation::fiber->products.issue({a, b, lie, COLUMNS, d});
+#endif
+}
+
+// The same of a [64, 8] and b [8, COLUMNS] of TF32 numbers, operands by operandAt().
+template <int COLUMNS>
+__device__ __forceinline__ void multiplyTf32(float (&d)[COLUMNS / 2], uint64_t a, uint64_t b) {
+  static_assert(COLUMNS == 64 || COLUMNS == 128 || COLUMNS == 256, "what has a body here");
+#ifdef __CUDACC__
+  if constexpr (COLUMNS == 64)
+    HOPPER_PTX(MULTIPLY("64", TF32, NAMES_32, "%32", "%33", "") : SUMS_32(0) : "l"(a), "l"(b));
+  else if constexpr (COLUMNS == 128)
+    HOPPER_PTX(MULTIPLY("128", TF32, NAMES_64, "%64", "%65", "") : SUMS_32(0), SUMS_32(32) : "l"(a), "l"(b));
+  else
+    HOPPER_PTX(MULTIPLY("256", TF32, NAMES_128, "%128", "%129", "")
+               : SUMS_32(0), SUMS_32(32), SUMS_32(64), SUMS_32(96)
+               : "l"(a), "l"(b));
+#else
+  emulation::fiber->products.issue({a, b, emulation::Product::tf32, COLUMNS, d});
 #endif
 }
 
@@ -235,6 +258,8 @@ __device__ __forceinline__ void multiplyBf16(float (&d)[COLUMNS / 2], uint64_t a
 #undef NAMES_64
 #undef NAMES_128
 #undef MULTIPLY
+#undef TF32
+#undef BF16
 #undef HOPPER_PTX
 #endif
 

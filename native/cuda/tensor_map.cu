@@ -5,8 +5,6 @@ namespace {
 
 using Encode = decltype(&cuTensorMapEncodeTiled);
 
-constexpr int64_t elementBytes = 2;
-
 // Whether this library is for compute capability 9.0a among others; only there are products of warpgroups.
 #if !defined(__CUDACC__) || defined(VOXGRAD_WARPGROUPS)
 constexpr bool compiled = true;
@@ -54,19 +52,19 @@ Encode knownEncoder() {
 bool hasWarpgroups() { return knownEncoder() != nullptr; }
 
 bool isBoxable(const BoxedTensor& tensor) {
-  int64_t bytes = elementBytes;
+  int64_t bytes = tensor.elementBytes;
   for (int i = 0; i < tensor.axes; i++) {
     if (tensor.extent[i] > int64_t{1} << 31 || tensor.box[i] > 256) return false;
     if (i > 0 && (bytes % 16 != 0 || bytes >= int64_t{1} << 40)) return false;
     if (__builtin_mul_overflow(bytes, tensor.extent[i], &bytes)) return false;
   }
-  return tensor.box[0] * elementBytes == swizzleBytes;
+  return tensor.box[0] * tensor.elementBytes == swizzleBytes;
 }
 
 TensorMap tensorMapOf(const BoxedTensor& tensor, const void* data) {
   cuuint64_t extents[5], strides[5];
   cuuint32_t box[5], steps[5];
-  cuuint64_t bytes = elementBytes;
+  cuuint64_t bytes = tensor.elementBytes;
   for (int i = 0; i < tensor.axes; i++) {
     extents[i] = static_cast<cuuint64_t>(tensor.extent[i]);
     box[i] = static_cast<cuuint32_t>(tensor.box[i]);
@@ -75,10 +73,11 @@ TensorMap tensorMapOf(const BoxedTensor& tensor, const void* data) {
     strides[i] = bytes;
   }
   TensorMap map;
-  if (knownEncoder()(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, static_cast<cuuint32_t>(tensor.axes),
-                     const_cast<void*>(data), extents, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                     CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
+  const CUtensorMapDataType type =
+      tensor.elementBytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
+  if (knownEncoder()(&map, type, static_cast<cuuint32_t>(tensor.axes), const_cast<void*>(data), extents,
+                     strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                     CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
     throw Error("ERR_DEVICE", "the driver refuses to copy boxes of a tensor");
   return map;
 }

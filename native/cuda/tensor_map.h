@@ -8,12 +8,13 @@ namespace voxgrad::cuda {
 // Whether the device has products of warpgroups and this library has kernels with them.
 bool hasWarpgroups();
 
-// A dense tensor of bfloat16 numbers at an address aligned to 16 bytes. The innermost extent, a multiple of
-// eight, comes first.
+// A dense tensor of bfloat16 numbers, or of floats that become TF32 ones on their way, at an address aligned
+// to 16 bytes. The innermost extent, a multiple of as much, comes first.
 struct BoxedTensor {
+  int elementBytes;
   int axes;
   int64_t extent[5];
-  int box[5];  // up to 256 along each axis, and 64 along the innermost
+  int box[5];  // up to 256 along each axis, and 128 bytes along the innermost
 };
 bool isBoxable(const BoxedTensor& tensor);
 // Its boxes are swizzled over 128 bytes.

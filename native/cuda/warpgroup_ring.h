@@ -8,8 +8,6 @@ namespace voxgrad::cuda {
 
 // Of one product of a warpgroup: rows, and bytes of the depth.
 constexpr int productRows = 64, productBytes = 32;
-// bfloat16 numbers in a row of a tile.
-constexpr int rowNumbers = swizzleBytes / 2;
 
 // CONSUMERS warpgroups multiply; STAGES tiles of STAGE_BYTES are under way.
 template <int CONSUMERS, int STAGE_BYTES, int STAGES>

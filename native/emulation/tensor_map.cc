@@ -18,13 +18,12 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   }
   if (!good || box[0] * bytes % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
   if (swizzle == CU_TENSOR_MAP_SWIZZLE_128B && box[0] * bytes > 128) return CUDA_ERROR_INVALID_VALUE;
-  *map = {static_cast<const unsigned char*>(data),
-          {},
-          {},
-          {},
-          static_cast<uint8_t>(rank),
-          static_cast<uint8_t>(bytes),
-          static_cast<uint8_t>(swizzle)};
+  *map = {};
+  map->data = static_cast<const unsigned char*>(data);
+  map->rank = static_cast<uint8_t>(rank);
+  map->elementBytes = static_cast<uint8_t>(bytes);
+  map->swizzle = static_cast<uint8_t>(swizzle);
+  map->toTf32 = type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
   for (cuuint32_t i = 0; i < rank; i++) {
     map->extent[i] = static_cast<uint32_t>(extents[i]);
     map->box[i] = static_cast<uint16_t>(box[i]);
@@ -34,6 +33,14 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
 }
 
 namespace emulation {
+
+// The nearest number of 10 bits of mantissa, ties away from zero.
+static void roundToTf32(unsigned char* number) {
+  uint32_t bits;
+  std::memcpy(&bits, number, sizeof bits);
+  if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
+  std::memcpy(number, &bits, sizeof bits);
+}
 
 size_t BoxCopy::bytes() const {
   size_t bytes = map.elementBytes;
@@ -62,6 +69,7 @@ void BoxCopy::carryOut(uint32_t shared) const {
         std::memcpy(place, from + at * map.elementBytes, map.elementBytes);
       else
         std::memset(place, 0, map.elementBytes);
+      if (map.toTf32) roundToTf32(place);
     }
     for (int i = 1; i < map.rank && ++position[i] == map.box[i]; i++) position[i] = 0;
   }

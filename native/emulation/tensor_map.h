@@ -1,6 +1,6 @@
 // Tensor maps, as the driver's cuTensorMapEncodeTiled makes them and the copy engine of compute capability 9
 // reads them. Only what we use of them is known here: tiles without interleaving, whose innermost extent is
-// swizzled over 128 bytes or not at all.
+// swizzled over 128 bytes or not at all. Copies of floats as TF32 round them.
 #pragma once
 
 #include <cstddef>
@@ -19,10 +19,11 @@ struct alignas(64) CUtensorMap {
   uint32_t extent[5];
   uint16_t box[5];
   uint8_t rank, elementBytes, swizzle;
+  bool toTf32;
 };
 static_assert(sizeof(CUtensorMap) == 128, "as large as the driver's");
 
-enum CUtensorMapDataType { CU_TENSOR_MAP_DATA_TYPE_FLOAT32 = 7, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9 };
+enum CUtensorMapDataType { CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 = 9, CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 = 11 };
 enum CUtensorMapInterleave { CU_TENSOR_MAP_INTERLEAVE_NONE = 0 };
 enum CUtensorMapSwizzle { CU_TENSOR_MAP_SWIZZLE_NONE = 0, CU_TENSOR_MAP_SWIZZLE_128B = 3 };
 enum CUtensorMapL2promotion { CU_TENSOR_MAP_L2_PROMOTION_NONE = 0, CU_TENSOR_MAP_L2_PROMOTION_L2_128B = 2 };

@@ -53,7 +53,8 @@ using Four = float __attribute__((vector_size(16)));
 using Words = uint32_t __attribute__((vector_size(16)));
 using Halves = uint16_t __attribute__((vector_size(8)));
 
-struct Depth16 {
+// Of a row of a, or column of b, 16 numbers of bfloat16, or 8 of TF32 and as many zeros.
+struct Numbers {
   Four part[4];
 };
 
@@ -61,42 +62,49 @@ struct Depth16 {
 // a, or the columns of b.
 class Operand {
  public:
-  Operand(uint64_t descriptor, bool byDepth)
-      : byDepth_(byDepth),
+  Operand(uint64_t descriptor, Product::Kind kind)
+      : kind_(kind),
         start_((descriptor & 0x3fff) << 4),
         leading_((descriptor >> 16 & 0x3fff) << 4),
         stride_((descriptor >> 32 & 0x3fff) << 4),
         swizzled_(descriptor >> 62 == 1) {
     if ((descriptor >> 62 > 1) || (descriptor >> 49 & 7) != 0)
       block->fail("a descriptor with a swizzle or offset that is not emulated");
-    if (byDepth && !swizzled_) block->fail("an operand by its depth that is not swizzled");
+    if (kind == Product::bf16ByDepth && !swizzled_)
+      block->fail("an operand by its depth that is not swizzled");
   }
 
-  // The 16 elements of a row.
-  Depth16 row(int row) const { return byDepth_ ? acrossRows(row) : alongRow(row); }
+  Numbers row(int row) const { return kind_ == Product::bf16ByDepth ? acrossRows(row) : alongRow(row); }
 
  private:
   // Eight rows are a matrix of 16 bytes each, or lie 128 bytes apart where swizzled.
-  Depth16 alongRow(int row) const {
-    Depth16 elements;
+  Numbers alongRow(int row) const {
+    Numbers elements;
     for (uint32_t half = 0; half < 2; half++) {
       uint32_t address = start_ + row / 8 * stride_;
       if (swizzled_)
         address = swizzled128(address + row % 8 * 128 + half * 16);
       else
         address += row % 8 * 16 + half * leading_;
-      Halves bits[2];
-      std::memcpy(bits, sharedData(address, sizeof bits), sizeof bits);
+      const unsigned char* const from = sharedData(address, 16);
       for (int i = 0; i < 2; i++) {
-        const Words wide = __builtin_convertvector(bits[i], Words) << 16;
+        Words wide;
+        if (kind_ == Product::tf32) {
+          std::memcpy(&wide, from, sizeof wide);
+          wide &= i == 0 ? ~0x1fffu : 0u;
+        } else {
+          Halves bits;
+          std::memcpy(&bits, from + i * sizeof bits, sizeof bits);
+          wide = __builtin_convertvector(bits, Words) << 16;
+        }
         std::memcpy(&elements.part[half * 2 + i], &wide, sizeof wide);
       }
     }
     return elements;
   }
   // 64 rows are 128 bytes of one depth; eight depths follow each other.
-  Depth16 acrossRows(int row) const {
-    Depth16 elements;
+  Numbers acrossRows(int row) const {
+    Numbers elements;
     const uint32_t first = start_ + row / 64 * leading_ + row % 64 * 2;
     for (uint32_t k = 0; k < 16; k++) {
       uint16_t bits;
@@ -110,12 +118,12 @@ class Operand {
     return elements;
   }
 
-  bool byDepth_;
+  Product::Kind kind_;
   uint32_t start_, leading_, stride_;
   bool swizzled_;
 };
 
-float dot(const Depth16& a, const Depth16& b) {
+float dot(const Numbers& a, const Numbers& b) {
   Four sums = a.part[0] * b.part[0];
   for (int i = 1; i < 4; i++) sums += a.part[i] * b.part[i];
   return sums[0] + sums[1] + (sums[2] + sums[3]);
@@ -123,11 +131,11 @@ float dot(const Depth16& a, const Depth16& b) {
 
 // The part of a thread: of rows `group` and `group` + 8 of its warp's 16, every fourth pair of columns.
 void carryOut(const Product& product, float* sums) {
-  const Operand a(product.a, product.byDepth), b(product.b, product.byDepth);
+  const Operand a(product.a, product.kind), b(product.b, product.kind);
   const int lane = fiber->lane(), row = fiber->index % warpgroupThreads / lanes * 16 + lane / 4;
-  const Depth16 rows[2] = {a.row(row), a.row(row + 8)};
+  const Numbers rows[2] = {a.row(row), a.row(row + 8)};
   for (int column = 0; column < product.columns; column += 8) {
-    const Depth16 columns[2] = {b.row(column + lane % 4 * 2), b.row(column + lane % 4 * 2 + 1)};
+    const Numbers columns[2] = {b.row(column + lane % 4 * 2), b.row(column + lane % 4 * 2 + 1)};
     for (int i = 0; i < 4; i++) sums[column / 2 + i] += dot(rows[i / 2], columns[i % 2]);
   }
 }

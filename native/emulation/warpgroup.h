@@ -41,11 +41,13 @@ void arriveAtBarrier(void* barrier, int64_t bytes);
 void waitAtBarrier(void* barrier, uint32_t parity);
 void copyBox(const BoxCopy& copy, void* barrier);
 
-// 64 rows by `columns` of sums, += a [64, 16] b [16, columns] of bfloat16, operands by the descriptors of
-// their places in shared memory.
+// 64 rows by `columns` of sums, += a b of 32 bytes of depth, operands by the descriptors of their places in
+// shared memory.
 struct Product {
+  // What follows each other there is of one row of a, or column of b; or of one depth.
+  enum Kind { bf16, bf16ByDepth, tf32 };
   uint64_t a, b;
-  bool byDepth;  // whether what follows each other there has one depth, or one row of a and column of b
+  Kind kind;
   int columns;
   float* sums;  // the columns / 2 of the thread
 };

@@ -118,12 +118,18 @@ function traceGradient({ x, shape, padding, dilation }: GradientCase) {
 }
 
 /** What the kernels of packed weights read, and what they are to yield. */
-async function operandsOf(each: Case): Promise<{ data: NodeJS.TypedArray[]; expected: Float64Array }> {
-  const [x, w] = [short(each.x, 1), short(each.w, 2)];
+async function operandsOf(
+  each: Case,
+  precision: Precision = "bf16",
+): Promise<{ data: NodeJS.TypedArray[]; expected: Float64Array }> {
+  const numbers = (shape: Shape, seed: number) =>
+    precision === "bf16" ? short(shape, seed) : Float32Array.from(random(elements(shape), seed));
+  const [x, w] = [numbers(each.x, 1), numbers(each.w, 2)];
   const bias = Float32Array.from(random(each.w[each.transposed ? 4 : 0], 3));
   const expected = Float64Array.from(await runBare(traceOf(each)(new Graph()).y, [x, w, bias]));
   const packed = each.transposed ? exchanged(w, each.w) : w;
-  return { data: [upperHalves(x), upperHalves(packed), bias], expected };
+  const operands = [x, packed].map((each) => (precision === "bf16" ? upperHalves(each) : each));
+  return { data: [...operands, bias], expected };
 }
 
 for (const device of devices) {
@@ -142,6 +148,24 @@ for (const device of devices) {
         const step = { ...spec, attributes: { ...spec.attributes, way } };
         const [found] = await runStep(device, step, data);
         expectClose(new Float32Array(found), expected, exact, name);
+      }
+    });
+
+  for (const each of [cases[1], cases[2]])
+    test(of(`in tf32, [${each.x.join()}] by [${each.w.join()}]`), async () => {
+      const spec = stepOf(each, device, "tf32");
+      const { data, expected } = await operandsOf(each, "tf32");
+      for (const [way, name] of device.native.ways(spec).entries()) {
+        if (!/^warpgroups .*tf32$/.test(name)) continue;
+        tried.add(name);
+        const step = { ...spec, attributes: { ...spec.attributes, way } };
+        const found = new Float32Array((await runStep(device, step, data))[0]);
+        expectClose(found, expected, 2e-3, name);
+        const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+        assert.ok(
+          found.some((value, i) => Math.abs(value - expected[i]) > 2e-5 * largest),
+          `${name} does not look like tf32`,
+        );
       }
     });
 
@@ -172,10 +196,11 @@ for (const device of devices) {
     const launches = device.native.launches();
     const sizes = ["128x256", "256x128", "256x64", "128x128", "128x64"];
     const overVoxels = ["128x256", "64x256", "128x128"].map((size) => `over voxels ${size}`);
-    for (const size of [...sizes, ...overVoxels]) {
-      const tile = `warpgroups ${size}, bf16`;
-      assert.ok(tried.has(tile) && launches[tile] > 0, tile);
-    }
+    const tiles = [
+      ...[...sizes, ...overVoxels].map((size) => `warpgroups ${size}, bf16`),
+      ...sizes.map((size) => `warpgroups ${size}, tf32`),
+    ];
+    for (const tile of tiles) assert.ok(tried.has(tile) && launches[tile] > 0, tile);
     assert.ok([...tried].some((name) => name.includes("parts")));
   });
 
@@ -213,10 +238,10 @@ for (const device of devices) {
     assert.equal(runs.slice(1), [runs[0], runs[0]]);
   });
 
-  test(of("deep layers without a stride take them in bf16"), () => {
+  test(of("deep layers without a stride take them in bf16 and tf32"), () => {
     const takes = (each: Case, precision?: Precision) =>
       device.native.ways(stepOf(each, device, precision))[0].startsWith("warpgroups");
-    assert.ok(takes(first));
+    assert.ok(takes(first) && takes(first, "tf32") && !takes(first, "f32"));
     for (const other of [
       { ...first, options: { padding: 1, stride: 2 } },
       { ...first, x: [1, 8, 8, 8, 32], w: [64, 3, 3, 3, 32] },
@@ -226,7 +251,6 @@ for (const device of devices) {
       { ...first, x: [1, 1, 1, 1, 64], w: [64, 1, 1, 1, 64], options: {} },
     ])
       assert.not.ok(takes(other), JSON.stringify(other));
-    for (const precision of ["f32", "tf32"] as const) assert.not.ok(takes(first, precision));
   });
 }
 if (devices.length === 0) test("skipped", () => undefined);
