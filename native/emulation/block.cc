@@ -243,16 +243,19 @@ void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, c
 void launchCooperatively(Extent grid, Extent threads, size_t sharedBytes, Block::Body body,
                          const void* context) {
   const int64_t count = int64_t{grid.x} * grid.y * grid.z;
-  std::vector<std::unique_ptr<Block>> blocks;
+  // They keep their stacks, as those of other launches do.
+  static thread_local auto* own = new std::vector<std::unique_ptr<Block>>;
+  std::vector<Block*> blocks;
   for (unsigned i = 0; i < count; i++) {
-    blocks.push_back(std::make_unique<Block>());
+    if (i == own->size()) own->push_back(std::make_unique<Block>());
+    blocks.push_back((*own)[i].get());
     blocks.back()->begin({i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)}, grid, threads, sharedBytes,
                          body, context, true);
   }
   if (scheduleSeed() % 2 == 1) std::reverse(blocks.begin(), blocks.end());
   for (int64_t waiting = count; waiting > 0;) {
     waiting = 0;
-    for (const auto& each : blocks) waiting += each->resume() == Block::Progress::waits;
+    for (Block* each : blocks) waiting += each->resume() == Block::Progress::waits;
     if (waiting != 0 && waiting != count)
       throw voxgrad::Error("ERR_DEVICE", "some blocks never reach a barrier of the grid where others wait");
   }
