@@ -29,7 +29,6 @@ import { makeConfig } from "../../lib/train/config.ts";
 import { recipeNamed } from "../../lib/train/recipes/index.ts";
 import { makeLearners, traceStep } from "../../lib/train/step.ts";
 import { expectClose, random } from "../ops/harness.ts";
-import { tinyCohort, tinyConfig, tinyRun } from "../train/fixtures.ts";
 import { narrowed } from "./narrowed.ts";
 import { runStep } from "./run_step.ts";
 
@@ -187,20 +186,6 @@ test("a step in bf16 takes less of the device's memory, and no more than its pla
     return peak;
   };
   assert.ok((await taken("bf16")) < (await taken("f32")));
-});
-
-test("3 steps of SD-Net in bf16 follow those in f32 within 2 %, twice alike", async () => {
-  const data = await tinyCohort();
-  const losses = async (precision: "f32" | "bf16") => {
-    const config = tinyConfig({ learningRate: 0.001, dropout: 0, steps: 3, precision });
-    const run = await tinyRun(data, "sdnet", config, { device });
-    return (await run.metrics()).flatMap((line) => [line["loss.vnet"], line["loss.resvnet"]] as number[]);
-  };
-  const [exact, first, second] = [await losses("f32"), await losses("bf16"), await losses("bf16")];
-  assert.equal(second, first);
-  assert.ok(exact.some((loss, i) => loss !== first[i]));
-  for (const [i, loss] of first.entries())
-    assert.ok(Math.abs(loss - exact[i]) < 0.02 * exact[i], `bf16 ${first.join(" ")}; f32 ${exact.join(" ")}`);
 });
 
 test.run();

@@ -3,54 +3,62 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Plan } from "../../lib/compile/plan.ts";
 import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import type { Config } from "../../lib/train/config.ts";
 import { tinyCohort, tinyConfig, tinyRun } from "../train/fixtures.ts";
 
-// Gentle steps without dropout: devices round differently, and a wild run would magnify it.
-const config = tinyConfig({ learningRate: 0.001, dropout: 0 });
+// Gentle steps without dropout: devices round differently, and a wild run would magnify it. Ten steps magnify more than three.
+const gentle: Record<string, Partial<Config>> = {
+  emulator: { learningRate: 0.001, dropout: 0, steps: 3 },
+  cuda: { learningRate: 0.0001, dropout: 0, steps: 10, baseChannels: 4 },
+};
 const data = await tinyCohort();
 
+/** The losses of both networks at every step. `recording` is what the plan says of itself after the last one. */
 async function losses(
   device: "cpu" | "emulator" | "cuda",
-  steps: number,
+  settings: Partial<Config>,
   recording?: string,
 ): Promise<number[]> {
+  const config = tinyConfig(settings);
   let plan: Plan | undefined;
   const listener = {
     onPlan: (compiled: Plan) => {
       plan = compiled;
     },
     onStep: ({ step }: { step: number }) => {
-      if (recording !== undefined && step === steps) assert.is(plan?.recordingState, recording);
+      if (recording !== undefined && step === config.steps) assert.is(plan?.recordingState, recording);
     },
   };
-  const run = await tinyRun(data, "sdnet", { ...config, steps }, { device: openDevice(device), listener });
+  const run = await tinyRun(data, "sdnet", config, { device: openDevice(device), listener });
   return (await run.metrics()).flatMap((line) => [line["loss.vnet"], line["loss.resvnet"]] as number[]);
 }
 
-for (const [device, steps] of [
-  ["emulator", 3],
-  ["cuda", 10],
-] as const) {
+for (const device of ["emulator", "cuda"] as const) {
   const reason = whyNot(device);
   if (device === "cuda" && reason !== undefined) {
     console.log(`skipped: ${reason}`);
     continue;
   }
-  test(`${steps} steps of SD-Net on ${device} follow those on the CPU, twice alike`, async () => {
-    assert.is(reason, undefined);
-    const cpu = await losses("cpu", steps);
-    const first = await losses(device, steps, "recorded");
-    process.env.VOXGRAD_RECORD = "off";
-    const second = await losses(device, steps, "recording is switched off");
-    delete process.env.VOXGRAD_RECORD;
-    assert.is(first.length, 2 * steps);
-    assert.equal(second, first);
-    for (const [i, loss] of first.entries())
-      assert.ok(
-        Math.abs(loss - cpu[i]) < 1e-4 * cpu[i],
-        `${device} ${first.join(" ")}; cpu ${cpu.join(" ")}`,
-      );
-  });
+  const settings = gentle[device];
+  for (const [precision, bound] of [
+    ["f32", 1e-4],
+    ["bf16", 0.02],
+  ] as const)
+    test(`${settings.steps} steps of SD-Net in ${precision} on ${device} follow those on the CPU, twice alike`, async () => {
+      assert.is(reason, undefined);
+      const cpu = await losses("cpu", settings);
+      const first = await losses(device, { ...settings, precision }, "recorded");
+      process.env.VOXGRAD_RECORD = "off";
+      const second = await losses(device, { ...settings, precision }, "recording is switched off");
+      delete process.env.VOXGRAD_RECORD;
+      assert.is(first.length, 2 * (settings.steps as number));
+      assert.equal(second, first);
+      for (const [i, loss] of first.entries())
+        assert.ok(
+          Math.abs(loss - cpu[i]) < bound * cpu[i],
+          `${device} ${first.join(" ")}; cpu ${cpu.join(" ")}`,
+        );
+    });
 }
 
 test.run();
