@@ -28,17 +28,18 @@ test("the settings are all described, with the values of both presets", () => {
   assert.equal(documentedSettings()[0], columns(Object.keys(recommended), recommended, literal));
 });
 
-test("the settings that cps changes are all described, with the values of both presets", () => {
-  const { cps } = recipes;
-  const changed = Object.values(cps.presets ?? {}).flatMap((changes) => Object.keys(changes));
-  const [recommended, literal] = ["recommended", "literal"].map((preset) => makeConfig(preset, {}, cps));
-  assert.equal(documentedSettings()[1], columns([...new Set(changed)], recommended, literal));
-});
+for (const [index, name] of ["sdnet", "cps"].entries())
+  test(`the settings that ${name} changes are all described, with the values of both presets`, () => {
+    const recipe = recipes[name];
+    const changed = Object.values(recipe.presets ?? {}).flatMap((changes) => Object.keys(changes));
+    const [recommended, literal] = ["recommended", "literal"].map((preset) => makeConfig(preset, {}, recipe));
+    assert.equal(documentedSettings()[1 + index], columns([...new Set(changed)], recommended, literal));
+  });
 
-/** The settings of training.md with the text of both columns: those of all recipes, and what cps sets otherwise. */
+/** The settings of training.md with the text of both columns: those of all recipes, and what `sdnet` and `cps` set otherwise. */
 function documentedSettings(): Record<string, string[]>[] {
   const text = readFileSync(join(root, "docs", "training.md"), "utf8");
-  return text.split("### What `cps` sets otherwise").map((part) => {
+  return text.split(/### What `\w+` sets otherwise/).map((part) => {
     const rows = [...part.matchAll(/^\| `(\w+)`\s*\| .+ \| `(.+?)`\s*\|(?: `(.+?)`)?\s*\|$/gm)];
     return Object.fromEntries(rows.map(([, key, value, other]) => [key, [value, other ?? value]]));
   });

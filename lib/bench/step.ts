@@ -66,7 +66,7 @@ export interface PreparedStep extends Contender, Disposable {
   profile(steps: number): Promise<StepTimes[]>;
 }
 
-/** The step as training runs it, without augmentation and mixing. Its time is what a caller waits: the batch is copied in. */
+/** The step as training runs it, without augmentation, mixing and averages. Its time is what a caller waits: the batch is copied in. */
 export async function prepareStep(
   shape: StepShape,
   { device, precision }: Target,
@@ -84,7 +84,10 @@ export async function prepareStep(
     precision,
     flip: [],
     rotate: 0,
+    jitter: 0,
+    noise: 0,
     cutMixBoxes: 0,
+    teacherDecay: 0,
   };
   const taught = recipeNamed(recipe);
   const config = makeConfig("recommended", settings, taught);

@@ -40,7 +40,9 @@ export function tinyConfig(settings: Partial<Config> = {}, recipe = "sdnet"): Co
     checkpointEvery: 4,
     learningRate: 0.02,
   };
-  return makeConfig("recommended", { ...tiny, ...settings }, recipes[recipe]);
+  // One view of the image, and networks that teach as they are.
+  const plain = recipe === "sdnet" ? { jitter: 0, noise: 0, unsupervisedWeight: 0.1, teacherDecay: 0 } : {};
+  return makeConfig("recommended", { ...tiny, ...plain, ...settings }, recipes[recipe]);
 }
 
 /** Trains into a new folder (or `run`) and returns it. */

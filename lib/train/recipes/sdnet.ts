@@ -20,12 +20,18 @@ export const diceNumber = (index: number) => `dice${index}`;
  * Labelled half: cross-entropy + Dice, and a loss on the voxels where the two predictions differ (eq. 3 to 7).
  * Unlabelled half: the network with the smaller Dice loss on the labelled half writes sharpened probabilities,
  * which the other one is drawn to (eq. 8, Algorithm 1). No gradient passes from one network to the other.
+ *
+ * `recommended` has the pseudo-labels written by running averages of the networks (Tarvainen and Valpola 2017) and shows each network an
+ * image of its own (docs/evidence.md).
  */
 export const sdnet: Recipe = {
   name: "sdnet",
   summary: "SD-Net: two networks review where they differ; the better one writes pseudo-labels for the other",
   unlabeled: true,
   networks: 2,
+  presets: {
+    recommended: { jitter: 0.2, noise: 0.1, unsupervisedWeight: 1, teacherDecay: 0.99 },
+  },
   numbers: ({ selector, networks }) =>
     selector === "average" || selector === "validation" ? networks.map((_, index) => diceNumber(index)) : [],
   step(context) {
