@@ -2,8 +2,8 @@
 
 #include "conv_halo_plan.h"
 #include "conv_halo_weight_gradient.h"
+#include "conv_slabs.h"
 #include "conv_tile.h"
-#include "conv_weight_gradient.h"
 
 namespace voxgrad::cuda {
 namespace {

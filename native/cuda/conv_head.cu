@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "conv_head.h"
-#include "conv_weight_gradient.h"
+#include "conv_slabs.h"
 #include "index.h"
 #include "pack.h"
 #include "sums.h"

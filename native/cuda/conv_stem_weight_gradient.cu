@@ -1,9 +1,9 @@
 #include <algorithm>
 
+#include "conv_slabs.h"
 #include "conv_stem.h"
 #include "conv_stem_plan.h"
 #include "conv_tile.h"
-#include "conv_weight_gradient.h"
 
 namespace voxgrad::cuda {
 namespace {

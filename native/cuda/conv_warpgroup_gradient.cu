@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "conv_box.h"
+#include "conv_slabs.h"
 #include "conv_warpgroup_gradient.h"
-#include "conv_weight_gradient.h"
 #include "tensor_map.h"
 #include "warpgroup_ring.h"
 

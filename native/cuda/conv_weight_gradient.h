@@ -18,7 +18,4 @@ size_t weightGradientWorkspace(const std::vector<Conv3dProblem>& problems, Preci
 // All of one precision, in one workspace.
 void runWeightGradients(const std::vector<GradientOperands>& gradients);
 
-// dw = the sum of `slabs` partial gradients of `count` numbers, in order.
-void addSlabs(const float* partial, int64_t slabs, int64_t count, float* dw);
-
 }  // namespace voxgrad::cuda

@@ -118,8 +118,8 @@ test("in a V-Net, convolutions sum the moments of all batch norms, and blocks wi
     assert.is(count("normalizeReluConv3dPackedMoments"), 3);
     assert.is(count("normalizeReluConv3dWeightGradient"), 3);
     assert.is(count("conv3dPackedMoments") + count("moments"), 26);
-    // The kernel of taps that the first layer takes does not sum what it stores; nor do warpgroups.
-    if (precision !== "bf16") assert.is(count("moments"), 1);
+    // The kernel of taps that the first layer takes does not sum what it stores; nor do warpgroups, where they take what is deep.
+    if (precision === "f32") assert.is(count("moments"), 1);
   }
 });
 
