@@ -14,9 +14,14 @@
 #include "../core/thread_pool.h"
 #include "switch.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace emulation {
 
-constexpr size_t stackBytes = 64 << 10;
+// Arguments of 32 KiB lie there twice where nothing is optimised away.
+constexpr size_t stackBytes = 128 << 10;
 
 thread_local Block* block = nullptr;
 thread_local Fiber* fiber = nullptr;
@@ -83,6 +88,11 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
     each.copies.clear();
     each.groups.clear();
     each.products = Products{};
+#if defined(__SANITIZE_ADDRESS__)
+    // The last frames of a fiber never returned: the next one's may lie there.
+    constexpr size_t last = 4096;
+    ASAN_UNPOISON_MEMORY_REGION(stacks_ + (i + 1) * stackBytes - last, last);
+#endif
     // Spread over the sets of the caches.
     each.stack = prepareStack(stacks_ + (i + 1) * stackBytes - 256 - (i % 16) * 64, enter);
     warps_[i / lanes].living |= 1u << (i % lanes);
