@@ -12,7 +12,7 @@ const files = readdirSync(import.meta.dirname, { recursive: true, encoding: "utf
   .sort();
 
 /** Milliseconds after which a test file counts as hung; it is ended and fails. */
-const longest = 300_000;
+const longest = 600_000;
 
 interface Outcome {
   file: string;
