@@ -22,14 +22,14 @@ async function main(): Promise<void> {
   const shape = JSON.parse(process.argv[2]) as StepShape;
   const device = openDevice(process.argv[3]);
   const precision = process.argv[4] as Precision;
-  const { threads, memory } = native();
-  threads();
+  const addon = native();
+  addon.threads();
   const resident = device.name === "cpu";
-  const idle = resident ? process.memoryUsage.rss() : memory().bytes;
+  const idle = resident ? process.memoryUsage.rss() : addon.memory().bytes;
   using step = await prepareStep(shape, { device, precision }, new AbortController().signal);
   await step.run(STEPS);
   // All that a plan ever takes of a GPU's memory it takes before its first step.
-  const peak = resident ? peakBytes() : memory().bytes;
+  const peak = resident ? peakBytes() : addon.memory().bytes;
   const result: StepMemory = { planned: step.plan.peakBytes, idle, peak };
   process.stdout.write(JSON.stringify(result));
 }
