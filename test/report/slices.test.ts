@@ -1,6 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { classColour, hex } from "../../lib/report/palette.ts";
+import { rearrangementTo } from "../../lib/data/orientation.ts";
+import { drawCase } from "../../lib/report/run_report.ts";
 import { percentileWindow, sliceTriptych, type Triple } from "../../lib/report/slices.ts";
 import { decodePng, pixelAt } from "./decode.ts";
 
@@ -33,6 +35,22 @@ test("the patient's right front is at the top left, whatever the voxel order", (
     assert.equal(pixelAt(picture, 0.1, 0.1), [255], name);
     assert.equal(pixelAt(picture, 0.9, 0.1), [0], name);
     assert.equal(pixelAt(picture, 0.1, 0.9), [0], name);
+  }
+});
+
+test("what was cut out of a file is numbered as the file numbers it", () => {
+  const size: Triple = [4, 4, 3];
+  const label = volume(size, (x, _, z) => x === 2 && z === 2);
+  const geometry = { spacing: [1, 1, 1] as Triple, affine: SRP };
+  const case_ = { id: "a", image: new Float32Array(48), label, size };
+  for (const [affine, slice] of [
+    [RAS, 32],
+    [SRP, 12],
+  ] as const) {
+    const file = { geometry: { ...geometry, affine }, rearranged: rearrangementTo(affine, "RAS") };
+    const drawn = { ...case_, geometry: { ...geometry, affine }, file };
+    const { pictures } = drawCase(drawn, label, { classes: 2 }, "test", [10, 20, 30]);
+    assert.is(pictures.slice, slice);
   }
 });
 
