@@ -12,7 +12,7 @@ export interface Native {
   memory(): { blocks: number; bytes: number };
   /** Threads that CPU kernels run on. */
   threads(): number;
-  /** Instruction set in use: `avx512`, `avx2` or `portable`. */
+  /** Instruction set in use: `amx` (AVX-512 and the matrix unit), `avx512`, `avx2` or `portable`. */
   isa(): string;
 }
 

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "../core/tensor.h"
 #include "conv2d_winograd_model.h"
 #include "conv2d_winograd_tiles.h"
+#include "conv3d_amx.h"
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -24,17 +26,18 @@ const std::string& wish() {
   static const std::string asked = [] {
     const char* const value = std::getenv("VOXGRAD_CONV");
     const std::string text = value ? value : "";
-    if (!text.empty() && text != "direct" && text != "winograd")
-      throw Error("ERR_DEVICE", "VOXGRAD_CONV: expected direct or winograd, found '" + text + "'");
+    if (!text.empty() && text != "direct" && text != "winograd" && text != "amx")
+      throw Error("ERR_DEVICE", "VOXGRAD_CONV: expected direct, winograd or amx, found '" + text + "'");
     return text;
   }();
   return asked;
 }
 
-// Pairs of an output voxel and one of the three taps along an axis that reads inside x.
-int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation, int64_t stride = 1) {
+// Pairs of an output voxel and one of the taps along an axis that reads inside x.
+int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation, int64_t stride = 1,
+                   int64_t taps = 3) {
   int64_t pairs = 0;
-  for (int64_t tap = 0; tap < 3; ++tap) {
+  for (int64_t tap = 0; tap < taps; ++tap) {
     const int64_t offset = pad - tap * dilation;
     const int64_t first = offset > 0 ? divideUp(offset, stride) : 0;
     const int64_t end = std::min(output, divideUp(std::max<int64_t>(0, source + offset), stride));
@@ -53,11 +56,12 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
                              ? std::ceil(2.0 * static_cast<double>(produced) / lanes) / 2
                              : std::ceil(static_cast<double>(produced) / lanes);
   double rowTaps = static_cast<double>(p.N);
-  rowTaps *= static_cast<double>(p.R == 1 ? p.Z : tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0]));
-  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1]));
+  rowTaps *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
+  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
   const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                        : Gather::paysPerTap(reduced, produced, p.taps());
-  const int64_t tapsInRow = perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2]) : 3 * p.Q;
+  const int64_t tapsInRow =
+      perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T) : p.T * p.Q;
   const double weights = perTap && pass != ConvPass::weightGradient ? 30 * static_cast<double>(p.C * p.K) : 0;
   return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors + weights;
 }
@@ -145,6 +149,51 @@ double stridedCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
          line * filters * std::ceil(rows / blockRows);
 }
 
+// Pairs along a row of an output voxel and a tap that a tile of sixteen voxels has to itself: rows that are
+// shorter share tiles, and all their taps are taken.
+int64_t tiledTapsInRow(const Conv3dProblem& p) {
+  constexpr int64_t kTile = 16;
+  if (p.Q < kTile) return p.T * p.Q;
+  int64_t pairs = 0;
+  for (int64_t tap = 0; tap < p.T; ++tap) {
+    const int64_t offset = p.pad[2] - tap * p.dilation[2];
+    const int64_t first = offset > 0 ? divideUp(offset, p.stride[2]) : 0;
+    const int64_t end = std::min(p.Q, divideUp(std::max<int64_t>(0, p.W + offset), p.stride[2]));
+    if (first < end) pairs += (divideUp(end, kTile) - first / kTile) * kTile;
+  }
+  return pairs;
+}
+
+// The same on the matrix unit. Parts of the factors are made for every tap; the weights, half as much again
+// as floats, are read anew for every block of voxels where they are too many for the second-level cache,
+// while products go on. Phases of a strided input gradient store voxels that are apart.
+double amxCost(const Conv3dProblem& p, ConvPass pass) {
+  constexpr double kProduct = 0.8, kRow = 0.9, kTransposedRow = 2, kTap = 30, kColumn = 10, kVoxel = 50,
+                   kWeight = 8, kSum = 1.5, kApart = 1.4;
+  constexpr int64_t kCachedWeights = 192 * 1024, kBlockVoxels = 256;
+  const bool gradient = pass == ConvPass::inputGradient;
+  const double c = static_cast<double>(p.C), k = static_cast<double>(p.K);
+  double pairs = static_cast<double>(p.N);
+  pairs *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
+  pairs *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
+  const double product = kProduct * 64 * std::ceil(c / 32) * std::ceil(k / 32);
+  const double weights = static_cast<double>(p.taps()) * c * k;
+  if (pass == ConvPass::weightGradient) {
+    pairs *= static_cast<double>(tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T));
+    return pairs * (product + kRow * c + kTransposedRow * k + kTap) + kSum * weights;
+  }
+  pairs *= static_cast<double>(tiledTapsInRow(p));
+  const int64_t voxels = p.N * (gradient ? p.D * p.H * p.W : p.Z * p.P * p.Q);
+  const double streamed =
+      weights > kCachedWeights ? weights * static_cast<double>(divideUp(voxels, kBlockVoxels)) : 0;
+  const double columns = std::ceil((gradient ? c : k) / 32);
+  const bool apart = gradient && (p.stride[0] > 1 || p.stride[1] > 1 || p.stride[2] > 1);
+  const double voxel = kVoxel + (gradient ? c : k) / 4,
+               tap = kRow * (gradient ? k : c) + kTap + kColumn * columns;
+  return (apart ? kApart : 1) *
+         (std::max(pairs * product, kWeight * streamed) + pairs * tap + static_cast<double>(voxels) * voxel);
+}
+
 struct Choice {
   ConvAlgorithm algorithm;
   double cost;
@@ -166,19 +215,30 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
 ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
                      const std::string& wished) {
   const double lanes = winogradKernels().lanes;
+  const bool fits = AmxConvolution::fits(problem);
+  if (wished == "direct") return ConvAlgorithm::direct;
+  if (wished == "amx" && fits) return ConvAlgorithm::amx;
   const Choice winograd = cheapestWinograd(problem, pass, packedOnce, lanes);
-  if (wished == "winograd") return winograd.algorithm;
+  if (wished == "winograd" && winograd.algorithm != ConvAlgorithm::direct) return winograd.algorithm;
+  Choice direct{ConvAlgorithm::direct, directCost(problem, pass, lanes)};
+  // Two threads reach less of the rate that one has, above all where both factors are read once.
+  const double loss = pass != ConvPass::weightGradient ? 1.25 : problem.taps() > 1 ? 1.4 : 1.5;
+  const double amx = fits && (pass != ConvPass::inputGradient || AmxConvolution::reachesAll(problem))
+                         ? amxCost(problem, pass)
+                         : std::numeric_limits<double>::infinity();
+  if (amx < loss * direct.cost) direct = {ConvAlgorithm::amx, amx};
   // Where it is close the direct kernels win: they need less memory.
   constexpr double kMargin = 1.1;
-  const bool slower = wished == "direct" || winograd.algorithm == ConvAlgorithm::direct ||
-                      kMargin * winograd.cost >= directCost(problem, pass, lanes);
-  return slower ? ConvAlgorithm::direct : winograd.algorithm;
+  const bool slower = winograd.algorithm == ConvAlgorithm::direct || kMargin * winograd.cost >= direct.cost;
+  return slower ? direct.algorithm : winograd.algorithm;
 }
 
 const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return "direct";
+    case ConvAlgorithm::amx:
+      return "amx";
     case ConvAlgorithm::winograd3d:
       return "winograd F(2x2x2,3x3x3)";
     case ConvAlgorithm::winogradSlices:

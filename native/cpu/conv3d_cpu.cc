@@ -3,6 +3,8 @@
 #include "conv2d_winograd_weight_gradient.h"
 #include "conv3d.h"
 #include "conv3d_algorithm.h"
+#include "conv3d_amx.h"
+#include "conv3d_amx_weight_gradient.h"
 #include "conv3d_dense.h"
 #include "conv3d_dense_weight_gradient.h"
 #include "conv3d_depthwise.h"
@@ -39,6 +41,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::amx:
+      return std::make_unique<AmxConvolution>(problem, inputGradient);
     case ConvAlgorithm::direct:
       break;
   }
@@ -71,6 +75,8 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
       return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
     case ConvAlgorithm::winogradStrided:
       return std::make_unique<WinogradStridedWeightGradient>(problem);
+    case ConvAlgorithm::amx:
+      return std::make_unique<AmxWeightGradient>(problem);
     case ConvAlgorithm::direct:
       break;
   }

@@ -1,6 +1,7 @@
 // The instruction-set level of this process and the kernels compiled for it.
 #pragma once
 
+#include "amx_kernels.h"
 #include "conv3d_kernels.h"
 #include "conv3d_weight_gradient_kernels.h"
 #include "dense_kernels.h"
@@ -24,18 +25,22 @@
   table(ThinKernels, thinKernels)                     \
   table(FusedLossKernels, fusedLossKernels)           \
   table(SoftmaxRowKernels, softmaxRowKernels)         \
-  table(PeakKernels, peakKernels)
+  table(PeakKernels, peakKernels)                     \
+  table(AmxKernels, amxKernels)
 // clang-format on
 
 namespace voxgrad::cpu {
 
-// The kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL), AVX2 with FMA, or
-// portable. VOXGRAD_ISA=avx512|avx2|portable asks for one; a level the machine lacks, or an unknown name,
-// throws Error at the first call. Chosen once per process.
+// The kernels of the best instruction set this machine has: AVX-512 (F, BW, DQ, VL) with the matrix unit
+// (AMX, bfloat16), AVX-512, AVX2 with FMA, or portable. VOXGRAD_ISA=amx|avx512|avx2|portable asks for one; a
+// level the machine lacks, or an unknown name, throws Error at the first call. Chosen once per process.
 #define VOXGRAD_DECLARE_TABLE(Type, name) const Type& name();
 VOXGRAD_KERNEL_TABLES(VOXGRAD_DECLARE_TABLE)
 
-// "avx512", "avx2" or "portable": the level that was chosen.
+// "amx", "avx512", "avx2" or "portable": the level that was chosen.
 const char* isaName();
+
+// Whether it is "amx": amxKernels() may be called.
+bool usesAmx();
 
 }  // namespace voxgrad::cpu

@@ -1,4 +1,4 @@
-/** Both algorithms of convolution against float64, in processes of their own, and the choice between them. */
+/** The algorithms of convolution against float64, in processes of their own, and the choice between them. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -8,6 +8,8 @@ import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import { sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d, type ConvOptions } from "../../lib/ops/conv.ts";
+import { native } from "../../lib/runtime/native.ts";
+import { random } from "./harness.ts";
 
 interface Row {
   what: string;
@@ -35,16 +37,24 @@ async function rowsOf(env: Record<string, string>): Promise<Row[] | undefined> {
   }
 }
 
-for (const algorithm of ["direct", "winograd"])
+const instructionSets = { direct: ["", "portable"], winograd: ["", "avx2", "portable"], amx: ["amx"] };
+
+for (const algorithm of ["direct", "winograd", "amx"] as const)
   test(`${algorithm} stays within 1e-5 of float64 over sizes, paddings, dilations, strides and channels`, async () => {
     const names = new Set<string>();
-    for (const isa of algorithm === "direct" ? ["", "portable"] : ["", "avx2", "portable"]) {
+    for (const isa of instructionSets[algorithm]) {
       const rows = await rowsOf({ VOXGRAD_CONV: algorithm, VOXGRAD_ISA: isa });
-      if (rows === undefined) continue;
+      if (rows === undefined) {
+        console.log(`skipped: ${isa}, which this processor does not have`);
+        if (algorithm === "amx") return;
+        continue;
+      }
       assert.ok(rows.length >= 64);
       for (const { what, algorithms, errors } of rows) {
         assert.is(algorithms.length, 3, what);
         for (const name of algorithms) {
+          // The matrix unit takes what has enough channels for it, or may take it.
+          if (algorithm === "amx" && name !== "amx") continue;
           names.add(name);
           assert.ok(name.startsWith(algorithm), `${what} runs by ${name}`);
         }
@@ -54,6 +64,7 @@ for (const algorithm of ["direct", "winograd"])
     }
     const expected = {
       direct: ["direct"],
+      amx: ["amx"],
       winograd: [
         "winograd F(1x4x4,3x3x3)",
         "winograd F(1x4x4,3x3x3) stride 2",
@@ -63,12 +74,12 @@ for (const algorithm of ["direct", "winograd"])
         "winograd F(4x4,3x3) stride 2",
       ],
     };
-    assert.equal([...names].sort(), expected[algorithm as keyof typeof expected]);
+    assert.equal([...names].sort(), expected[algorithm]);
   });
 
 test("an unknown algorithm is refused by name", async () => {
   const message = await start({ VOXGRAD_CONV: "fft" }).then(() => "ran", String);
-  assert.match(message, /VOXGRAD_CONV: expected direct or winograd, found 'fft'/);
+  assert.match(message, /VOXGRAD_CONV: expected direct, winograd or amx, found 'fft'/);
 });
 
 /** Names of the algorithms of a convolution's forward pass, input gradient and weight gradient, from the printed plan. */
@@ -88,6 +99,9 @@ async function printed(
 }
 
 const thrice = (name: string) => [name, name, name];
+const usesAmx = native().isa() === "amx";
+/** Forward pass and input gradient by the matrix unit, where there is one. */
+const tiled = usesAmx ? ["amx", "amx", "direct"] : thrice("direct");
 
 test("the plan prints the choice: Winograd for many channels and tiles, direct for the rest", async () => {
   assert.is(process.env.VOXGRAD_CONV, undefined, "this test needs the choice to be free");
@@ -97,9 +111,9 @@ test("the plan prints the choice: Winograd for many channels and tiles, direct f
   assert.equal(await printed(32, [16, 16], { padding: 1 }), thrice(slices));
   assert.equal(await printed(128, [8, 8], { padding: 1 }), thrice(volume));
   assert.equal(await printed(2, [16, 16], { padding: 1 }), direct);
-  assert.equal(await printed(64, [2, 2], { padding: 1 }), direct);
+  assert.equal(await printed(32, [2, 2], { padding: 1 }), direct);
   assert.equal(await printed(32, [32, 32], { padding: 1, stride: 2 }), thrice(`${slices} stride 2`));
-  assert.equal(await printed(64, [4, 4], { padding: 1, stride: 2 }), direct);
+  assert.equal(await printed(64, [4, 4], { padding: 1, stride: 2 }), tiled);
   assert.equal(await printed(32, [16, 16], { padding: 1, stride: 3 }), direct);
   assert.equal(await printed(32, [16, 16], { padding: 2, dilation: 2 }), direct);
   assert.equal(await printed(32, [16, 16], { padding: 1, groups: 2 }), direct);
@@ -114,12 +128,36 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   const two = "winograd F(2x2,3x3)";
   assert.equal(await printed(64, [1, 6], { padding: padding(1) }), [two, two, "direct"]);
   assert.equal(await printed(4, [1, 32], { padding: padding(1) }), direct);
-  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), direct);
+  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), tiled);
   assert.equal(
     await printed(64, [1, 64], { padding: padding(1), stride: [1, 2, 2] }),
     thrice(`${four[0]} stride 2`),
   );
-  assert.equal(await printed(64, [1, 8], { padding: padding(1), stride: [1, 2, 2] }), direct);
+  assert.equal(await printed(64, [1, 8], { padding: padding(1), stride: [1, 2, 2] }), tiled);
+  const many = await printed(256, [1, 32], { padding: padding(12), dilation: [1, 12, 12] });
+  assert.equal(many, usesAmx ? thrice("amx") : direct);
+});
+
+test("a product of three parts is as exact as floats are, alone and beside large ones", async () => {
+  const channels = 256;
+  using plan = await compile((graph) => {
+    const x = graph.input("x", [1, 1, 32, 32, channels]);
+    return { y: conv3d(x, graph.input("w", [channels, 1, 1, 1, channels])) };
+  });
+  if (usesAmx) assert.match(plan.toString(), /by amx/);
+  // A voxel holds one value, and a filter one weight for each channel: every output is a lone product.
+  const values = random(1024, 5).map((value) => Math.fround(value * 2 ** Math.round(40 * value)));
+  const weights = random(channels ** 2, 6).map(Math.fround);
+  const x = new Float32Array(1024 * channels);
+  values.forEach((value, voxel) => {
+    x[voxel * channels + (voxel % channels)] = value;
+  });
+  const { y } = await plan.run({ x, w: Float32Array.from(weights) });
+  for (let i = 0; i < y.length; i++) {
+    const [voxel, k] = [Math.floor(i / channels), i % channels];
+    const product = values[voxel] * weights[k * channels + (voxel % channels)];
+    assert.ok(Math.abs(y[i] - product) <= 2 ** -20 * Math.abs(product), `${y[i]} instead of ${product}`);
+  }
 });
 
 test.run();

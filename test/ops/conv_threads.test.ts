@@ -36,7 +36,7 @@ test("the same bits for 1, 2 and 3 threads", async () => {
 
 test("every instruction set of this machine computes the same values", async () => {
   const own = await results({ VOXGRAD_ISA: "" });
-  const below = ["avx512", "avx2", "portable"];
+  const below = ["amx", "avx512", "avx2", "portable"];
   for (const isa of below.slice(below.indexOf(own.isa) + 1)) {
     // A processor that is neither x86 nor wide knows the portable kernels alone.
     const run = await results({ VOXGRAD_ISA: isa });

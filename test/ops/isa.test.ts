@@ -18,7 +18,7 @@ const families = [
 ];
 const own = native().isa();
 
-for (const isa of ["avx512", "avx2", "portable"].filter((each) => each !== own))
+for (const isa of ["amx", "avx512", "avx2", "portable"].filter((each) => each !== own))
   test(`all of it holds with ${isa} kernels, where the processor has them`, async () => {
     const env = { ...process.env, VOXGRAD_ISA: isa };
     const run = (file: string) =>

@@ -97,7 +97,7 @@ test("an instruction set that does not exist is an error, not a crash", () => {
   });
   assert.match(
     child.stdout,
-    /ERR_DEVICE VOXGRAD_ISA: expected avx512, avx2 or portable, found 'mmx'/,
+    /ERR_DEVICE VOXGRAD_ISA: expected amx, avx512, avx2 or portable, found 'mmx'/,
     child.stderr,
   );
 });
