@@ -13,15 +13,10 @@ import { batchNormEval } from "../../lib/ops/norm.ts";
 import { segmentationLosses } from "../../lib/ops/segmentation.ts";
 import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { inOrder, withBlocks } from "./with_variable.ts";
 
-const reason = whyNot("emulator");
-if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
-const device = openDevice(reason === undefined ? "emulator" : "cpu");
+const device = openDevice(whyNot("cuda") === undefined ? "cuda" : "emulator");
 const kernel = "headSegmentationLosses";
-
-function emulated(name: string, run: () => Promise<void>): void {
-  if (reason === undefined) test(name, run);
-}
 
 interface Case {
   readonly classes: number;
@@ -108,25 +103,6 @@ async function results(
   };
 }
 
-async function withBlocks<T>(blocks: number, run: () => Promise<T>): Promise<T> {
-  process.env.VOXGRAD_EMULATOR_COOPERATIVE = String(blocks);
-  try {
-    return await run();
-  } finally {
-    delete process.env.VOXGRAD_EMULATOR_COOPERATIVE;
-  }
-}
-
-async function inOrder<T>(schedule: string, run: () => Promise<T>): Promise<T> {
-  const before = process.env.VOXGRAD_SCHEDULE ?? "0";
-  process.env.VOXGRAD_SCHEDULE = schedule;
-  try {
-    return await run();
-  } finally {
-    process.env.VOXGRAD_SCHEDULE = before;
-  }
-}
-
 /** Gradients of a mean over voxels are as small as these are many. */
 function compare(
   found: Results["first"],
@@ -160,58 +136,56 @@ const cases: readonly Case[] = [
 for (const which of cases) {
   const { classes, features, precision, normalized } = which;
   const of = `${classes} classes of ${features}${normalized === true ? " normalised" : ""} features`;
-  emulated(
-    `${of} in ${precision}: one launch, any blocks, any order of threads, recorded or not`,
-    async () => {
-      const few = await withBlocks(2, () => results(which, device, { record: true }));
-      for (const name of ["segmentationLosses", "segmentationSums", "segmentationSumsGradient"])
-        assert.not.ok(few.kernels.includes(name), name);
-      assert.is(few.kernels.includes("normalizeRelu"), false);
-      assert.is(few.launches, 1);
-      for (const op of [
-        "conv3dPacked",
-        "segmentationSumsGradient",
-        ...(normalized === true ? ["normalizeRelu"] : []),
-      ])
-        assert.match(few.printed.split("\n").find((line) => line.includes("segmentationSums")) as string, op);
+  test(`${of} in ${precision}: one launch, any blocks, any order of threads, recorded or not`, async () => {
+    const few = await withBlocks(2, () => results(which, device, { record: true }));
+    for (const name of ["segmentationLosses", "segmentationSums", "segmentationSumsGradient"])
+      assert.not.ok(few.kernels.includes(name), name);
+    assert.is(few.kernels.includes("normalizeRelu"), false);
+    assert.is(few.launches, 1);
+    for (const op of [
+      "conv3dPacked",
+      "segmentationSumsGradient",
+      ...(normalized === true ? ["normalizeRelu"] : []),
+    ])
+      assert.match(few.printed.split("\n").find((line) => line.includes("segmentationSums")) as string, op);
 
-      const steps = await results(which, device, { steps: true });
-      assert.ok(steps.kernels.includes("segmentationLosses"));
-      assert.not.ok(steps.kernels.includes(kernel));
-      // Of operands of 10 or 7 bits of mantissa: those of the head alone in the losses, but of their gradient behind.
-      const close = precision === "tf32" ? 2e-3 : 2e-6;
-      const behind = precision === "bf16" ? 2 ** -7 : close;
-      compare(few.first, steps.first, { loss: close, dice: close, slopes: 5 * close, dBias: 5 * close });
-      compare(few.first, steps.first, { dx: 5 * behind, dw: 5 * behind });
-      if (precision === "f32") {
-        const expected = await results(which, openDevice("cpu"));
-        compare(few.first, expected.first, {
-          loss: 1e-5,
-          dice: 1e-5,
-          slopes: 1e-5,
-          dBias: 1e-5,
-          dx: 1e-5,
-          dw: 1e-5,
-        });
-      }
-      same(few.recorded as Results["first"], few.first, "recorded");
+    const steps = await results(which, device, { steps: true });
+    assert.ok(steps.kernels.includes("segmentationLosses"));
+    assert.not.ok(steps.kernels.includes(kernel));
+    // Of operands of 10 or 7 bits of mantissa: those of the head alone in the losses, but of their gradient behind.
+    const close = precision === "tf32" ? 2e-3 : 2e-6;
+    const behind = precision === "bf16" ? 2 ** -8 : 5 * close;
+    compare(few.first, steps.first, { loss: close, dice: close, slopes: 5 * close, dBias: 5 * close });
+    compare(few.first, steps.first, { dx: behind, dw: behind });
+    if (precision === "f32") {
+      const expected = await results(which, openDevice("cpu"));
+      compare(few.first, expected.first, {
+        loss: 1e-5,
+        dice: 1e-5,
+        slopes: 1e-5,
+        dBias: 1e-5,
+        dx: 1e-5,
+        dw: 1e-5,
+      });
+    }
+    same(few.recorded as Results["first"], few.first, "recorded");
 
-      for (const [blocks, schedule] of [
-        [1, "0"],
-        [3, "1"],
-        [5, "7"],
-      ] as const) {
-        const found = await inOrder(schedule, () => withBlocks(blocks, () => results(which, device)));
-        same(found.first, few.first, `${blocks} blocks, threads in order ${schedule}`);
-      }
-      const apart = await withBlocks(0, () => results(which, device));
-      same(apart.first, few.first, "where blocks cannot wait for each other");
-      assert.is(apart.launches, 3);
-    },
-  );
+    if (device.name !== "emulator") return;
+    for (const [blocks, schedule] of [
+      [1, "0"],
+      [3, "1"],
+      [5, "7"],
+    ] as const) {
+      const found = await inOrder(schedule, () => withBlocks(blocks, () => results(which, device)));
+      same(found.first, few.first, `${blocks} blocks, threads in order ${schedule}`);
+    }
+    const apart = await withBlocks(0, () => results(which, device));
+    same(apart.first, few.first, "where blocks cannot wait for each other");
+    assert.is(apart.launches, 3);
+  });
 }
 
-emulated("few voxels, and every write inside the results", async () => {
+test("few voxels, and every write inside the results", async () => {
   for (const [classes, normalized] of [
     [4, true],
     [7, false],
@@ -228,7 +202,7 @@ emulated("few voxels, and every write inside the results", async () => {
   }
 });
 
-emulated("heads that do not fit are refused", async () => {
+test("heads that do not fit are refused", async () => {
   await Promise.resolve();
   const place = (of: readonly number[], dtype: DType = "f32") => ({ dtype, shape: of, offset: 0 });
   const [sums, logits, labels, scalar] = [place([1, 5, 3]), place([1, 4, 3]), place([1, 4], "u8"), place([])];
