@@ -8,6 +8,7 @@ import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
 import { joinAverages } from "./join_averages.ts";
+import { joinHead } from "./join_head.ts";
 import { joinLosses } from "./join_losses.ts";
 import { keepPacked } from "./keep_packed.ts";
 import { lower } from "./lower.ts";
@@ -105,7 +106,7 @@ function lowered(
 /** The steps in order, those that the device makes by one kernel being one. */
 function joinForDevice(graph: Graph, device: Device): Schedule {
   const order = joinAverages(keepPacked(schedule(graph), device), device);
-  return joinLosses(order, graph, device);
+  return joinHead(joinLosses(order, graph, device), graph, device);
 }
 
 function planned<Names extends string>(
@@ -209,5 +210,5 @@ function flopsOf({ node, copy, joined, updates, averages }: ScheduledStep): numb
     return updates.reduce((all, { velocity, parameter }) => all + flopsOf(velocity) + flopsOf(parameter), 0);
   const of = (value: Value) => opOf(value)?.flops(value.inputs, value, value.attributes) ?? 0;
   const own = copy || isLeaf(node) ? 0 : of(node);
-  return (joined?.values ?? []).reduce((all, value) => all + of(value), own);
+  return [...(joined?.values ?? []), ...(joined?.within ?? [])].reduce((all, value) => all + of(value), own);
 }

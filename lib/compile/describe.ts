@@ -20,7 +20,8 @@ export function describe(step: ScheduledStep): StepSpec {
       output: bare(node),
       attributes: {},
     };
-  const label = state === undefined ? labelOf(node) : `${labelOf(node)} to ${state.name}`;
+  const made = [...(joined?.within ?? []), node].map(labelOf).join(", ");
+  const label = state === undefined ? made : `${made} to ${state.name}`;
   const tensors = { inputs: operandsOf(step).map(bare), output: bare(node) };
   if (averages !== undefined)
     return {

@@ -14,6 +14,8 @@ export interface Update {
 export interface Joined {
   readonly kernel: string;
   readonly values: readonly Value[];
+  /** What the kernel computes on the way and keeps to itself. */
+  readonly within?: readonly Value[];
   /** What the kernel reads, where that is not what its result is computed from one by one. */
   readonly operands?: readonly Value[];
   /** Beside those of its result. */

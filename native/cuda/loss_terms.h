@@ -71,4 +71,19 @@ struct DiceTerm {
   }
 };
 
+// A loss whose gradient is wanted, and the slope of all in it.
+struct LossTerm {
+  bool isDice;
+  RatioTerm ratio;
+  DiceTerm dice;
+  const float* dy;
+
+  __device__ void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
+    if (isDice)
+      dice.slopes(sums, sample, row, *dy, into);
+    else
+      ratio.slopes(sums, sample, row, *dy, into);
+  }
+};
+
 }  // namespace voxgrad::cuda

@@ -130,6 +130,10 @@ struct Row {
   __device__ Totals exponentials(const float* x, int64_t row, float factor, int wanted,
                                  Values& values) const {
     load(x, row, -INFINITY, values);
+    return exponentials(factor, wanted, values);
+  }
+  // The same of a row that is in `values`, channels that it has not being -INFINITY.
+  __device__ Totals exponentials(float factor, int wanted, Values& values) const {
     const float largest = max(values);
     float picked = 0;
     for (int i = 0; i < each; i++) {

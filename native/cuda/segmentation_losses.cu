@@ -1,29 +1,17 @@
 // Losses of a segmentation and their gradient in the logits by one launch: the sums over voxels, then, once
 // all blocks have theirs, the slopes of the losses in these sums and what they make of each voxel. Blocks
-// keep logits in shared memory from one to the other, as far as they have room.
+// keep logits in shared memory from one to the other, as far as they have room. The logits are there already,
+// or the first part computes them from what the network's last convolution reads: those that blocks cannot
+// keep then lie in the place of their gradient until it is made, and no others are written.
 #include "cooperative.h"
 #include "kernels.h"
 #include "loss_terms.h"
 #include "ptx.h"
+#include "segmentation_head.h"
 #include "segmentation_sums.h"
 
 namespace voxgrad::cuda {
 namespace {
-
-// A loss whose gradient is wanted, and the slope of all in it.
-struct Term {
-  bool isDice;
-  RatioTerm ratio;
-  DiceTerm dice;
-  const float* dy;
-
-  __device__ void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
-    if (isDice)
-      dice.slopes(sums, sample, row, *dy, into);
-    else
-      ratio.slopes(sums, sample, row, *dy, into);
-  }
-};
 
 constexpr int mostTerms = 8;
 // The attribute `terms` has so many numbers of each: whether it is Dice, the row or number of classes, and
@@ -38,20 +26,22 @@ struct Call {
   RowChunks all;
   Segmentation s;
   int terms = 0;
-  Term term[mostTerms] = {};
+  LossTerm term[mostTerms] = {};
   double* partial = nullptr;  // [samples, chunks, sums]
   float *sums = nullptr, *gradient = nullptr;
-  // Floats of shared memory in front of the slopes, and of the logits of an item; how many items a block
-  // keeps there, behind the slopes.
-  int64_t slopesAt = 0, keptFloats = 0;
+  SegmentationHead head = {};
+  // Floats of shared memory in front of the slopes, of the head behind them, and of the logits of an item;
+  // how many items a block keeps there, behind the head.
+  int64_t slopesAt = 0, headFloats = 0, keptFloats = 0;
   int keptItems = 0;
   Phase first = addUp, last = differentiate;
 
   __host__ __device__ int64_t items() const { return shape.samples * all.chunks; }
   __host__ __device__ int count() const { return static_cast<int>(segmentationSums(shape.channels)); }
   __device__ float* slopes() const { return sharedMemory<float>() + slopesAt; }
+  __device__ float* headWeights() const { return slopes() + (count() + 3) / 4 * 4; }
   // Where the block keeps the logits of its n-th item.
-  __device__ float* kept(int n) const { return slopes() + (count() + 3) / 4 * 4 + n * keptFloats; }
+  __device__ float* kept(int n) const { return headWeights() + headFloats + n * keptFloats; }
 };
 
 // The voxels of an item, and where their logits are.
@@ -67,6 +57,7 @@ struct Item {
   }
 };
 
+// Copies an item's logits to where the block keeps them.
 __device__ void bringLogits(const Call& call, const Item& item, float* to) {
   const float* from = call.s.logits + item.begin * call.shape.channels;
   const auto floats = static_cast<int>((item.end - item.begin) * call.shape.channels);
@@ -79,14 +70,43 @@ __device__ void bringLogits(const Call& call, const Item& item, float* to) {
   __syncthreads();
 }
 
+// Where an item's logits come from: memory, or a head.
 template <class R>
+struct GivenLogits {
+  static constexpr const char* name = "segmentationLosses";
+  static int64_t sharedFloats(const SegmentationHead&) { return 0; }
+
+  __device__ explicit GivenLogits(const Call&) {}
+  __device__ StoredLogits of(const Call& call, const Item& item, int n) const {
+    if (n < call.keptItems) bringLogits(call, item, call.kept(n));
+    return {item.s.logits};
+  }
+};
+
+template <class R, class T>
+struct ComputedLogits {
+  static constexpr const char* name = "headSegmentationLosses";
+  static int64_t sharedFloats(const SegmentationHead& head) { return HeadLogits<R, T>::sharedFloats(head); }
+
+  HeadLogits<R, T> logits;
+
+  __device__ explicit ComputedLogits(const Call& call)
+      : logits(call.head, static_cast<int>(call.shape.channels), call.headWeights()) {}
+  __device__ HeadLogits<R, T> of(const Call& call, const Item& item, int n) const {
+    HeadLogits<R, T> result = logits;
+    result.logits = n < call.keptItems ? call.kept(n) - item.begin * call.shape.channels : call.gradient;
+    return result;
+  }
+};
+
+template <class R, class Source>
 __device__ void addUpItems(const Call& call) {
+  const Source source(call);
   int n = 0;
   for (int64_t at = blockIdx.x; at < call.items(); at += gridDim.x, n++) {
     const Item item(call, at, n);
-    if (n < call.keptItems) bringLogits(call, item, call.kept(n));
     R own(static_cast<int>(call.shape.channels), item.sample);
-    addVoxels(own, item.s, item.begin, item.end, call.partial + at * call.count());
+    addVoxels(own, item.s, source.of(call, item, n), item.begin, item.end, call.partial + at * call.count());
     __syncthreads();
   }
 }
@@ -131,9 +151,10 @@ __device__ void differentiateItems(const Call& call) {
   }
 }
 
-template <class R>
-__global__ void __launch_bounds__(sumThreads, 2) segmentationLossesKernel(const __grid_constant__ Call call) {
-  if (call.first == addUp) addUpItems<R>(call);
+template <class R, class Source>
+__global__ void __launch_bounds__(sumThreads, R::each == 2 ? 3 : 2)
+    segmentationLossesKernel(const __grid_constant__ Call call) {
+  if (call.first == addUp) addUpItems<R, Source>(call);
   if (call.first < finish && call.last >= finish) gridBarrier();
   if (call.first <= finish && call.last >= finish) finishSums(call);
   if (call.first < differentiate && call.last == differentiate) gridBarrier();
@@ -205,14 +226,16 @@ Call callOf(const Step& step) {
   return call;
 }
 
-template <class R>
+template <class R, class Source>
 void runOf(Call call) {
-  constexpr const char* name = "segmentationLosses";
-  constexpr auto kernel = segmentationLossesKernel<R>;
+  constexpr const char* name = Source::name;
+  constexpr auto kernel = segmentationLossesKernel<R, Source>;
   const size_t first =
       std::max(sharedBytesOfSums<R>(call.shape.channels), sumThreads * sizeof(double)) / 16 * 16 + 16;
   call.slopesAt = static_cast<int64_t>(first / sizeof(float));
-  const size_t least = first + static_cast<size_t>(divideUp(call.count(), 4)) * 16;
+  call.headFloats = Source::sharedFloats(call.head);
+  const size_t least =
+      first + static_cast<size_t>(divideUp(call.count(), 4) * 4 + call.headFloats) * sizeof(float);
   const size_t chunk = static_cast<size_t>(call.keptFloats) * sizeof(float);
   // Three blocks to a multiprocessor have so much.
   constexpr size_t room = 72 << 10;
@@ -234,19 +257,40 @@ void runOf(Call call) {
 
 void run(const Step& step) {
   const Call call = callOf(step);
-  byChannels(call.shape.channels, [&](auto kind) { runOf<typename decltype(kind)::type>(call); });
+  byChannels(call.shape.channels, [&](auto kind) {
+    using R = typename decltype(kind)::type;
+    runOf<R, GivenLogits<R>>(call);
+  });
+}
+
+size_t prepareWithHead(const Step& step) {
+  checkHead(step);
+  return prepare(withoutHead(step));
+}
+
+void runWithHead(const Step& step) {
+  Call call = callOf(withoutHead(step));
+  call.head = headOf(step);
+  byChannels(call.shape.channels, [&](auto kind) {
+    using R = typename decltype(kind)::type;
+    if constexpr (R::lanes == 1 && R::each <= mostHeadClasses)
+      byStorage(step.inputs[1],
+                [&](auto storage) { runOf<R, ComputedLogits<R, typename decltype(storage)::type>>(call); });
+  });
 }
 
 size_t updates(const Step&) { return 1; }
 
-Kernel lossesKernel() {
-  Kernel kernel{"segmentationLosses", prepare, run};
+Kernel lossesKernel(const char* name, size_t (*prepare)(const Step&), void (*run)(const Step&)) {
+  Kernel kernel{name, prepare, run};
   kernel.updates = updates;
   return kernel;
 }
 
 }  // namespace
 
-const KernelTable segmentationLossesKernels = {lossesKernel()};
+const KernelTable segmentationLossesKernels = {
+    lossesKernel("segmentationLosses", prepare, run),
+    lossesKernel("headSegmentationLosses", prepareWithHead, runWithHead)};
 
 }  // namespace voxgrad::cuda

@@ -28,6 +28,15 @@ struct Segmentation {
   __device__ float maskOf(int64_t voxel) const { return mask != nullptr && mask[voxel] != 0 ? 1.0f : 0.0f; }
 };
 
+// Logits that lie in memory. What computes them has the same form.
+struct StoredLogits {
+  const float* at;
+  template <class R>
+  __device__ void operator()(const R& own, int64_t voxel, typename R::Values& values) const {
+    own.load(at, voxel, -INFINITY, values);
+  }
+};
+
 constexpr int warpsOfSum = sumThreads / warpSize;
 
 __device__ inline double sumOfWarp(double value) {
@@ -42,10 +51,12 @@ struct SegmentationSums {
   double likelihood = 0;
   float weight = 0, error = 0, errors = 0;
 
-  __device__ void add(const R& own, const Segmentation& s, int64_t voxel) {
+  template <class Logits>
+  __device__ void add(const R& own, const Segmentation& s, const Logits& logits, int64_t voxel) {
     typename R::Values p;
     const int32_t label = own.valid() ? s.classOf(voxel, own.channels) : -1;
-    const auto softmax = own.exponentials(s.logits, voxel, 1, label, p);
+    logits(own, voxel, p);
+    const auto softmax = own.exponentials(1, label, p);
     const float counts = label < 0 ? 0.0f : 1.0f, scale = counts / softmax.total;
     const float masked = s.maskOf(voxel) * counts;
     float squares = 0;
@@ -87,12 +98,12 @@ struct SegmentationSums {
 
 // The sums over the voxels from `begin` to `end`, added up by a block, all of whose threads have to come.
 // Takes sharedBytesOfSums of shared memory.
-template <class R>
-__device__ void addVoxels(R& own, const Segmentation& s, int64_t begin, int64_t end,
+template <class R, class Logits>
+__device__ void addVoxels(R& own, const Segmentation& s, const Logits& logits, int64_t begin, int64_t end,
                           double* __restrict__ into) {
   double* shared = sharedMemory<double>();
   SegmentationSums<R> sums;
-  own.forEach(begin, end, sumThreads / R::lanes, [&](int64_t voxel) { sums.add(own, s, voxel); });
+  own.forEach(begin, end, sumThreads / R::lanes, [&](int64_t voxel) { sums.add(own, s, logits, voxel); });
   __syncthreads();
   const int count = static_cast<int>(segmentationSums(own.channels));
   sums.share(own, shared + threadIdx.x / warpSize * count);
@@ -116,7 +127,7 @@ __global__ void __launch_bounds__(sumThreads)
     segmentationSumsKernel(RowChunks all, int channels, Segmentation s, double* __restrict__ partial) {
   R own(channels, blockIdx.x);
   const int64_t before = own.sample * all.rows;
-  addVoxels(own, s, before + all.begin(), before + all.end(),
+  addVoxels(own, s, StoredLogits{s.logits}, before + all.begin(), before + all.end(),
             partial + (own.sample * all.chunks + blockIdx.y) * segmentationSums(channels));
 }
 

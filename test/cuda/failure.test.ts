@@ -8,6 +8,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import { OutOfMemoryError } from "../../lib/errors.ts";
 import { relu } from "../../lib/ops/activation.ts";
 import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { withVariable } from "./with_variable.ts";
 
 const reason = whyNot("emulator");
 if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
@@ -16,14 +17,8 @@ function emulated(name: string, run: () => Promise<void>): void {
   if (reason === undefined) test(name, run);
 }
 
-async function withMemory<T>(bytes: number, work: () => Promise<T>): Promise<T> {
-  process.env.VOXGRAD_EMULATOR_MEMORY = String(bytes);
-  try {
-    return await work();
-  } finally {
-    delete process.env.VOXGRAD_EMULATOR_MEMORY;
-  }
-}
+const withMemory = <T>(bytes: number, work: () => Promise<T>): Promise<T> =>
+  withVariable("VOXGRAD_EMULATOR_MEMORY", bytes, work);
 
 const compileLarge = () =>
   compile((graph) => ({ y: relu(graph.input("large", [1000, 250])) }), { device: openDevice("emulator") });

@@ -9,6 +9,7 @@ import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { ratioOfSums, segmentationLosses } from "../../lib/ops/segmentation.ts";
 import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { withBlocks } from "./with_variable.ts";
 
 const reason = whyNot("emulator");
 if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
@@ -62,15 +63,6 @@ async function results(which: Case, on: Device) {
     launches,
     kernels: plan.layout.steps.map(({ spec }) => spec.kernel),
   };
-}
-
-async function withBlocks<T>(blocks: number, run: () => Promise<T>): Promise<T> {
-  process.env.VOXGRAD_EMULATOR_COOPERATIVE = String(blocks);
-  try {
-    return await run();
-  } finally {
-    delete process.env.VOXGRAD_EMULATOR_COOPERATIVE;
-  }
 }
 
 for (const which of [
