@@ -10,6 +10,7 @@
 #include "conv2d_winograd_model.h"
 #include "conv2d_winograd_tiles.h"
 #include "conv3d_amx.h"
+#include "conv3d_dense.h"
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -58,8 +59,9 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   double rowTaps = static_cast<double>(p.N);
   rowTaps *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
   rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
-  const bool perTap = pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
-                                                       : Gather::paysPerTap(reduced, produced, p.taps());
+  const bool perTap =
+      !isBlockwise(p) && (pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
+                                                           : Gather::paysPerTap(reduced, produced, p.taps()));
   const int64_t tapsInRow =
       perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T) : p.T * p.Q;
   const double weights = perTap && pass != ConvPass::weightGradient ? 30 * static_cast<double>(p.C * p.K) : 0;
@@ -169,7 +171,7 @@ int64_t tiledTapsInRow(const Conv3dProblem& p) {
 // while products go on. Phases of a strided input gradient store voxels that are apart.
 double amxCost(const Conv3dProblem& p, ConvPass pass) {
   constexpr double kProduct = 0.8, kRow = 0.9, kTransposedRow = 2, kTap = 30, kColumn = 10, kVoxel = 50,
-                   kWeight = 8, kSum = 1.5, kApart = 1.4;
+                   kWeight = 12, kSum = 1.5, kApart = 1.4;
   constexpr int64_t kCachedWeights = 192 * 1024, kBlockVoxels = 256;
   const bool gradient = pass == ConvPass::inputGradient;
   const double c = static_cast<double>(p.C), k = static_cast<double>(p.K);
@@ -184,8 +186,9 @@ double amxCost(const Conv3dProblem& p, ConvPass pass) {
   }
   pairs *= static_cast<double>(tiledTapsInRow(p));
   const int64_t voxels = p.N * (gradient ? p.D * p.H * p.W : p.Z * p.P * p.Q);
+  const double reached = pairs / static_cast<double>(p.N * p.Z * p.P * p.Q * p.taps());
   const double streamed =
-      weights > kCachedWeights ? weights * static_cast<double>(divideUp(voxels, kBlockVoxels)) : 0;
+      weights > kCachedWeights ? weights * reached * static_cast<double>(divideUp(voxels, kBlockVoxels)) : 0;
   const double columns = std::ceil((gradient ? c : k) / 32);
   const bool apart = gradient && (p.stride[0] > 1 || p.stride[1] > 1 || p.stride[2] > 1);
   const double voxel = kVoxel + (gradient ? c : k) / 4,
@@ -222,7 +225,8 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
   if (wished == "winograd" && winograd.algorithm != ConvAlgorithm::direct) return winograd.algorithm;
   Choice direct{ConvAlgorithm::direct, directCost(problem, pass, lanes)};
   // Two threads reach less of the rate that one has, above all where both factors are read once.
-  const double loss = pass != ConvPass::weightGradient ? 1.25 : problem.taps() > 1 ? 1.4 : 1.5;
+  const bool gathers = !isBlockwise(problem), weights = pass == ConvPass::weightGradient;
+  const double loss = !weights ? (gathers ? 1.3 : 1.1) : gathers ? 1.4 : problem.taps() > 1 ? 1.25 : 1.5;
   const double amx = fits && (pass != ConvPass::inputGradient || AmxConvolution::reachesAll(problem))
                          ? amxCost(problem, pass)
                          : std::numeric_limits<double>::infinity();

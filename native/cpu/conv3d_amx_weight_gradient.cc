@@ -95,6 +95,13 @@ void AmxWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, con
         product.right = panels.right + j * panels.steps * kAmxStepBytes;
         product.sums[0] = {own, kAmxColumns, first == begin};
         product.sums[1] = {own + kBlockFloats / 2, kAmxColumns, first == begin};
+        // What is stored to next is on its way meanwhile.
+        for (int64_t row = i * kAmxRows;
+             inOneChunk_ && row < std::min((i + 1) * kAmxRows, task.outputs.count); ++row) {
+          const float* const place = placeOf(task, row, j, dw);
+          __builtin_prefetch(place, 1);
+          __builtin_prefetch(place + kAmxColumns / 2, 1);
+        }
         kernels_.multiply(product);
         if (inOneChunk_) store(task, i, j, own, dw);
       }
@@ -137,16 +144,18 @@ void AmxWeightGradient::fillPanels(const ConvolutionSource& x, const float* dy, 
   }
 }
 
+// Of an output channel of the task, the first weight of a block of input channels.
+float* AmxWeightGradient::placeOf(const Task& task, int64_t output, int64_t inputBlock, float* dw) const {
+  const int64_t filter = (task.outputs.first + output) * problem_.taps() + task.tap;
+  return dw + filter * problem_.C + task.inputs.first + inputBlock * kAmxColumns;
+}
+
 void AmxWeightGradient::store(const Task& task, int64_t outputBlock, int64_t inputBlock, const float* sums,
                               float* dw) const {
-  const int64_t firstOutput = outputBlock * kAmxRows, firstInput = inputBlock * kAmxColumns;
-  const int64_t outputs = std::min(kAmxRows, task.outputs.count - firstOutput);
-  const int64_t inputs = std::min(kAmxColumns, task.inputs.count - firstInput);
-  for (int64_t i = 0; i < outputs; ++i) {
-    const int64_t k = task.outputs.first + firstOutput + i;
-    std::copy_n(sums + i * kAmxColumns, inputs,
-                dw + (k * problem_.taps() + task.tap) * problem_.C + task.inputs.first + firstInput);
-  }
+  const int64_t first = outputBlock * kAmxRows, end = std::min(first + kAmxRows, task.outputs.count);
+  const int64_t inputs = std::min(kAmxColumns, task.inputs.count - inputBlock * kAmxColumns);
+  for (int64_t i = first; i < end; ++i)
+    std::copy_n(sums + (i - first) * kAmxColumns, inputs, placeOf(task, i, inputBlock, dw));
 }
 
 void AmxWeightGradient::addSlabs(int64_t index, float* sums, float* dw) const {

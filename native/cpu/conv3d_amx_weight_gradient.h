@@ -50,6 +50,7 @@ class AmxWeightGradient final : public NormalizingWeightGradient {
                float* dw) const;
   void fillPanels(const ConvolutionSource& x, const float* dy, const Task& task, int64_t firstVoxel,
                   int64_t voxels, Panels& panels) const;
+  float* placeOf(const Task& task, int64_t output, int64_t inputBlock, float* dw) const;
   void store(const Task& task, int64_t outputBlock, int64_t inputBlock, const float* sums, float* dw) const;
   void addSlabs(int64_t index, float* sums, float* dw) const;
 
