@@ -27,13 +27,14 @@ VOXGRAD_INLINE void begin(vfloat (&sums)[Voxels][Vectors], const float* bias) {
   }
 }
 
-template <int Vectors, int Groups>
+template <int Vectors, int Groups, bool Line>
 VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors], float* const* outputs,
                            int64_t stride, int64_t channels) {
   const auto storeAll = [&](auto storeVector) __attribute__((always_inline)) {
+    float* output = outputs[0];
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
-      float* output = outputs[g];
+      if (!Line) output = outputs[g];
 #pragma GCC unroll 4
       for (int i = 0; i < kGroupVoxels; ++i, output += stride) {
 #pragma GCC unroll 2
@@ -102,11 +103,12 @@ void dense(const DenseTile& tile) {
     }
     if (left & 2) reduce(Steps<2>{});
     if (left & 1) reduce(Steps<1>{});
-    const int64_t jump = tile.jumps[segment];
+    const DenseJump jump = tile.jumps[segment];
 #pragma GCC unroll 8
-    for (int g = 0; g < Groups; ++g) source[g] += jump;
+    for (int g = 0; g < Groups; ++g) source[g] += jump.source;
+    weights += jump.weights;
   }
-  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, false>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
 
 // Taps of a line that share their broadcasts: as many as there are registers for their weights.
@@ -151,9 +153,10 @@ void denseLine(const DenseTile& tile) {
     if constexpr (kTaps > 1) {
       if (left == 1) reduce(Steps<1>{});
     }
-    source += tile.jumps[segment];
+    source += tile.jumps[segment].source;
+    weights += tile.jumps[segment].weights;
   }
-  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, true>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
 
 template <int Channels, int Vectors>
@@ -240,8 +243,7 @@ template <int Vectors, int Groups>
 constexpr void fillTiles(DenseKernels& table) {
   if constexpr (Groups > 0) {
     table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups>;
-    table.line[Vectors - 1][Groups - 1] =
-        sharedTaps(Vectors) > 1 ? denseLine<Vectors, Groups> : dense<Vectors, Groups>;
+    table.line[Vectors - 1][Groups - 1] = denseLine<Vectors, Groups>;
     fillTiles<Vectors, Groups - 1>(table);
   }
 }

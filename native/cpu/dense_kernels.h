@@ -13,17 +13,21 @@ namespace cpu {
 constexpr int kMaxDenseGroups = 6;
 constexpr int kMaxDenseVectors = 2;
 
+struct DenseJump {
+  int64_t source, weights;  // floats from the end of a run, and of its weights, to the next
+};
+
 // A tile of output voxels times a block of output channels, accumulated in registers. The voxels come in
 // groups of DenseKernels::groupVoxels neighbours along a row; every voxel meets the same runs of source
 // floats, each at the same distance from the run before.
 struct DenseTile {
   const float* const* sources;  // [groups]: the first run of a group's first voxel
-  const int64_t* jumps;         // [segments]: floats from the end of a run to the next one
+  const DenseJump* jumps;       // [segments]
   int64_t segments;             // runs
   int64_t steps;                // floats in a run
   int64_t sourceStride;         // floats between the runs of neighbouring voxels of a group
   int64_t ahead;                // floats from a group to the one whose source is worth fetching
-  const float* weights;         // [segments][steps][vectors][lanes]
+  const float* weights;         // of a run: [steps][vectors][lanes]
   float* const* outputs;        // [groups]
   int64_t outputStride;         // floats between neighbouring voxels of a group
   const float* bias;            // [vectors][lanes]
@@ -68,8 +72,8 @@ struct DenseKernels {
   int groupVoxels;
   int maxGroups[kMaxDenseVectors];
   DenseKernel tile[kMaxDenseVectors][kMaxDenseGroups];  // [vectors - 1][groups - 1]; null beyond maxGroups
-  DenseKernel line[kMaxDenseVectors]
-                  [kMaxDenseGroups];  // the same for voxels in one line, one source float apart
+  // The same for voxels in one line, one source float apart: the first group's pointers are enough.
+  DenseKernel line[kMaxDenseVectors][kMaxDenseGroups];
 
   int maxProductChannels[kMaxProductVectors];
   DenseProductKernel product[kMaxProductVectors][kMaxProductChannels];  // [vectors - 1][channels - 1]
