@@ -144,36 +144,48 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
                   planeEnds ? (p.S - across.count()) * steps_ * lanes : 0};
     }
     const int64_t mostGroups = kernels_.maxGroups[vectors - 1];
-    tile.ahead = mostGroups * kernels_.groupVoxels * voxelPitch;
     tile.weights =
         packed + firstChannel * p.R * p.S * steps_ + (deep.first * p.S + across.first) * steps_ * lanes;
     tile.bias = bias + firstChannel;
     tile.channels = std::min(p.K - firstChannel, lanes);
-    // Tiles are as even as possible; those of one line end with it.
-    const int64_t unit = inLines_ ? groupsPerRow_ : groupsPerRow_ * rows;
-    const int64_t tiles = divideUp(unit, mostGroups), least = unit / tiles, larger = unit % tiles;
-    for (int64_t line = 0; inLines_ && line < rows; ++line) {
-      sources[0] = source + line * x_.step(1);
-      outputs[0] = output + line * p.Q * p.K + firstChannel;
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t groups = least + (t < larger);
-        kernels_.line[vectors - 1][groups - 1](tile);
-        sources[0] += groups * kernels_.groupVoxels;
-        outputs[0] += groups * kernels_.groupVoxels * p.K;
+    // Tiles are as even as possible. Those of lines follow one another, as y lies in memory.
+    if (inLines_) {
+      const int64_t tiles = divideUp(groupsPerRow_, mostGroups);
+      const int64_t least = groupsPerRow_ / tiles, larger = groupsPerRow_ % tiles;
+      for (int64_t line = 0; line < rows; ++line) {
+        sources[0] = source + line * x_.step(1);
+        outputs[0] = output + line * p.Q * p.K + firstChannel;
+        for (int64_t t = 0; t < tiles; ++t) {
+          const int64_t groups = least + (t < larger);
+          kernels_.line[vectors - 1][groups - 1](tile);
+          sources[0] += groups * kernels_.groupVoxels;
+          outputs[0] += groups * kernels_.groupVoxels * p.K;
+        }
       }
+      continue;
     }
-    int64_t line = 0, inRow = 0;  // of the next group
-    for (int64_t t = 0; !inLines_ && t < tiles; ++t) {
-      const int64_t groups = least + (t < larger);
+    // Else a tile of a long row is followed by those below it, which read most of what is in the first-level
+    // cache by then; short rows share tiles.
+    const bool down = groupsPerRow_ >= mostGroups;
+    const int64_t groupsOfUnit = down ? groupsPerRow_ : groupsPerRow_ * rows,
+                  tiles = divideUp(groupsOfUnit, mostGroups);
+    tile.ahead = down ? x_.step(1) : 0;
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t first = groupsOfUnit * t / tiles, groups = groupsOfUnit * (t + 1) / tiles - first;
       for (int64_t g = 0; g < groups; ++g) {
+        const int64_t line = (first + g) / groupsPerRow_, inRow = (first + g) % groupsPerRow_;
         // The last group overlaps its neighbour where groups do not divide the row.
         const int64_t voxel = std::min(inRow * kernels_.groupVoxels, p.Q - kernels_.groupVoxels);
         sources[g] = source + line * x_.step(1) + voxel * voxelPitch;
         outputs[g] = output + (line * p.Q + voxel) * p.K + firstChannel;
-        inRow = inRow + 1 < groupsPerRow_ ? inRow + 1 : 0;
-        if (inRow == 0) ++line;
       }
-      kernels_.tile[vectors - 1][groups - 1](tile);
+      for (int64_t line = 0; line < (down ? rows : 1); ++line) {
+        kernels_.tile[vectors - 1][groups - 1](tile);
+        for (int64_t g = 0; g < groups; ++g) {
+          sources[g] += x_.step(1);
+          outputs[g] += p.Q * p.K;
+        }
+      }
     }
   }
 }
