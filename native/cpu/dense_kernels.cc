@@ -169,21 +169,24 @@ void product(const DenseProduct& p) {
       for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
     }
   }
-  const float *factors = p.factors, *runs = p.runs, *next = p.next;
-  for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
-    vfloat run[Vectors];
+  const float* factors = p.factors;
+  for (int64_t line = 0; line < p.lines; ++line) {
+    const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
+    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+      vfloat run[Vectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
+      for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
 #pragma GCC unroll 12
-    for (int k = 0; k < Channels; ++k) {
-      const vfloat factor = broadcast(factors + k);
+      for (int k = 0; k < Channels; ++k) {
+        const vfloat factor = broadcast(factors + k);
 #pragma GCC unroll 3
-      for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+        for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+      }
+      __builtin_prefetch(next);
+      next += p.nextStride;
+      factors += p.factorStride;
+      runs += p.runStride;
     }
-    __builtin_prefetch(next);
-    next += p.nextStride;
-    factors += p.factorStride;
-    runs += Vectors * kLanes;
   }
 #pragma GCC unroll 12
   for (int k = 0; k < Channels; ++k) {

@@ -38,14 +38,15 @@ using DenseKernel = void (*)(const DenseTile&);
 // Sums over voxels of products: sums[k][vector][lane] += factors[voxel][k] * runs[voxel][vector][lane].
 struct DenseProduct {
   const float* factors;
-  int64_t factorStride;  // floats between voxels
-  const float* runs;     // gathered: [voxels][vectors of the kernel][lanes]
-  int64_t voxels;
-  float* sums;        // [channels][sumStride]
-  int64_t sumStride;  // floats
-  bool fresh;         // sums start at zero, not at what is there
-  const float* next;  // to fetch meanwhile, a line per voxel
-  int64_t nextStride;
+  int64_t factorStride;        // floats between voxels
+  const float* runs;           // [lines][voxels][vectors of the kernel][lanes]
+  int64_t runStride, runLine;  // floats between voxels and between lines
+  int64_t lines, voxels;       // lines of voxels
+  float* sums;                 // [channels][sumStride]
+  int64_t sumStride;           // floats
+  bool fresh;                  // sums start at zero, not at what is there
+  const float* next;           // to fetch meanwhile, a cache line per voxel
+  int64_t nextStride, nextLine;
 };
 using DenseProductKernel = void (*)(const DenseProduct&);
 
