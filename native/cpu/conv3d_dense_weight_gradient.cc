@@ -110,10 +110,12 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
       count = product.lines * std::min(count, p.Q - inRow);
     }
     product.voxels = count / product.lines;
+    const float* const own = placeOf(x.data, first);
+    const float* const following = placeOf(x.data, std::min(end - 1, first + count));
     for (int64_t c = firstColumn; c < endColumn; ++c) {
       const Column part = column(c);
       if (inRows) {
-        product.runs = placeOf(x.data, first) + part.offset;
+        product.runs = own + part.offset;
         product.runStride = voxelPitch;
       } else {
         gatherColumn(x, part, first, count, gathered);
@@ -122,7 +124,7 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
       }
       // What is read next is fetched meanwhile, an equal share by each block of channels.
       const bool lastColumn = c + 1 == endColumn;
-      const int64_t nextFirst = std::min(end - 1, lastColumn ? first + count : first);
+      const float* const next = lastColumn ? following : own;
       const int64_t nextOffset = column(lastColumn ? firstColumn : c + 1).offset;
       const int64_t blocks = divideUp(p.K, kernels_.maxProductChannels[part.vectors - 1]);
       product.nextStride = divideUp(voxelPitch, blocks);
@@ -130,8 +132,7 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
         const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
         product.factors = dy + first * p.yVoxel() + k;
         product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
-        product.next =
-            placeOf(x.data, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;
+        product.next = next + product.voxels * b / blocks * voxelPitch + nextOffset;
         kernels_.product[part.vectors - 1][channels - 1](product);
       }
     }
