@@ -202,11 +202,10 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     }
   }
   DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(segments_));
-  int64_t voxelStride = sourceStride_, groupStride = kernels_.groupVoxels * sourceStride_;
+  int64_t voxelStride = sourceStride_;
   if (from.norm) {
     source = normalize(from, places, groups);
     voxelStride = paddedSteps();
-    groupStride = segments_ * kernels_.groupVoxels * paddedSteps();
   }
   for (int64_t i = 0; i < segments_; ++i) {
     if (from.norm) {
@@ -218,8 +217,10 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
   }
   const float* sources[kMaxDenseGroups];
   float* outputs[kMaxDenseGroups];
+  int64_t ahead[kMaxDenseGroups];
   DenseTile tile;
   tile.sources = sources;
+  tile.ahead = ahead;
   tile.jumps = jumps;
   tile.segments = segments_;
   tile.steps = steps_;
@@ -231,7 +232,6 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
     const int64_t mostGroups = kernels_.maxGroups[vectors - 1];
     const int64_t at = outputs_ > 1 ? segment / p.S * x_.tapStep(0) + segment % p.S * x_.tapStep(1) : 0;
-    tile.ahead = mostGroups * groupStride;
     tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
     tile.bias = bias + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
@@ -245,6 +245,8 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
         for (int64_t i = 0; i < used; ++i) {
           sources[i] = source + places[start + g + i].source;
           outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
+          const int64_t next = std::min(start + g + used + i, groups - 1);
+          ahead[i] = places[next].source - places[start + g + i].source;
         }
         kernels[used - 1](tile);
         g += used;

@@ -125,8 +125,10 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
   float* const output = y + (((window.sample * p.Z + plane) * p.P + row) * p.Q) * p.K;
   const float* sources[kMaxDenseGroups];
   float* outputs[kMaxDenseGroups];
+  int64_t ahead[kMaxDenseGroups];
   DenseTile tile;
   tile.sources = sources;
+  tile.ahead = ahead;
   tile.segments = deep.count() * across.count();
   DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(tile.segments));
   tile.jumps = jumps;
@@ -169,7 +171,7 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
     const bool down = groupsPerRow_ >= mostGroups;
     const int64_t groupsOfUnit = down ? groupsPerRow_ : groupsPerRow_ * rows,
                   tiles = divideUp(groupsOfUnit, mostGroups);
-    tile.ahead = down ? x_.step(1) : 0;
+    std::fill_n(ahead, kMaxDenseGroups, down ? x_.step(1) : 0);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = groupsOfUnit * t / tiles, groups = groupsOfUnit * (t + 1) / tiles - first;
       for (int64_t g = 0; g < groups; ++g) {

@@ -93,12 +93,16 @@ void dense(const DenseTile& tile) {
   };
   for (int64_t segment = 0; segment < tile.segments; ++segment) {
     // While four steps read four floats of each of a group's voxels, as many are fetched ahead.
-    int64_t ahead = tile.ahead;
+    int64_t ahead[Groups];
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) ahead[g] = tile.ahead[g];
     int64_t left = tile.steps;
     for (; left >= 4; left -= 4) {
 #pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + ahead);
-      ahead += 4 * (kGroupVoxels - 1);
+      for (int g = 0; g < Groups; ++g) {
+        __builtin_prefetch(source[g] + ahead[g]);
+        ahead[g] += 4 * (kGroupVoxels - 1);
+      }
       reduce(Steps<4>{});
     }
     if (left & 2) reduce(Steps<2>{});

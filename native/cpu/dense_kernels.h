@@ -26,7 +26,7 @@ struct DenseTile {
   int64_t segments;             // runs
   int64_t steps;                // floats in a run
   int64_t sourceStride;         // floats between the runs of neighbouring voxels of a group
-  int64_t ahead;                // floats from a group to the one whose source is worth fetching
+  const int64_t* ahead;         // [groups]: floats from a group to the one whose source is worth fetching
   const float* weights;         // of a run: [steps][vectors][lanes]
   float* const* outputs;        // [groups]
   int64_t outputStride;         // floats between neighbouring voxels of a group
