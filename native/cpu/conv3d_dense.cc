@@ -215,17 +215,12 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     const bool rowEnds = (i + 1) % p.S == 0;
     jumps[i] = {(rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_, 0};
   }
-  const float* sources[kMaxDenseGroups];
-  float* outputs[kMaxDenseGroups];
-  int64_t ahead[kMaxDenseGroups];
-  DenseTile tile;
-  tile.sources = sources;
-  tile.ahead = ahead;
+  DensePlaces groupPlaces;
+  DenseTile tile = groupPlaces.tile();
   tile.jumps = jumps;
   tile.segments = segments_;
   tile.steps = steps_;
   tile.sourceStride = voxelStride;
-  tile.outputs = outputs;
   tile.outputStride = outputStride_;
   for (int64_t column = firstColumn; column < endColumn; ++column) {
     const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
@@ -243,10 +238,10 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
       for (int64_t t = 0, g = 0; t < tiles; ++t) {
         const int64_t used = unit * (t + 1) / tiles - g;
         for (int64_t i = 0; i < used; ++i) {
-          sources[i] = source + places[start + g + i].source;
-          outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
+          groupPlaces.sources[i] = source + places[start + g + i].source;
+          groupPlaces.outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
           const int64_t next = std::min(start + g + used + i, groups - 1);
-          ahead[i] = places[next].source - places[start + g + i].source;
+          groupPlaces.ahead[i] = places[next].source - places[start + g + i].source;
         }
         kernels[used - 1](tile);
         g += used;

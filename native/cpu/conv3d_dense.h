@@ -24,6 +24,21 @@ SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, 
 // Weights of a forward pass: [columns][taps][C][vectors of the column][lanes], zeros behind the last channel.
 void packColumns(const Conv3dProblem& problem, const float* w, float* packed);
 
+// Room for what a tile says of its groups.
+struct DensePlaces {
+  const float* sources[kMaxDenseGroups];
+  float* outputs[kMaxDenseGroups];
+  int64_t ahead[kMaxDenseGroups];
+
+  DenseTile tile() {
+    DenseTile tile = {};
+    tile.sources = sources;
+    tile.outputs = outputs;
+    tile.ahead = ahead;
+    return tile;
+  }
+};
+
 // The forward pass or the input gradient of a blockwise problem.
 class Dense final : public NormalizingConvolution {
  public:

@@ -123,18 +123,13 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
       ((plane - window.plane) * x_.stride[0] + deep.first * x_.dilation[0]) * window.planePitch +
       (row - window.row) * x_.step(1) + across.first * rowPitch;
   float* const output = y + (((window.sample * p.Z + plane) * p.P + row) * p.Q) * p.K;
-  const float* sources[kMaxDenseGroups];
-  float* outputs[kMaxDenseGroups];
-  int64_t ahead[kMaxDenseGroups];
-  DenseTile tile;
-  tile.sources = sources;
-  tile.ahead = ahead;
+  DensePlaces places;
+  DenseTile tile = places.tile();
   tile.segments = deep.count() * across.count();
   DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(tile.segments));
   tile.jumps = jumps;
   tile.steps = steps_;
   tile.sourceStride = voxelPitch;
-  tile.outputs = outputs;
   tile.outputStride = p.K;
   for (int64_t firstVector = 0; firstVector < vectors_; firstVector += kMaxDenseVectors) {
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
@@ -155,13 +150,13 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
       const int64_t tiles = divideUp(groupsPerRow_, mostGroups);
       const int64_t least = groupsPerRow_ / tiles, larger = groupsPerRow_ % tiles;
       for (int64_t line = 0; line < rows; ++line) {
-        sources[0] = source + line * x_.step(1);
-        outputs[0] = output + line * p.Q * p.K + firstChannel;
+        places.sources[0] = source + line * x_.step(1);
+        places.outputs[0] = output + line * p.Q * p.K + firstChannel;
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t groups = least + (t < larger);
           kernels_.line[vectors - 1][groups - 1](tile);
-          sources[0] += groups * kernels_.groupVoxels;
-          outputs[0] += groups * kernels_.groupVoxels * p.K;
+          places.sources[0] += groups * kernels_.groupVoxels;
+          places.outputs[0] += groups * kernels_.groupVoxels * p.K;
         }
       }
       continue;
@@ -171,21 +166,21 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
     const bool down = groupsPerRow_ >= mostGroups;
     const int64_t groupsOfUnit = down ? groupsPerRow_ : groupsPerRow_ * rows,
                   tiles = divideUp(groupsOfUnit, mostGroups);
-    std::fill_n(ahead, kMaxDenseGroups, down ? x_.step(1) : 0);
+    std::fill_n(places.ahead, kMaxDenseGroups, down ? x_.step(1) : 0);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = groupsOfUnit * t / tiles, groups = groupsOfUnit * (t + 1) / tiles - first;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t line = (first + g) / groupsPerRow_, inRow = (first + g) % groupsPerRow_;
         // The last group overlaps its neighbour where groups do not divide the row.
         const int64_t voxel = std::min(inRow * kernels_.groupVoxels, p.Q - kernels_.groupVoxels);
-        sources[g] = source + line * x_.step(1) + voxel * voxelPitch;
-        outputs[g] = output + (line * p.Q + voxel) * p.K + firstChannel;
+        places.sources[g] = source + line * x_.step(1) + voxel * voxelPitch;
+        places.outputs[g] = output + (line * p.Q + voxel) * p.K + firstChannel;
       }
       for (int64_t line = 0; line < (down ? rows : 1); ++line) {
         kernels_.tile[vectors - 1][groups - 1](tile);
         for (int64_t g = 0; g < groups; ++g) {
-          sources[g] += x_.step(1);
-          outputs[g] += p.Q * p.K;
+          places.sources[g] += x_.step(1);
+          places.outputs[g] += p.Q * p.K;
         }
       }
     }
