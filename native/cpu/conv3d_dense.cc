@@ -32,11 +32,7 @@ bool isBlockwise(const Conv3dProblem& p) {
 }
 
 Dense::Dense(const Conv3dProblem& problem, bool inputGradient)
-    : problem_(joinVoxels(problem)),
-      x_(problem_),
-      kernels_(denseKernels()),
-      inputGradient_(inputGradient),
-      copies_(!isBlockwise(problem)) {
+    : problem_(joinVoxels(problem)), x_(problem_), kernels_(denseKernels()), inputGradient_(inputGradient) {
   const Conv3dProblem& p = problem_;
   rows_ = p.N * p.Z * p.P;
   voxels_ = p.Q;
@@ -58,8 +54,24 @@ size_t Dense::packedFloats() const {
   return static_cast<size_t>(outputs_ * vectors_ * segments_ * steps_ * kernels_.lanes);
 }
 
+void packColumns(const Conv3dProblem& p, const float* w, float* packed) {
+  const int64_t lanes = denseKernels().lanes, filter = p.taps() * p.C;
+  parallelFor(divideUp(p.K, kMaxDenseVectors * lanes), [&](int64_t column) {
+    const int64_t first = column * kMaxDenseVectors * lanes;
+    const int64_t width = std::min(kMaxDenseVectors * lanes, divideUp(p.K - first, lanes) * lanes);
+    for (int64_t at = 0; at < width; at += lanes) {
+      conv3dKernels().packTransposed(packed + first * filter + at, width, w + (first + at) * filter, filter,
+                                     std::min(lanes, p.K - first - at), filter);
+    }
+  });
+}
+
 // Layout [outputs][columns][segments][steps][vectors of the column][lanes].
 void Dense::pack(const float* w, float* packed) const {
+  if (!inputGradient_) {
+    packColumns(problem_, w, packed);
+    return;
+  }
   const int64_t lanes = kernels_.lanes, reduced = segments_ * steps_;
   const int64_t filter = problem_.taps() * problem_.C;
   parallelFor(outputs_ * columns_, [&](int64_t task) {
@@ -68,11 +80,6 @@ void Dense::pack(const float* w, float* packed) const {
     float* const to = packed + (output * vectors_ + first) * reduced * lanes;
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t channel = (first + v) * lanes, count = std::min(lanes, outputFloats_ - channel);
-      if (!inputGradient_) {
-        conv3dKernels().packTransposed(to + v * lanes, vectors * lanes, w + channel * filter, filter, count,
-                                       reduced);
-        continue;
-      }
       for (int64_t k = 0; k < reduced; ++k) {
         float* const column = to + (k * vectors + v) * lanes;
         std::copy_n(w + k * filter + output * outputFloats_ + channel, count, column);
@@ -93,7 +100,6 @@ size_t Dense::workspace() const {
 // weights of a column in the first.
 struct Dense::Blocks {
   int64_t groupsPerRow;
-  int64_t unit, blocksPerUnit;  // no block has groups of two units
   int64_t groupsPerBlock, count;
   int64_t columnTasks;  // of a block, that share its columns
 };
@@ -107,22 +113,11 @@ Dense::Blocks Dense::cut() const {
   const int64_t groupFloats = segments_ * steps_ * kernels_.groupVoxels;
   const int64_t tiles = std::max(kLeastTiles, kSourceFloats / (groupFloats * tile));
   blocks.groupsPerBlock = tile * std::min(tiles, divideUp(groups, tile * 64));
-  blocks.unit = groups;
-  // Rows are whole where what they read is copied, or where voxels between the runs are filled row by row by
-  // the task that has the row; a line is cut as a whole.
-  if (!covers_ || inLines_ || copies_) {
-    int64_t rows = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow);
-    if (copies_) {
-      blocks.unit = problem_.P * blocks.groupsPerRow;
-      // The fewer the rows, the more often what two blocks read is copied.
-      constexpr int64_t kWindowFloats = 16384;
-      while (rows < problem_.P && problem_.R * windowRows(rows + 1) * x_.row() <= kWindowFloats) ++rows;
-      rows = divideUp(problem_.P, divideUp(problem_.P, rows));
-    }
-    blocks.groupsPerBlock = rows * blocks.groupsPerRow;
-  }
-  blocks.blocksPerUnit = divideUp(blocks.unit, blocks.groupsPerBlock);
-  blocks.count = groups / blocks.unit * blocks.blocksPerUnit;
+  // Rows are whole where voxels between the runs are filled row by row by the task that has the row; a line
+  // is cut as a whole.
+  if (!covers_ || inLines_)
+    blocks.groupsPerBlock = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow) * blocks.groupsPerRow;
+  blocks.count = divideUp(groups, blocks.groupsPerBlock);
   // Few blocks are divided by columns, into tasks that are worth handing out.
   constexpr int64_t kFewBlocks = 32, kTaskProducts = 1 << 17;
   const int64_t products = rows_ * voxels_ * segments_ * steps_ * outputs_ * outputFloats_;
@@ -133,7 +128,7 @@ Dense::Blocks Dense::cut() const {
 }
 
 // Tasks that share a block would each normalise all of it.
-bool Dense::normalizes() const { return !copies_ && !inLines_ && cut().columnTasks == 1; }
+bool Dense::normalizes() const { return !inLines_ && cut().columnTasks == 1; }
 
 void Dense::run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
                 void* workspace) const {
@@ -157,23 +152,6 @@ void Dense::run(const ConvolutionSource& source, const float* packed, const floa
     runBlock(from, packed, paddedBias, output, blocks, block, columns * part / parts,
              columns * (part + 1) / parts);
   });
-}
-
-// What rows of y in one plane read: the planes of the taps, one after another, in memory of this thread.
-const float* Dense::copyWindow(const float* x, int64_t firstRow, int64_t rows) const {
-  const Conv3dProblem& p = problem_;
-  const int64_t n = firstRow / (p.Z * p.P), z = firstRow / p.P % p.Z, y = firstRow % p.P;
-  const int64_t floats = windowRows(rows) * x_.row();
-  float* const window = threadScratch<float>(static_cast<size_t>(p.R * floats));
-  for (int64_t r = 0; r < p.R; ++r) {
-    x_.fillRows(x, n, z * p.stride[0] + r * p.dilation[0], y * p.stride[1], windowRows(rows),
-                window + r * floats);
-  }
-  return window;
-}
-
-int64_t Dense::windowRows(int64_t rows) const {
-  return (rows - 1) * problem_.stride[1] + (problem_.S - 1) * problem_.dilation[1] + 1;
 }
 
 // Source and output of the row-th row of y.
@@ -208,22 +186,13 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
                      const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const {
   const Conv3dProblem& p = problem_;
   const int64_t lanes = kernels_.lanes;
-  const int64_t inUnit = block % blocks.blocksPerUnit * blocks.groupsPerBlock;
-  const int64_t first = block / blocks.blocksPerUnit * blocks.unit + inUnit;
-  const int64_t groups = std::min(blocks.groupsPerBlock, blocks.unit - inUnit);
-  const int64_t firstRow = first / blocks.groupsPerRow;
+  const int64_t first = block * blocks.groupsPerBlock;
+  const int64_t groups = std::min(blocks.groupsPerBlock, rows_ * blocks.groupsPerRow - first);
   const float* source = from.data;
-  int64_t planeStep = x_.tapStep(0);
-  if (copies_) {
-    const int64_t rows = groups / blocks.groupsPerRow;
-    source = copyWindow(source, firstRow, rows);
-    planeStep = windowRows(rows) * x_.row();
-  }
   Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
   for (int64_t g = 0; g < groups;) {
     const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
-    const Place start =
-        copies_ ? Place{(row - firstRow) * x_.step(1), row * p.Q * outputStride_} : placeRow(row);
+    const Place start = placeRow(row);
     if (!covers_) fillRow(row, bias, output);
     const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
     for (int64_t i = inRow; i < inRow + count; ++i) {
@@ -232,37 +201,32 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
       places[g++] = {start.source + voxel * sourceStride_, start.output + voxel * outputStride_};
     }
   }
-  int64_t* const jumps = threadScratch<int64_t>(static_cast<size_t>(segments_));
-  int64_t voxelStride = sourceStride_, groupStride = kernels_.groupVoxels * sourceStride_;
+  DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(segments_));
+  int64_t voxelStride = sourceStride_;
   if (from.norm) {
     source = normalize(from, places, groups);
     voxelStride = paddedSteps();
-    groupStride = segments_ * kernels_.groupVoxels * paddedSteps();
   }
   for (int64_t i = 0; i < segments_; ++i) {
     if (from.norm) {
-      jumps[i] = kernels_.groupVoxels * paddedSteps() - steps_;
+      jumps[i] = {kernels_.groupVoxels * paddedSteps() - steps_, 0};
       continue;
     }
     const bool rowEnds = (i + 1) % p.S == 0;
-    jumps[i] = (rowEnds ? planeStep - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_;
+    jumps[i] = {(rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_, 0};
   }
-  const float* sources[kMaxDenseGroups];
-  float* outputs[kMaxDenseGroups];
-  DenseTile tile;
-  tile.sources = sources;
+  DensePlaces groupPlaces;
+  DenseTile tile = groupPlaces.tile();
   tile.jumps = jumps;
   tile.segments = segments_;
   tile.steps = steps_;
   tile.sourceStride = voxelStride;
-  tile.outputs = outputs;
   tile.outputStride = outputStride_;
   for (int64_t column = firstColumn; column < endColumn; ++column) {
     const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
     const int64_t mostGroups = kernels_.maxGroups[vectors - 1];
     const int64_t at = outputs_ > 1 ? segment / p.S * x_.tapStep(0) + segment % p.S * x_.tapStep(1) : 0;
-    tile.ahead = mostGroups * groupStride;
     tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
     tile.bias = bias + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
@@ -274,8 +238,10 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
       for (int64_t t = 0, g = 0; t < tiles; ++t) {
         const int64_t used = unit * (t + 1) / tiles - g;
         for (int64_t i = 0; i < used; ++i) {
-          sources[i] = source + places[start + g + i].source;
-          outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
+          groupPlaces.sources[i] = source + places[start + g + i].source;
+          groupPlaces.outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
+          const int64_t next = std::min(start + g + used + i, groups - 1);
+          groupPlaces.ahead[i] = places[next].source - places[start + g + i].source;
         }
         kernels[used - 1](tile);
         g += used;

@@ -1,6 +1,5 @@
 // Convolutions whose taps need no bounds checks, as matrix products: kernels as wide as their stride without
-// padding (the 2x2x2 up- and down-sampling of V-Net), pointwise kernels of any stride, and stems, whose few
-// input channels are copied with zeros around them.
+// padding (the 2x2x2 up- and down-sampling of V-Net), and pointwise kernels of any stride.
 #pragma once
 
 #include "conv3d_stem.h"
@@ -22,7 +21,25 @@ Conv3dProblem joinVoxels(Conv3dProblem problem);
 // in 3 * padded floats at `to`.
 SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, int64_t padded, float* to);
 
-// The forward pass of a stem, or of a blockwise problem, or the input gradient of a blockwise problem.
+// Weights of a forward pass: [columns][taps][C][vectors of the column][lanes], zeros behind the last channel.
+void packColumns(const Conv3dProblem& problem, const float* w, float* packed);
+
+// Room for what a tile says of its groups.
+struct DensePlaces {
+  const float* sources[kMaxDenseGroups];
+  float* outputs[kMaxDenseGroups];
+  int64_t ahead[kMaxDenseGroups];
+
+  DenseTile tile() {
+    DenseTile tile = {};
+    tile.sources = sources;
+    tile.outputs = outputs;
+    tile.ahead = ahead;
+    return tile;
+  }
+};
+
+// The forward pass or the input gradient of a blockwise problem.
 class Dense final : public NormalizingConvolution {
  public:
   Dense(const Conv3dProblem& problem, bool inputGradient);
@@ -46,8 +63,6 @@ class Dense final : public NormalizingConvolution {
 
   int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
   const float* normalize(const ConvolutionSource& source, Place* places, int64_t groups) const;
-  const float* copyWindow(const float* x, int64_t firstRow, int64_t rows) const;
-  int64_t windowRows(int64_t rows) const;
   Place placeRow(int64_t row) const;
   void fillRow(int64_t row, const float* bias, float* output) const;
   void runBlock(const ConvolutionSource& from, const float* packed, const float* bias, float* output,
@@ -58,7 +73,6 @@ class Dense final : public NormalizingConvolution {
   const PaddedSource x_;
   const DenseKernels& kernels_;
   const bool inputGradient_;
-  const bool copies_;      // what a block of rows reads, with zeros around it
   int64_t rows_, voxels_;  // rows of y, and voxels in each
   int64_t sourceStride_, outputStride_;
   int64_t segments_, steps_;        // runs of the source that a voxel meets, and floats in each

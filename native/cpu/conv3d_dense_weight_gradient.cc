@@ -93,28 +93,46 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
   const int64_t firstColumn = columns * group / columnGroups_,
                 endColumn = columns * (group + 1) / columnGroups_;
   float* const gathered = threadScratch<Line>(static_cast<size_t>(kChunk * kMaxProductVectors))->floats;
+  const bool inRows = !x.norm && readsRows();
   DenseProduct product;
   product.factorStride = p.yVoxel();
-  product.runs = gathered;
   product.sumStride = filterSums();
-  for (int64_t first = begin; first < end; first += kChunk) {
-    product.voxels = std::min(kChunk, end - first);
+  const int64_t voxelPitch = p.stride[2] * p.C;
+  product.runLine = product.nextLine = p.stride[1] * p.W * p.C;
+  for (int64_t first = begin, count; first < end; first += count) {
+    count = std::min(kChunk, end - first);
     product.fresh = first == begin;
+    product.lines = 1;
+    if (inRows) {
+      // Some whole rows of a plane, or a part of one.
+      const int64_t inRow = first % p.Q, row = first / p.Q % p.P;
+      if (inRow == 0 && count >= p.Q) product.lines = std::min(count / p.Q, p.P - row);
+      count = product.lines * std::min(count, p.Q - inRow);
+    }
+    product.voxels = count / product.lines;
+    const float* const own = placeOf(x.data, first);
+    const float* const following = placeOf(x.data, std::min(end - 1, first + count));
     for (int64_t c = firstColumn; c < endColumn; ++c) {
       const Column part = column(c);
-      gatherColumn(x, part, first, product.voxels, gathered);
-      // What is gathered next is fetched meanwhile, an equal share by each block of channels.
+      if (inRows) {
+        product.runs = own + part.offset;
+        product.runStride = voxelPitch;
+      } else {
+        gatherColumn(x, part, first, count, gathered);
+        product.runs = gathered;
+        product.runStride = part.vectors * kernels_.lanes;
+      }
+      // What is read next is fetched meanwhile, an equal share by each block of channels.
       const bool lastColumn = c + 1 == endColumn;
-      const int64_t nextFirst = std::min(end - 1, lastColumn ? first + kChunk : first);
+      const float* const next = lastColumn ? following : own;
       const int64_t nextOffset = column(lastColumn ? firstColumn : c + 1).offset;
       const int64_t blocks = divideUp(p.K, kernels_.maxProductChannels[part.vectors - 1]);
-      product.nextStride = divideUp(p.stride[2] * p.C, blocks);
+      product.nextStride = divideUp(voxelPitch, blocks);
       for (int64_t b = 0; b < blocks; ++b) {
         const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
         product.factors = dy + first * p.yVoxel() + k;
         product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
-        product.next =
-            placeOf(x.data, std::min(end - 1, nextFirst + product.voxels * b / blocks)) + nextOffset;
+        product.next = next + product.voxels * b / blocks * voxelPitch + nextOffset;
         kernels_.product[part.vectors - 1][channels - 1](product);
       }
     }

@@ -27,6 +27,11 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   int64_t filterSums() const { return runs_ * runFloats(); }
   // With one slab and runs of whole vectors the sums are the gradient itself.
   bool inPlace() const { return slabs_ == 1 && run_ % kernels_.lanes == 0; }
+  // Runs of whole vectors that lie one behind the other need no gathering, unless a column would skip most of
+  // every run.
+  bool readsRows() const {
+    return run_ % kernels_.lanes == 0 && columns_ <= 2 && run_ == problem_.stride[2] * problem_.C;
+  }
   const float* placeOf(const float* x, int64_t voxel) const;
   void gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first, int64_t voxels,
                     float* to) const;

@@ -27,13 +27,14 @@ VOXGRAD_INLINE void begin(vfloat (&sums)[Voxels][Vectors], const float* bias) {
   }
 }
 
-template <int Vectors, int Groups>
+template <int Vectors, int Groups, bool Line>
 VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors], float* const* outputs,
                            int64_t stride, int64_t channels) {
   const auto storeAll = [&](auto storeVector) __attribute__((always_inline)) {
+    float* output = outputs[0];
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
-      float* output = outputs[g];
+      if (!Line) output = outputs[g];
 #pragma GCC unroll 4
       for (int i = 0; i < kGroupVoxels; ++i, output += stride) {
 #pragma GCC unroll 2
@@ -92,21 +93,26 @@ void dense(const DenseTile& tile) {
   };
   for (int64_t segment = 0; segment < tile.segments; ++segment) {
     // While four steps read four floats of each of a group's voxels, as many are fetched ahead.
-    int64_t ahead = tile.ahead;
+    int64_t ahead[Groups];
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) ahead[g] = tile.ahead[g];
     int64_t left = tile.steps;
     for (; left >= 4; left -= 4) {
 #pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + ahead);
-      ahead += 4 * (kGroupVoxels - 1);
+      for (int g = 0; g < Groups; ++g) {
+        __builtin_prefetch(source[g] + ahead[g]);
+        ahead[g] += 4 * (kGroupVoxels - 1);
+      }
       reduce(Steps<4>{});
     }
     if (left & 2) reduce(Steps<2>{});
     if (left & 1) reduce(Steps<1>{});
-    const int64_t jump = tile.jumps[segment];
+    const DenseJump jump = tile.jumps[segment];
 #pragma GCC unroll 8
-    for (int g = 0; g < Groups; ++g) source[g] += jump;
+    for (int g = 0; g < Groups; ++g) source[g] += jump.source;
+    weights += jump.weights;
   }
-  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, false>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
 
 // Taps of a line that share their broadcasts: as many as there are registers for their weights.
@@ -151,9 +157,10 @@ void denseLine(const DenseTile& tile) {
     if constexpr (kTaps > 1) {
       if (left == 1) reduce(Steps<1>{});
     }
-    source += tile.jumps[segment];
+    source += tile.jumps[segment].source;
+    weights += tile.jumps[segment].weights;
   }
-  finish<Vectors, Groups>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, true>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
 
 template <int Channels, int Vectors>
@@ -166,21 +173,24 @@ void product(const DenseProduct& p) {
       for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
     }
   }
-  const float *factors = p.factors, *runs = p.runs, *next = p.next;
-  for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
-    vfloat run[Vectors];
+  const float* factors = p.factors;
+  for (int64_t line = 0; line < p.lines; ++line) {
+    const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
+    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+      vfloat run[Vectors];
 #pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
+      for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
 #pragma GCC unroll 12
-    for (int k = 0; k < Channels; ++k) {
-      const vfloat factor = broadcast(factors + k);
+      for (int k = 0; k < Channels; ++k) {
+        const vfloat factor = broadcast(factors + k);
 #pragma GCC unroll 3
-      for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+        for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+      }
+      __builtin_prefetch(next);
+      next += p.nextStride;
+      factors += p.factorStride;
+      runs += p.runStride;
     }
-    __builtin_prefetch(next);
-    next += p.nextStride;
-    factors += p.factorStride;
-    runs += Vectors * kLanes;
   }
 #pragma GCC unroll 12
   for (int k = 0; k < Channels; ++k) {
@@ -240,8 +250,7 @@ template <int Vectors, int Groups>
 constexpr void fillTiles(DenseKernels& table) {
   if constexpr (Groups > 0) {
     table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups>;
-    table.line[Vectors - 1][Groups - 1] =
-        sharedTaps(Vectors) > 1 ? denseLine<Vectors, Groups> : dense<Vectors, Groups>;
+    table.line[Vectors - 1][Groups - 1] = denseLine<Vectors, Groups>;
     fillTiles<Vectors, Groups - 1>(table);
   }
 }

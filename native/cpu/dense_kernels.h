@@ -13,17 +13,21 @@ namespace cpu {
 constexpr int kMaxDenseGroups = 6;
 constexpr int kMaxDenseVectors = 2;
 
+struct DenseJump {
+  int64_t source, weights;  // floats from the end of a run, and of its weights, to the next
+};
+
 // A tile of output voxels times a block of output channels, accumulated in registers. The voxels come in
 // groups of DenseKernels::groupVoxels neighbours along a row; every voxel meets the same runs of source
 // floats, each at the same distance from the run before.
 struct DenseTile {
   const float* const* sources;  // [groups]: the first run of a group's first voxel
-  const int64_t* jumps;         // [segments]: floats from the end of a run to the next one
+  const DenseJump* jumps;       // [segments]
   int64_t segments;             // runs
   int64_t steps;                // floats in a run
   int64_t sourceStride;         // floats between the runs of neighbouring voxels of a group
-  int64_t ahead;                // floats from a group to the one whose source is worth fetching
-  const float* weights;         // [segments][steps][vectors][lanes]
+  const int64_t* ahead;         // [groups]: floats from a group to the one whose source is worth fetching
+  const float* weights;         // of a run: [steps][vectors][lanes]
   float* const* outputs;        // [groups]
   int64_t outputStride;         // floats between neighbouring voxels of a group
   const float* bias;            // [vectors][lanes]
@@ -34,14 +38,15 @@ using DenseKernel = void (*)(const DenseTile&);
 // Sums over voxels of products: sums[k][vector][lane] += factors[voxel][k] * runs[voxel][vector][lane].
 struct DenseProduct {
   const float* factors;
-  int64_t factorStride;  // floats between voxels
-  const float* runs;     // gathered: [voxels][vectors of the kernel][lanes]
-  int64_t voxels;
-  float* sums;        // [channels][sumStride]
-  int64_t sumStride;  // floats
-  bool fresh;         // sums start at zero, not at what is there
-  const float* next;  // to fetch meanwhile, a line per voxel
-  int64_t nextStride;
+  int64_t factorStride;        // floats between voxels
+  const float* runs;           // [lines][voxels][vectors of the kernel][lanes]
+  int64_t runStride, runLine;  // floats between voxels and between lines
+  int64_t lines, voxels;       // lines of voxels
+  float* sums;                 // [channels][sumStride]
+  int64_t sumStride;           // floats
+  bool fresh;                  // sums start at zero, not at what is there
+  const float* next;           // to fetch meanwhile, a cache line per voxel
+  int64_t nextStride, nextLine;
 };
 using DenseProductKernel = void (*)(const DenseProduct&);
 
@@ -68,8 +73,8 @@ struct DenseKernels {
   int groupVoxels;
   int maxGroups[kMaxDenseVectors];
   DenseKernel tile[kMaxDenseVectors][kMaxDenseGroups];  // [vectors - 1][groups - 1]; null beyond maxGroups
-  DenseKernel line[kMaxDenseVectors]
-                  [kMaxDenseGroups];  // the same for voxels in one line, one source float apart
+  // The same for voxels in one line, one source float apart: the first group's pointers are enough.
+  DenseKernel line[kMaxDenseVectors][kMaxDenseGroups];
 
   int maxProductChannels[kMaxProductVectors];
   DenseProductKernel product[kMaxProductVectors][kMaxProductChannels];  // [vectors - 1][channels - 1]

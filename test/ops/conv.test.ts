@@ -331,6 +331,10 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
     of([1, 5, 9, 15, 3], 16, [3, 1, 7], [1, 2, 1], [0, 2, 3]),
     of([1, 4, 9, 22, 4], 19, [1, 3, 9], [2, 1, 2], [1, 0, 4]),
     of([1, 1, 33, 35, 2], 16, [1, 5, 5], [1, 2, 2], [0, 2, 2]),
+    // Blocks of several planes and rows; planes that read nothing but padding.
+    of([1, 20, 18, 8, 1], 16, all(3), all(1), all(1)),
+    of([2, 1, 160, 20, 3], 16, [1, 5, 5], [1, 2, 2], [0, 2, 2]),
+    of([2, 5, 40, 20, 2], 16, [2, 3, 3], [1, 2, 1], [3, 4, 1]),
   ];
   for (const each of cases) {
     await checkConv(each);
