@@ -23,7 +23,8 @@ interface Case {
 }
 
 const cases: readonly Case[] = [
-  { name: "halo 128x16", x: [1, 3, 5, 19, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },
+  { name: "halo 128x16", x: [1, 4, 6, 15, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },
+  { name: "folded halo 224x16", x: [2, 4, 7, 13, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },
   {
     name: "implicit GEMM 128x16",
     x: [2, 3, 7, 18, 8],
@@ -77,6 +78,7 @@ for (const each of cases)
       using plan = await compile(trace(each, precision), { device, precision, paranoid: true });
       const sums = plan.layout.steps.find(({ spec }) => spec.kernel === "conv3dPackedMoments");
       assert.ok(sums !== undefined);
+      assert.ok(sums.algorithm?.startsWith(each.name.split(",")[0]), sums.algorithm);
       // Of what is stored as bf16, far is nearer.
       const feed = feedOf(each, precision === "bf16" ? 10 : 1000, precision);
       const [first, second] = [await plan.run(feed), await plan.run(feed)];
