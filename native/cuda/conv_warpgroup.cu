@@ -1,60 +1,8 @@
-#include "conv_box.h"
 #include "conv_warpgroup.h"
-#include "tensor_map.h"
-#include "warpgroup_ring.h"
+#include "warpgroup_product.h"
 
 namespace voxgrad::cuda {
 namespace {
-
-constexpr int consumers = 2;
-// Numbers of the depth in a tile.
-template <Precision P>
-constexpr int numbersOfTile = swizzleBytes / static_cast<int>(sizeof(Element<P>));
-
-// Each consumer computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER blocks share
-// a multiprocessor.
-template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
-struct WarpgroupTile
-    : RingTile<consumers, (consumers * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES> {
-  static constexpr int down = DOWN, columns = COLUMNS, together = TOGETHER;
-  static constexpr int rows = consumers * DOWN * productRows;
-  static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
-};
-
-// Which tiles of the depth a block multiplies.
-struct Depth {
-  int first, steps;
-
-  __device__ Depth(const Box& box, int chunks, int part, int parts) {
-    const int all = box.taps[0] * box.taps[1] * box.taps[2] * chunks, most = (all + parts - 1) / parts;
-    first = part * most;
-    steps = all - first < most ? all - first : most;
-  }
-};
-
-// Has tiles copied, of one tap after the other.
-template <class Tile, Precision P>
-__device__ void produce(Ring<Tile>& ring, const TensorMap& source, const TensorMap& weights,
-                        const Gather& gather, const Box& box, int voxels, int column, int chunks,
-                        const Depth& depth) {
-  const int radix[3] = {box.taps[1], box.taps[2], chunks};
-  Digits at = Digits::of(depth.first, radix);
-  const Digits one{0, {0, 0, 1}};
-  for (int step = 0; step < depth.steps; step++) {
-    const int tap[3] = {box.firstTap[0] + static_cast<int>(at.lead), box.firstTap[1] + at.digit[0],
-                        box.firstTap[2] + at.digit[1]};
-    const int channel = at.digit[2] * numbersOfTile<P>;
-    const int index = (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2];
-    ring.produce(voxels * swizzleBytes + Tile::columnBytes, [&](unsigned char* tile, uint64_t* barrier) {
-      copyBox(tile, source,
-              {channel, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
-               box.sourceOf(gather, 0, tap[0]), box.first[0]},
-              barrier);
-      copyBox(tile + Tile::rowBytes, weights, {channel, index, column}, barrier);
-    });
-    at.add(one, radix);
-  }
-}
 
 template <class Tile, Precision P>
 __global__ void __launch_bounds__(Tile::threads, Tile::together)
@@ -67,40 +15,28 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   index /= columnBlocks;
   const int part = static_cast<int>(index % parts);
   const Box box(gather, plan, index / parts);
-  const int chunks = (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>;
-  const Depth depth(box, chunks, part, parts);
+  const TapRange range(box, (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>, part, parts);
 
   Ring<Tile> ring;
   if (threadIdx.x == 0) ring.make();
   __syncthreads();
-  const int warp = threadIdx.x / warpSize, lane = threadIdx.x % warpSize;
-  if (warp == Tile::consumerWarps) {
-    if (lane == 0 && depth.steps > 0)
-      produce<Tile, P>(ring, source, weights, gather, box, plan.voxels(), column, chunks, depth);
+  if (threadIdx.x / warpSize == Tile::consumerWarps) {
+    if (threadIdx.x % warpSize == 0 && range.steps > 0)
+      produceTaps<Tile, P>(ring, source, 0, weights, column, gather, box, plan.voxels(), range);
     return;
   }
 
-  float sums[Tile::down][Tile::columns / 2] = {};
-  const int row = threadIdx.x / warpgroupThreads * Tile::down * productRows;
-  ring.consume(depth.steps, sums, [&](const unsigned char* tile) {
-    UNROLL for (int k = 0; k < swizzleBytes; k += productBytes) {
-      const uint64_t b = operandAt(tile + Tile::rowBytes, k);
-      UNROLL for (int i = 0; i < Tile::down; i++) {
-        const uint64_t a = operandAt(tile + (row + i * productRows) * swizzleBytes, k);
-        if constexpr (P == Precision::bf16)
-          multiplyBf16<Tile::columns>(sums[i], a, b);
-        else
-          multiplyTf32<Tile::columns>(sums[i], a, b);
-      }
-    }
-  });
-  UNROLL for (int i = 0; i < Tile::down; i++) UNROLL for (int half = 0; half < 2; half++) {
-    int64_t voxel = box.voxelOf(gather, plan, row + i * productRows + warp % 4 * 16 + half * 8 + lane / 4);
-    if (voxel < 0) continue;
-    voxel += part * gather.outputVoxels();
-    UNROLL for (int j = 0; j < Tile::columns / 8; j++) call.store<P>(
-        0, voxel, column + j * 8 + lane % 4 * 2, sums[i][j * 4 + half * 2], sums[i][j * 4 + half * 2 + 1]);
-  }
+  WarpgroupSums<Tile> sums = {};
+  multiplyTiles<Tile, P>(ring, range.steps, sums);
+  storeSums<Tile>(
+      sums,
+      [&](int row) {
+        const int64_t voxel = box.voxelOf(gather, plan, row);
+        return voxel < 0 ? voxel : voxel + part * gather.outputVoxels();
+      },
+      [&](int64_t voxel, int at, float left, float right) {
+        call.store<P>(0, voxel, column + at, left, right);
+      });
 }
 
 struct Variant {
@@ -111,22 +47,6 @@ struct Variant {
   int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
 };
 
-// Innermost axis first.
-BoxedTensor boxedSource(const Gather& gather, const BoxPlan& plan, int elementBytes) {
-  const GatherAxis(&axis)[3] = gather.axis;
-  return {elementBytes,
-          5,
-          {gather.depth, axis[2].source, axis[1].source, axis[0].source, gather.batch},
-          {swizzleBytes / elementBytes, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
-}
-
-BoxedTensor boxedWeights(const Gather& gather, int columns, int elementBytes) {
-  return {elementBytes,
-          3,
-          {gather.depth, gather.taps(), gather.columns},
-          {swizzleBytes / elementBytes, 1, columns}};
-}
-
 template <class Tile, Precision P>
 void runVariant(const char* name, const GatherCall& call, int parts) {
   constexpr int bytes = sizeof(Element<P>);
@@ -135,7 +55,7 @@ void runVariant(const char* name, const GatherCall& call, int parts) {
   const auto columnBlocks = static_cast<int>(divideUp(gather.columns, Tile::columns));
   launch(name, convWarpgroupKernel<Tile, P>,
          Grid{static_cast<unsigned>(plan.count() * columnBlocks * parts), Tile::threads, Tile::sharedBytes},
-         tensorMapOf(boxedSource(gather, plan, bytes), call.source),
+         tensorMapOf(boxedSource(gather, gather.depth, plan, bytes), call.source),
          tensorMapOf(boxedWeights(gather, Tile::columns, bytes), call.weights), call, plan, columnBlocks,
          parts);
 }
@@ -168,7 +88,7 @@ bool warpgroupsTake(const Gather& gather, Precision precision) {
   const Variant& least = variants[smallest];
   if (gather.depth <= 32 || gather.columns <= least.columns / 2) return false;
   const int bytes = precision == Precision::bf16 ? sizeof(Bf16) : sizeof(float);
-  return isBoxable(boxedSource(gather, boxPlanOf(gather, least.rows), bytes)) &&
+  return isBoxable(boxedSource(gather, gather.depth, boxPlanOf(gather, least.rows), bytes)) &&
          isBoxable(boxedWeights(gather, least.columns, bytes)) &&
          warpgroupBlocks(gather, smallest) < int64_t{1} << 26;
 }

@@ -9,20 +9,12 @@ import { compile, planOnly } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import { conv3d, type ConvOptions, convTranspose3d, weightGradientOp } from "../../lib/ops/conv.ts";
-import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice, type Precision } from "../../lib/runtime/device.ts";
 import type { StepSpec } from "../../lib/runtime/native.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { runBare } from "../ops/run_bare.ts";
 import { runStep } from "./run_step.ts";
-
-const devices = (["emulator", "cuda"] as const)
-  .filter((name) => {
-    const reason = whyNot(name);
-    if (reason !== undefined) console.log(`skipped: ${reason}`);
-    return reason === undefined;
-  })
-  .map((name) => openDevice(name))
-  .filter((device) => device.name === "emulator" || device.describe().includes("compute capability 9."));
+import { devices, exchanged, short } from "./warpgroups.ts";
 
 interface Case {
   readonly x: Shape;
@@ -46,25 +38,6 @@ function stepOf(each: Case, device: Device, precision: Precision = "bf16"): Step
   const found = steps.find(({ spec }) => spec.kernel === "conv3dPacked");
   assert.ok(found);
   return found.spec;
-}
-
-/** Numbers that bfloat16 holds. */
-const short = (shape: Shape, seed: number) => {
-  const numbers = Float32Array.from(random(elements(shape), seed));
-  new Uint32Array(numbers.buffer).forEach((bits, i, all) => {
-    all[i] = bits & 0xffff0000;
-  });
-  return numbers;
-};
-
-/** `[rows, taps, columns]` as `[columns, taps, rows]`, which an input gradient reads. */
-function exchanged(w: Float32Array, [rows, ...rest]: Shape): Float32Array {
-  const columns = rest[3];
-  const taps = elements(rest) / columns;
-  return Float32Array.from(w, (_, i) => {
-    const [column, tap, row] = [Math.floor(i / rows / taps), Math.floor(i / rows) % taps, i % rows];
-    return w[(row * taps + tap) * columns + column];
-  });
 }
 
 const cases: readonly Case[] = [

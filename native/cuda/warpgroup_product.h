@@ -1,0 +1,119 @@
+// Implicit matrix products by warpgroups, for devices of compute capability 9: rows are the voxels of a box
+// of the output, and the same box of the source, shifted by a tap, is what the copy engine brings.
+#pragma once
+
+#include "conv_box.h"
+#include "tensor_map.h"
+#include "warpgroup_ring.h"
+
+namespace voxgrad::cuda {
+
+// Numbers of the depth in a tile.
+template <Precision P>
+constexpr int numbersOfTile = swizzleBytes / static_cast<int>(sizeof(Element<P>));
+
+// Each of two consumers computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER
+// blocks share a multiprocessor.
+template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
+struct WarpgroupTile : RingTile<2, (2 * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES> {
+  static constexpr int down = DOWN, columns = COLUMNS, together = TOGETHER;
+  static constexpr int rows = 2 * DOWN * productRows;
+  static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
+};
+
+// Which tiles of the depth a block multiplies: of the taps that its box reaches, `chunks` for each, a part.
+struct TapRange {
+  int chunks, first, steps;
+
+  __device__ TapRange(const Box& box, int chunks, int part = 0, int parts = 1) : chunks(chunks) {
+    const int all = box.taps[0] * box.taps[1] * box.taps[2] * chunks, most = (all + parts - 1) / parts;
+    first = part * most;
+    steps = all - first < most ? all - first : most;
+  }
+};
+
+// Has tiles copied, of one tap after the other: of `voxels` of the source, whose channels begin at `channel`,
+// and of weights [columns, taps, depth] from `column` on.
+template <class Tile, Precision P>
+__device__ void produceTaps(Ring<Tile>& ring, const TensorMap& source, int channel, const TensorMap& weights,
+                            int column, const Gather& gather, const Box& box, int voxels,
+                            const TapRange& range) {
+  const int radix[3] = {box.taps[1], box.taps[2], range.chunks};
+  Digits at = Digits::of(range.first, radix);
+  const Digits one{0, {0, 0, 1}};
+  for (int step = 0; step < range.steps; step++) {
+    const int tap[3] = {box.firstTap[0] + static_cast<int>(at.lead), box.firstTap[1] + at.digit[0],
+                        box.firstTap[2] + at.digit[1]};
+    const int depth = at.digit[2] * numbersOfTile<P>;
+    const int index = (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2];
+    ring.produce(voxels * swizzleBytes + Tile::columnBytes, [&](unsigned char* tile, uint64_t* barrier) {
+      copyBox(tile, source,
+              {channel + depth, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
+               box.sourceOf(gather, 0, tap[0]), box.first[0]},
+              barrier);
+      copyBox(tile + Tile::rowBytes, weights, {depth, index, column}, barrier);
+    });
+    at.add(one, radix);
+  }
+}
+
+// The sums of a consumer's thread: DOWN times 64 rows, of which this is the first one.
+template <class Tile>
+using WarpgroupSums = float[Tile::down][Tile::columns / 2];
+
+template <class Tile>
+__device__ __forceinline__ int firstRowOfWarpgroup() {
+  return static_cast<int>(threadIdx.x) / warpgroupThreads * Tile::down * productRows;
+}
+
+// Adds the products of all tiles.
+template <class Tile, Precision P>
+__device__ __forceinline__ void multiplyTiles(Ring<Tile>& ring, int steps, WarpgroupSums<Tile>& sums) {
+  const int row = firstRowOfWarpgroup<Tile>();
+  ring.consume(steps, sums, [&](const unsigned char* tile) {
+    UNROLL for (int k = 0; k < swizzleBytes; k += productBytes) {
+      const uint64_t b = operandAt(tile + Tile::rowBytes, k);
+      UNROLL for (int i = 0; i < Tile::down; i++) {
+        const uint64_t a = operandAt(tile + (row + i * productRows) * swizzleBytes, k);
+        if constexpr (P == Precision::bf16)
+          multiplyBf16<Tile::columns>(sums[i], a, b);
+        else
+          multiplyTf32<Tile::columns>(sums[i], a, b);
+      }
+    }
+  });
+}
+
+// Calls store(voxel, column, float, float) for every two neighbours that the thread holds; voxelOf(row) is -1
+// where there is none.
+template <class Tile, class VoxelOf, class Store>
+__device__ __forceinline__ void storeSums(const WarpgroupSums<Tile>& sums, VoxelOf voxelOf, Store store) {
+  const int warp = static_cast<int>(threadIdx.x) / warpSize, lane = static_cast<int>(threadIdx.x) % warpSize;
+  const int row = firstRowOfWarpgroup<Tile>() + warp % 4 * 16 + lane / 4;
+  UNROLL for (int i = 0; i < Tile::down; i++) UNROLL for (int half = 0; half < 2; half++) {
+    const int64_t voxel = voxelOf(row + i * productRows + half * 8);
+    if (voxel < 0) continue;
+    UNROLL for (int j = 0; j < Tile::columns / 8; j++)
+        store(voxel, j * 8 + lane % 4 * 2, sums[i][j * 4 + half * 2], sums[i][j * 4 + half * 2 + 1]);
+  }
+}
+
+// What the copy engine must know, the innermost axis first: of a source with so many channels of a voxel, and
+// of the weights.
+inline BoxedTensor boxedSource(const Gather& gather, int64_t channels, const BoxPlan& plan,
+                               int elementBytes) {
+  const GatherAxis(&axis)[3] = gather.axis;
+  return {elementBytes,
+          5,
+          {channels, axis[2].source, axis[1].source, axis[0].source, gather.batch},
+          {swizzleBytes / elementBytes, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
+}
+
+inline BoxedTensor boxedWeights(const Gather& gather, int columns, int elementBytes) {
+  return {elementBytes,
+          3,
+          {gather.depth, gather.taps(), gather.columns},
+          {swizzleBytes / elementBytes, 1, columns}};
+}
+
+}  // namespace voxgrad::cuda
