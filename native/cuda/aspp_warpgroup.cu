@@ -40,7 +40,15 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   const int chunks = (call.depth + numbersOfTile<P> - 1) / numbersOfTile<P>;
 
   Ring<Tile> ring;
-  if (threadIdx.x == 0) ring.make();
+  auto& state = *static_cast<BoxState*>(ring.behind());
+  if (threadIdx.x == 0) {
+    ring.make();
+    // Boxes of all branches have the same voxels; a sum takes the taps of all of its branches.
+    const Box box(gatherOf(call, branch), plan, index);
+    state = {box, {box, chunks}};
+    for (int i = branch + 1; i < end; i++)
+      state.range.steps += TapRange(Box(gatherOf(call, i), plan, index), chunks).steps;
+  }
   __syncthreads();
   if (threadIdx.x / warpSize == Tile::consumerWarps) {
     if (threadIdx.x % warpSize > 0) return;
@@ -50,20 +58,17 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
       const TapRange range(box, chunks);
       if (range.steps > 0)
         produceTaps<Tile, P>(ring, source, call.transposed ? i * call.depth : 0, weights.of[i], column,
-                             gather, box, plan.voxels(), range);
+                             gather, box, range, plan.voxels());
     }
     return;
   }
 
-  int steps = 0;
-  for (int i = branch; i < end; i++) steps += TapRange(Box(gatherOf(call, i), plan, index), chunks).steps;
   WarpgroupSums<Tile> sums = {};
-  multiplyTiles<Tile, P>(ring, steps, sums);
+  multiplyTiles<Tile, P>(ring, state.range.steps, sums);
   const Gather gather = gatherOf(call, branch);
-  const Box box(gather, plan, index);
   const int64_t pitch = call.outputPitch(), first = int64_t{result} * call.columns;
   storeSums<Tile>(
-      sums, [&](int row) { return box.voxelOf(gather, plan, row); },
+      sums, [&](int row) { return state.box.voxelOf(gather, plan, row); },
       [&](int64_t voxel, int at, float left, float right) {
         if (column + at >= call.columns) return;
         storePair<P>(call.output, call.narrow, voxel * pitch + first + column + at,

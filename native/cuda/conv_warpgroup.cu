@@ -14,30 +14,36 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
   const int column = static_cast<int>(index % columnBlocks) * Tile::columns;
   index /= columnBlocks;
   const int part = static_cast<int>(index % parts);
-  const Box box(gather, plan, index / parts);
-  const TapRange range(box, (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>, part, parts);
+  index /= parts;
 
   Ring<Tile> ring;
-  if (threadIdx.x == 0) ring.make();
+  auto& state = *static_cast<BoxState*>(ring.behind());
+  if (threadIdx.x == 0) {
+    ring.make();
+    const Box box(gather, plan, index);
+    state = {box, {box, (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>, part, parts}};
+  }
   __syncthreads();
   if (threadIdx.x / warpSize == Tile::consumerWarps) {
-    if (threadIdx.x % warpSize == 0 && range.steps > 0)
-      produceTaps<Tile, P>(ring, source, 0, weights, column, gather, box, plan.voxels(), range);
+    if (threadIdx.x % warpSize == 0 && state.range.steps > 0)
+      produceTaps<Tile, P>(ring, source, 0, weights, column, gather, state.box, state.range, plan.voxels());
     return;
   }
 
   WarpgroupSums<Tile> sums = {};
-  multiplyTiles<Tile, P>(ring, range.steps, sums);
+  multiplyTiles<Tile, P>(ring, state.range.steps, sums);
   storeSums<Tile>(
       sums,
       [&](int row) {
-        const int64_t voxel = box.voxelOf(gather, plan, row);
+        const int64_t voxel = state.box.voxelOf(gather, plan, row);
         return voxel < 0 ? voxel : voxel + part * gather.outputVoxels();
       },
       [&](int64_t voxel, int at, float left, float right) {
         call.store<P>(0, voxel, column + at, left, right);
       });
 }
+
+int64_t boxesOf(const Gather& gather, int rows) { return boxPlanOf(gather, rows).count() * gather.classes(); }
 
 struct Variant {
   int rows, columns;
@@ -54,7 +60,8 @@ void runVariant(const char* name, const GatherCall& call, int parts) {
   const BoxPlan plan = boxPlanOf(gather, Tile::rows);
   const auto columnBlocks = static_cast<int>(divideUp(gather.columns, Tile::columns));
   launch(name, convWarpgroupKernel<Tile, P>,
-         Grid{static_cast<unsigned>(plan.count() * columnBlocks * parts), Tile::threads, Tile::sharedBytes},
+         Grid{static_cast<unsigned>(plan.count() * gather.classes() * columnBlocks * parts), Tile::threads,
+              Tile::sharedBytes},
          tensorMapOf(boxedSource(gather, gather.depth, plan, bytes), call.source),
          tensorMapOf(boxedWeights(gather, Tile::columns, bytes), call.weights), call, plan, columnBlocks,
          parts);
@@ -82,8 +89,6 @@ constexpr int variantCount = sizeof variants / sizeof *variants, smallest = vari
 
 bool warpgroupsTake(const Gather& gather, Precision precision) {
   if (precision == Precision::f32 || gather.groups != 1 || !hasWarpgroups()) return false;
-  for (const GatherAxis& axis : gather.axis)
-    if (axis.stride != 1) return false;
   // Tiles would be mostly empty.
   const Variant& least = variants[smallest];
   if (gather.depth <= 32 || gather.columns <= least.columns / 2) return false;
@@ -110,11 +115,11 @@ const char* warpgroupName(int tile, Precision precision) { return variants[tile]
 
 int64_t warpgroupBlocks(const Gather& gather, int tile) {
   const Variant& variant = variants[tile];
-  return boxPlanOf(gather, variant.rows).count() * variant.columnBlocks(gather);
+  return boxesOf(gather, variant.rows) * variant.columnBlocks(gather);
 }
 
 int64_t warpgroupRows(const Gather& gather, int tile) {
-  return boxPlanOf(gather, variants[tile].rows).count() * variants[tile].rows;
+  return boxesOf(gather, variants[tile].rows) * variants[tile].rows;
 }
 
 void runWarpgroups(const GatherCall& call, int tile, int parts) {

@@ -1,6 +1,6 @@
-// Convolution and input gradient without a stride as products of warpgroups, for devices of compute
-// capability 9: rows are the voxels of a box of the output, and the same box of the source, shifted by a tap,
-// is what the copy engine brings. In bfloat16 or TF32, of one group.
+// Convolution and input gradient as products of warpgroups, for devices of compute capability 9: rows are the
+// voxels of a box of the output, and what a tap reads of the source for them is what the copy engine brings,
+// in steps where there is a stride. In bfloat16 or TF32, of one group.
 #pragma once
 
 #include <vector>

@@ -12,15 +12,6 @@ namespace voxgrad::cuda {
 template <Precision P>
 constexpr int numbersOfTile = swizzleBytes / static_cast<int>(sizeof(Element<P>));
 
-// Each of two consumers computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER
-// blocks share a multiprocessor.
-template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
-struct WarpgroupTile : RingTile<2, (2 * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES> {
-  static constexpr int down = DOWN, columns = COLUMNS, together = TOGETHER;
-  static constexpr int rows = 2 * DOWN * productRows;
-  static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
-};
-
 // Which tiles of the depth a block multiplies: of the taps that its box reaches, `chunks` for each, a part.
 struct TapRange {
   int chunks, first, steps;
@@ -32,12 +23,31 @@ struct TapRange {
   }
 };
 
+// What a block knows of its box, in shared memory, which leaves the registers to the product.
+struct BoxState {
+  Box box;
+  TapRange range;
+
+  __device__ BoxState(const Box& box, const TapRange& range) : box(box), range(range) {}
+};
+
+// Each of two consumers computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER
+// blocks share a multiprocessor.
+template <int DOWN, int COLUMNS, int STAGES, int TOGETHER>
+struct WarpgroupTile : RingTile<2, (2 * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES> {
+  using Own = RingTile<2, (2 * DOWN * productRows + COLUMNS) * swizzleBytes, STAGES>;
+  static constexpr int down = DOWN, columns = COLUMNS, together = TOGETHER;
+  static constexpr int rows = 2 * DOWN * productRows;
+  static constexpr int rowBytes = rows * swizzleBytes, columnBytes = COLUMNS * swizzleBytes;
+  static constexpr size_t sharedBytes = Own::sharedBytes + sizeof(BoxState);
+};
+
 // Has tiles copied, of one tap after the other: of `voxels` of the source, whose channels begin at `channel`,
 // and of weights [columns, taps, depth] from `column` on.
 template <class Tile, Precision P>
 __device__ void produceTaps(Ring<Tile>& ring, const TensorMap& source, int channel, const TensorMap& weights,
-                            int column, const Gather& gather, const Box& box, int voxels,
-                            const TapRange& range) {
+                            int column, const Gather& gather, const Box& box, const TapRange& range,
+                            int voxels) {
   const int radix[3] = {box.taps[1], box.taps[2], range.chunks};
   Digits at = Digits::of(range.first, radix);
   const Digits one{0, {0, 0, 1}};
@@ -45,11 +55,13 @@ __device__ void produceTaps(Ring<Tile>& ring, const TensorMap& source, int chann
     const int tap[3] = {box.firstTap[0] + static_cast<int>(at.lead), box.firstTap[1] + at.digit[0],
                         box.firstTap[2] + at.digit[1]};
     const int depth = at.digit[2] * numbersOfTile<P>;
-    const int index = (tap[0] * gather.axis[1].taps + tap[1]) * gather.axis[2].taps + tap[2];
+    int index = 0;
+    for (int i = 0; i < 3; i++)
+      index = index * gather.axis[i].taps + box.lattice[i].tapFirst + box.lattice[i].tapStep * tap[i];
     ring.produce(voxels * swizzleBytes + Tile::columnBytes, [&](unsigned char* tile, uint64_t* barrier) {
       copyBox(tile, source,
-              {channel + depth, box.sourceOf(gather, 2, tap[2]), box.sourceOf(gather, 1, tap[1]),
-               box.sourceOf(gather, 0, tap[0]), box.first[0]},
+              {channel + depth, box.sourceOf(2, tap[2]), box.sourceOf(1, tap[1]), box.sourceOf(0, tap[0]),
+               box.first[0]},
               barrier);
       copyBox(tile + Tile::rowBytes, weights, {depth, index, column}, barrier);
     });
@@ -103,10 +115,12 @@ __device__ __forceinline__ void storeSums(const WarpgroupSums<Tile>& sums, Voxel
 inline BoxedTensor boxedSource(const Gather& gather, int64_t channels, const BoxPlan& plan,
                                int elementBytes) {
   const GatherAxis(&axis)[3] = gather.axis;
+  const auto step = [&](int i) { return gather.transposed ? 1 : axis[i].stride; };
   return {elementBytes,
           5,
           {channels, axis[2].source, axis[1].source, axis[0].source, gather.batch},
-          {swizzleBytes / elementBytes, plan.box[3], plan.box[2], plan.box[1], plan.box[0]}};
+          {swizzleBytes / elementBytes, plan.box[3], plan.box[2], plan.box[1], plan.box[0]},
+          {1, step(2), step(1), step(0), 1}};
 }
 
 inline BoxedTensor boxedWeights(const Gather& gather, int columns, int elementBytes) {

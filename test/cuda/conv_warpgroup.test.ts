@@ -55,6 +55,24 @@ const cases: readonly Case[] = [
   // A pointwise one; another padding than keeps the size.
   { x: [1, 4, 5, 9, 136], w: [136, 1, 1, 1, 136], options: {} },
   { x: [1, 6, 5, 4, 64], w: [64, 2, 1, 3, 64], options: { padding: [2, 0, 1], dilation: [2, 1, 1] } },
+  // With a stride; pointwise, too; with dilation; lines so long that no box spans them.
+  { x: [2, 5, 7, 9, 64], w: [72, 3, 3, 3, 64], options: { padding: 1, stride: 2 } },
+  { x: [2, 1, 9, 14, 64], w: [128, 1, 1, 1, 64], options: { stride: [1, 2, 2] } },
+  {
+    x: [1, 1, 13, 21, 72],
+    w: [64, 1, 3, 3, 72],
+    options: { padding: [0, 2, 3], stride: [1, 3, 2], dilation: [1, 2, 3] },
+  },
+  { x: [1, 1, 2, 519, 64], w: [40, 1, 1, 2, 64], options: { stride: [1, 1, 2] } },
+  // The classes of positions that an input gradient has then, some of which no tap reaches.
+  { x: [2, 3, 4, 5, 64], w: [64, 3, 3, 3, 72], options: { padding: 1, stride: 2 }, transposed: true },
+  { x: [1, 1, 4, 5, 64], w: [64, 1, 2, 1, 64], options: { stride: [1, 3, 2] }, transposed: true },
+  {
+    x: [1, 2, 3, 4, 64],
+    w: [64, 3, 2, 3, 136],
+    options: { padding: [0, 1, 2], stride: [1, 4, 2], dilation: [1, 2, 3] },
+    transposed: true,
+  },
   // Boxes of which no voxel reaches anything.
   { x: [1, 1, 4, 4, 64], w: [64, 1, 1, 1, 64], options: { padding: [0, 0, 40] } },
 ];
@@ -115,7 +133,9 @@ for (const device of devices) {
     test(of(`${each.transposed ? "transposed " : ""}[${each.x.join()}] by [${each.w.join()}]`), async () => {
       const spec = stepOf(each, device);
       const { data, expected } = await operandsOf(each);
-      for (const [way, name] of device.native.ways(spec).entries()) {
+      const ways = device.native.ways(spec);
+      assert.ok(ways.some((name) => name.startsWith("warpgroups")));
+      for (const [way, name] of ways.entries()) {
         if (!/^warpgroups .*bf16(, depth in [27] parts)?$/.test(name)) continue;
         tried.add(name);
         const step = { ...spec, attributes: { ...spec.attributes, way } };
@@ -124,7 +144,7 @@ for (const device of devices) {
       }
     });
 
-  for (const each of [cases[1], cases[2]])
+  for (const each of [1, 2, 6, 8, 11].map((index) => cases[index]))
     test(of(`in tf32, [${each.x.join()}] by [${each.w.join()}]`), async () => {
       const spec = stepOf(each, device, "tf32");
       const { data, expected } = await operandsOf(each, "tf32");
@@ -211,12 +231,11 @@ for (const device of devices) {
     assert.equal(runs.slice(1), [runs[0], runs[0]]);
   });
 
-  test(of("deep layers without a stride take them in bf16 and tf32"), () => {
+  test(of("deep layers take them in bf16 and tf32"), () => {
     const takes = (each: Case, precision?: Precision) =>
       device.native.ways(stepOf(each, device, precision))[0].startsWith("warpgroups");
     assert.ok(takes(first) && takes(first, "tf32") && !takes(first, "f32"));
     for (const other of [
-      { ...first, options: { padding: 1, stride: 2 } },
       { ...first, x: [1, 8, 8, 8, 32], w: [64, 3, 3, 3, 32] },
       { ...first, w: [64, 3, 3, 3, 32], options: { padding: 1, groups: 2 } },
       { ...first, x: [1, 4, 4, 4, 68], w: [64, 3, 3, 3, 68] },
