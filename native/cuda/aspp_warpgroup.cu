@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     ring.make();
     // Boxes of all branches have the same voxels; a sum takes the taps of all of its branches.
     const Box box(gatherOf(call, branch), plan, index);
-    state = {box, {box, chunks}};
+    state = {box, {box, chunks}, index, column, result};
     for (int i = branch + 1; i < end; i++)
       state.range.steps += TapRange(Box(gatherOf(call, i), plan, index), chunks).steps;
   }

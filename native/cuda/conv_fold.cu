@@ -21,8 +21,8 @@ struct FoldTile {
   static constexpr int together = P == Precision::bf16 ? 64 : 32;
   // Depth of what is multiplied at a time.
   static constexpr int depth = productDepth<P> * (P == Precision::bf16 ? 1 : 2);
-  // In front of everything else, for sumBlock.
-  static constexpr size_t sumBytes = rows / warpRows * 2 * columns * sizeof(double);
+  // In front of everything else, for sumBlock; halos begin at multiples of 16 bytes.
+  static constexpr size_t sumBytes = (sizeof(BlockSums<columns, rows / warpRows>) + 15) / 16 * 16;
 };
 
 // The depth is the channels at each tap but for those along the width.
@@ -164,7 +164,8 @@ __global__ void __launch_bounds__(FoldTile<P>::threads, P == Precision::bf16 ? 3
       if (voxel >= 0) call.store<P>(group, voxel, column, left, right);
     });
     if (call.sums != nullptr)
-      sumBlock<Tile>(call, all, group, 0, each, [&](int row) { return voxelOf(row) >= 0; });
+      sumBlock<Tile>(call, all, sharedMemory<char>(), group, 0, each,
+                     [&](int row) { return voxelOf(row) >= 0; });
   }
 }
 

@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
     call.store<P>(state.group, voxel, state.firstColumn + warpColumn + column, left, right);
   });
   if (call.sums == nullptr) return;
-  sumBlock<Tile>(call, product, state.group, state.firstColumn, state.voxels, [&](int row) {
+  sumBlock<Tile>(call, product, tiles, state.group, state.firstColumn, state.voxels, [&](int row) {
     const int line = row / Tile::line;
     return state.first[0] + line / plan.block[1] < gather.axis[0].output &&
            state.first[1] + line % plan.block[1] < gather.axis[1].output &&

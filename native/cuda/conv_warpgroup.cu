@@ -1,3 +1,4 @@
+#include "conv_sums.h"
 #include "conv_warpgroup.h"
 #include "warpgroup_product.h"
 
@@ -9,38 +10,42 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     convWarpgroupKernel(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap weights,
                         GatherCall call, BoxPlan plan, int columnBlocks, int parts) {
   const Gather& gather = call.gather;
-  // Blocks that read the same part of the source follow each other.
-  int64_t index = blockIdx.x;
-  const int column = static_cast<int>(index % columnBlocks) * Tile::columns;
-  index /= columnBlocks;
-  const int part = static_cast<int>(index % parts);
-  index /= parts;
-
   Ring<Tile> ring;
   auto& state = *static_cast<BoxState*>(ring.behind());
   if (threadIdx.x == 0) {
     ring.make();
-    const Box box(gather, plan, index);
-    state = {box, {box, (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>, part, parts}};
+    // Blocks that read the same part of the source follow each other.
+    const int column = static_cast<int>(blockIdx.x % columnBlocks) * Tile::columns;
+    const int part = static_cast<int>(blockIdx.x / columnBlocks % parts);
+    const int64_t number = blockIdx.x / columnBlocks / parts;
+    const Box box(gather, plan, number);
+    const TapRange range(box, (gather.depth + numbersOfTile<P> - 1) / numbersOfTile<P>, part, parts);
+    state = {box, range, number, column, part};
   }
   __syncthreads();
-  if (threadIdx.x / warpSize == Tile::consumerWarps) {
-    if (threadIdx.x % warpSize == 0 && state.range.steps > 0)
-      produceTaps<Tile, P>(ring, source, 0, weights, column, gather, state.box, state.range, plan.voxels());
-    return;
-  }
-
+  const bool produces = threadIdx.x / warpSize == Tile::consumerWarps;
   WarpgroupSums<Tile> sums = {};
-  multiplyTiles<Tile, P>(ring, state.range.steps, sums);
-  storeSums<Tile>(
-      sums,
-      [&](int row) {
-        const int64_t voxel = state.box.voxelOf(gather, plan, row);
-        return voxel < 0 ? voxel : voxel + part * gather.outputVoxels();
-      },
-      [&](int64_t voxel, int at, float left, float right) {
-        call.store<P>(0, voxel, column + at, left, right);
-      });
+  if (produces) {
+    if (threadIdx.x % warpSize == 0 && state.range.steps > 0)
+      produceTaps<Tile, P>(ring, source, 0, weights, state.column, gather, state.box, state.range,
+                           plan.voxels());
+    __syncwarp();
+  } else {
+    multiplyTiles<Tile, P>(ring, state.range.steps, sums);
+    storeSums<Tile>(
+        sums,
+        [&](int row) {
+          const int64_t voxel = state.box.voxelOf(gather, plan, row);
+          return voxel < 0 ? voxel : voxel + state.part * gather.outputVoxels();
+        },
+        [&](int64_t voxel, int at, float left, float right) {
+          call.store<P>(0, voxel, state.column + at, left, right);
+        });
+  }
+  if (call.sums == nullptr) return;
+  auto& shared = *reinterpret_cast<BlockSums<Tile::columns, Tile::consumerWarps>*>(ring.tiles);
+  sumFragments<P>(call, WarpgroupFragments<Tile>{sums}, !produces, shared, 0, state.column, state.number,
+                  [&](int row) { return state.box.voxelOf(gather, plan, row) >= 0; });
 }
 
 int64_t boxesOf(const Gather& gather, int rows) { return boxPlanOf(gather, rows).count() * gather.classes(); }
@@ -117,6 +122,8 @@ int64_t warpgroupBlocks(const Gather& gather, int tile) {
   const Variant& variant = variants[tile];
   return boxesOf(gather, variant.rows) * variant.columnBlocks(gather);
 }
+
+int64_t warpgroupChunks(const Gather& gather, int tile) { return boxesOf(gather, variants[tile].rows); }
 
 int64_t warpgroupRows(const Gather& gather, int tile) {
   return boxesOf(gather, variants[tile].rows) * variants[tile].rows;

@@ -18,6 +18,8 @@ const char* warpgroupName(int tile, Precision precision);
 // Blocks of threads for each part, and rows of all their boxes, those that are no voxels too.
 int64_t warpgroupBlocks(const Gather& gather, int tile);
 int64_t warpgroupRows(const Gather& gather, int tile);
+// Boxes, each of which yields sums of its own where the depth is not cut.
+int64_t warpgroupChunks(const Gather& gather, int tile);
 // The depth may be cut into parts, each with an output of its own behind the one before. Needs operands that
 // are aligned to 16 bytes.
 void runWarpgroups(const GatherCall& call, int tile, int parts);

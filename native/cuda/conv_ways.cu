@@ -44,10 +44,11 @@ size_t GatherWay::ownBytes(const Gather& gather) const {
 }
 
 int64_t GatherWay::chunks(const Gather& gather, Precision precision) const {
-  return kind == fold                 ? foldChunks(gather, precision)
-         : kind == halo               ? haloChunks(gather, precision)
-         : kind == gemm && parts == 1 ? gemmChunks(gather, tile)
-                                      : 0;
+  if (kind == stem) return stemChunks(gather, precision);
+  if (kind == fold) return foldChunks(gather, precision);
+  if (kind == halo) return haloChunks(gather, precision);
+  if (parts > 1) return 0;
+  return kind == warpgroups ? warpgroupChunks(gather, tile) : kind == gemm ? gemmChunks(gather, tile) : 0;
 }
 
 size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums) const {

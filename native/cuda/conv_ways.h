@@ -24,9 +24,7 @@ struct GatherWay {
   const char* name(const Gather& gather, Precision precision) const;
   // `sums`: for call.moments, which any way makes, some of them of the output that they have stored.
   size_t workspace(const Gather& gather, Precision precision, bool sums) const;
-  bool sumsInStore() const {
-    return kind == fold || kind == halo || kind == gemm || (kind == warpgroups && parts > 1);
-  }
+  bool sumsInStore() const { return kind != direct && kind != head && kind != cudnn; }
   // Whether it normalises the source as it loads it, where the call says so. A matrix product would do that
   // once for every tap, which takes longer than a pass of its own.
   bool normalizes() const { return kind == fold || kind == halo; }

@@ -23,12 +23,16 @@ struct TapRange {
   }
 };
 
-// What a block knows of its box, in shared memory, which leaves the registers to the product.
+// What a block knows of itself, in shared memory, which leaves the registers to the product.
 struct BoxState {
   Box box;
   TapRange range;
+  int64_t number;  // of the box
+  int column;      // the first one
+  int part;        // of the depth, or which of several results it is
 
-  __device__ BoxState(const Box& box, const TapRange& range) : box(box), range(range) {}
+  __device__ BoxState(const Box& box, const TapRange& range, int64_t number, int column, int part)
+      : box(box), range(range), number(number), column(column), part(part) {}
 };
 
 // Each of two consumers computes DOWN times 64 rows by COLUMNS. STAGES tiles are under way, and TOGETHER
@@ -96,17 +100,33 @@ __device__ __forceinline__ void multiplyTiles(Ring<Tile>& ring, int steps, Warpg
   });
 }
 
+// A thread's sums as sumFragments of conv_sums.h takes them.
+template <class Tile>
+struct WarpgroupFragments {
+  static constexpr int down = Tile::down, across = Tile::columns / 8;
+
+  const WarpgroupSums<Tile>& sums;
+  const int warp = static_cast<int>(threadIdx.x) / warpSize;
+
+  __device__ __forceinline__ float at(int i, int j, int n) const { return sums[i][j * 4 + n]; }
+  __device__ __forceinline__ int row(int i, int half) const {
+    const int lane = static_cast<int>(threadIdx.x) % warpSize;
+    return firstRowOfWarpgroup<Tile>() + i * productRows + warp % 4 * 16 + half * 8 + lane / 4;
+  }
+  __device__ __forceinline__ int column(int j) const { return j * 8; }
+};
+
 // Calls store(voxel, column, float, float) for every two neighbours that the thread holds; voxelOf(row) is -1
 // where there is none.
 template <class Tile, class VoxelOf, class Store>
 __device__ __forceinline__ void storeSums(const WarpgroupSums<Tile>& sums, VoxelOf voxelOf, Store store) {
-  const int warp = static_cast<int>(threadIdx.x) / warpSize, lane = static_cast<int>(threadIdx.x) % warpSize;
-  const int row = firstRowOfWarpgroup<Tile>() + warp % 4 * 16 + lane / 4;
+  const WarpgroupFragments<Tile> fragments{sums};
+  const int pair = static_cast<int>(threadIdx.x) % 4 * 2;
   UNROLL for (int i = 0; i < Tile::down; i++) UNROLL for (int half = 0; half < 2; half++) {
-    const int64_t voxel = voxelOf(row + i * productRows + half * 8);
+    const int64_t voxel = voxelOf(fragments.row(i, half));
     if (voxel < 0) continue;
-    UNROLL for (int j = 0; j < Tile::columns / 8; j++)
-        store(voxel, j * 8 + lane % 4 * 2, sums[i][j * 4 + half * 2], sums[i][j * 4 + half * 2 + 1]);
+    UNROLL for (int j = 0; j < fragments.across; j++) store(
+        voxel, fragments.column(j) + pair, fragments.at(i, j, half * 2), fragments.at(i, j, half * 2 + 1));
   }
 }
 
