@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "aspp_warpgroup.h"
 #include "warpgroup_product.h"
 
@@ -76,11 +74,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
       });
 }
 
-struct Variant {
-  int rows, columns;
-  Names names;
-  ByPrecision<void (*)(const char* name, const AsppCall& call)> run;
-};
+using Variant = WarpgroupVariant<void (*)(const char* name, const AsppCall& call)>;
 
 int64_t boxesOf(const AsppCall& call, int rows) { return boxPlanOf(gatherOf(call, 0), rows).count(); }
 
@@ -109,10 +103,8 @@ void runVariant(const char* name, const AsppCall& call) {
 
 template <class Tile>
 constexpr Variant variantOf(const char* tf32, const char* bf16) {
-  return {Tile::rows,
-          Tile::columns,
-          {{nullptr, tf32, bf16}},
-          {{nullptr, runVariant<Tile, Precision::tf32>, runVariant<Tile, Precision::bf16>}}};
+  return warpgroupVariant<Tile>(tf32, runVariant<Tile, Precision::tf32>, bf16,
+                                runVariant<Tile, Precision::bf16>);
 }
 
 // The larger first: they read less for every product.
@@ -123,7 +115,7 @@ const Variant variants[] = {
                                            "joined warpgroups 128x128, bf16"),
     variantOf<WarpgroupTile<1, 64, 4, 2>>("joined warpgroups 128x64, tf32", "joined warpgroups 128x64, bf16"),
 };
-constexpr int variantCount = sizeof variants / sizeof *variants, smallest = variantCount - 1;
+constexpr int smallest = sizeof variants / sizeof *variants - 1;
 
 }  // namespace
 
@@ -149,17 +141,11 @@ bool suitsAsppWarpgroups(const AsppCall& call) {
 }
 
 int asppWarpgroupTile(const AsppCall& call) {
-  for (const int tile : asppWarpgroupTiles(call))
-    if (blocksOf(call, variants[tile].rows, variants[tile].columns) >= 132) return tile;
-  return smallest;
+  return largestTile(asppWarpgroupTiles(call),
+                     [&](int tile) { return blocksOf(call, variants[tile].rows, variants[tile].columns); });
 }
 
-std::vector<int> asppWarpgroupTiles(const AsppCall& call) {
-  std::vector<int> tiles;
-  for (int tile = 0; tile < variantCount; tile++)
-    if (variants[tile].columns < 2 * call.columns) tiles.push_back(tile);
-  return tiles;
-}
+std::vector<int> asppWarpgroupTiles(const AsppCall& call) { return tilesFor(variants, call.columns); }
 
 const char* asppWarpgroupName(int tile, Precision precision) { return variants[tile].names[precision]; }
 

@@ -50,13 +50,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
 
 int64_t boxesOf(const Gather& gather, int rows) { return boxPlanOf(gather, rows).count() * gather.classes(); }
 
-struct Variant {
-  int rows, columns;
-  Names names;
-  ByPrecision<void (*)(const char* name, const GatherCall& call, int parts)> run;
-
-  int columnBlocks(const Gather& gather) const { return static_cast<int>(divideUp(gather.columns, columns)); }
-};
+using Variant = WarpgroupVariant<void (*)(const char* name, const GatherCall& call, int parts)>;
 
 template <class Tile, Precision P>
 void runVariant(const char* name, const GatherCall& call, int parts) {
@@ -74,10 +68,8 @@ void runVariant(const char* name, const GatherCall& call, int parts) {
 
 template <class Tile>
 constexpr Variant variantOf(const char* tf32, const char* bf16) {
-  return {Tile::rows,
-          Tile::columns,
-          {{nullptr, tf32, bf16}},
-          {{nullptr, runVariant<Tile, Precision::tf32>, runVariant<Tile, Precision::bf16>}}};
+  return warpgroupVariant<Tile>(tf32, runVariant<Tile, Precision::tf32>, bf16,
+                                runVariant<Tile, Precision::bf16>);
 }
 
 // The larger first: they read less for every product.
@@ -88,7 +80,7 @@ const Variant variants[] = {
     variantOf<WarpgroupTile<1, 128, 3, 2>>("warpgroups 128x128, tf32", "warpgroups 128x128, bf16"),
     variantOf<WarpgroupTile<1, 64, 4, 2>>("warpgroups 128x64, tf32", "warpgroups 128x64, bf16"),
 };
-constexpr int variantCount = sizeof variants / sizeof *variants, smallest = variantCount - 1;
+constexpr int smallest = sizeof variants / sizeof *variants - 1;
 
 }  // namespace
 
@@ -104,23 +96,16 @@ bool warpgroupsTake(const Gather& gather, Precision precision) {
 }
 
 int warpgroupTile(const Gather& gather) {
-  for (const int tile : warpgroupTiles(gather))
-    if (warpgroupBlocks(gather, tile) >= 132) return tile;
-  return smallest;
+  return largestTile(warpgroupTiles(gather), [&](int tile) { return warpgroupBlocks(gather, tile); });
 }
 
-std::vector<int> warpgroupTiles(const Gather& gather) {
-  std::vector<int> tiles;
-  for (int tile = 0; tile < variantCount; tile++)
-    if (variants[tile].columns < 2 * gather.columns) tiles.push_back(tile);
-  return tiles;
-}
+std::vector<int> warpgroupTiles(const Gather& gather) { return tilesFor(variants, gather.columns); }
 
 const char* warpgroupName(int tile, Precision precision) { return variants[tile].names[precision]; }
 
 int64_t warpgroupBlocks(const Gather& gather, int tile) {
   const Variant& variant = variants[tile];
-  return boxesOf(gather, variant.rows) * variant.columnBlocks(gather);
+  return boxesOf(gather, variant.rows) * divideUp(gather.columns, variant.columns);
 }
 
 int64_t warpgroupChunks(const Gather& gather, int tile) { return boxesOf(gather, variants[tile].rows); }

@@ -2,6 +2,9 @@
 // of the output, and the same box of the source, shifted by a tap, is what the copy engine brings.
 #pragma once
 
+#include <iterator>
+#include <vector>
+
 #include "conv_box.h"
 #include "tensor_map.h"
 #include "warpgroup_ring.h"
@@ -148,6 +151,37 @@ inline BoxedTensor boxedWeights(const Gather& gather, int columns, int elementBy
           3,
           {gather.depth, gather.taps(), gather.columns},
           {swizzleBytes / elementBytes, 1, columns}};
+}
+
+// A tile with what launches it, in the precisions that there are.
+template <class Run>
+struct WarpgroupVariant {
+  int rows, columns;
+  Names names;
+  ByPrecision<Run> run;
+};
+
+template <class Tile, class Run>
+constexpr WarpgroupVariant<Run> warpgroupVariant(const char* tf32, Run runTf32, const char* bf16,
+                                                 Run runBf16) {
+  return {Tile::rows, Tile::columns, {{nullptr, tf32, bf16}}, {{nullptr, runTf32, runBf16}}};
+}
+
+// Of a table of tiles, the larger first, the numbers of those that so many columns fill by more than half.
+template <class Variants>
+std::vector<int> tilesFor(const Variants& variants, int columns) {
+  std::vector<int> tiles;
+  for (size_t tile = 0; tile < std::size(variants); tile++)
+    if (variants[tile].columns < 2 * columns) tiles.push_back(static_cast<int>(tile));
+  return tiles;
+}
+
+// The largest with blocks for every multiprocessor, or the smallest.
+template <class BlocksOf>
+int largestTile(const std::vector<int>& tiles, BlocksOf blocksOf) {
+  for (const int tile : tiles)
+    if (blocksOf(tile) >= 132) return tile;
+  return tiles.back();
 }
 
 }  // namespace voxgrad::cuda
