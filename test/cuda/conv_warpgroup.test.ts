@@ -85,6 +85,7 @@ interface GradientCase {
   readonly shape: Shape;
   readonly padding: readonly [number, number, number];
   readonly dilation: readonly [number, number, number];
+  readonly stride?: readonly [number, number, number];
 }
 
 const gradientCases: readonly GradientCase[] = [
@@ -93,17 +94,42 @@ const gradientCases: readonly GradientCase[] = [
   { x: [2, 1, 16, 16, 72], shape: [64, 1, 3, 3, 72], padding: [0, 12, 12], dilation: [1, 12, 12] },
   { x: [1, 4, 11, 9, 136], shape: [136, 1, 1, 1, 136], padding: [0, 0, 0], dilation: [1, 1, 1] },
   { x: [1, 6, 5, 4, 64], shape: [40, 2, 1, 3, 64], padding: [2, 0, 1], dilation: [2, 1, 1] },
+  // With a stride; boxes that some tap does not reach, and lines so long that no box spans them.
+  {
+    x: [2, 5, 7, 9, 64],
+    shape: [72, 3, 3, 3, 64],
+    padding: [1, 1, 1],
+    dilation: [1, 1, 1],
+    stride: [2, 2, 2],
+  },
+  {
+    x: [1, 1, 33, 30, 64],
+    shape: [64, 1, 3, 3, 64],
+    padding: [0, 9, 7],
+    dilation: [1, 8, 7],
+    stride: [1, 2, 3],
+  },
+  {
+    x: [1, 1, 2, 519, 64],
+    shape: [64, 1, 1, 2, 64],
+    padding: [0, 0, 3],
+    dilation: [1, 1, 1],
+    stride: [1, 1, 8],
+  },
   // Columns whose taps reach nothing.
   { x: [1, 1, 7, 9, 264], shape: [64, 1, 3, 1, 264], padding: [0, 9, 0], dilation: [1, 9, 1] },
 ];
 
-function traceGradient({ x, shape, padding, dilation }: GradientCase) {
+function traceGradient({ x, shape, padding, dilation, stride = [1, 1, 1] }: GradientCase) {
   const output = [1, 2, 3].map(
-    (axis) => x[axis] + 2 * padding[axis - 1] - dilation[axis - 1] * (shape[axis] - 1),
+    (axis) =>
+      Math.floor(
+        (x[axis] + 2 * padding[axis - 1] - dilation[axis - 1] * (shape[axis] - 1) - 1) / stride[axis - 1],
+      ) + 1,
   );
   return (graph: Graph) => {
     const dy = graph.input("dy", [x[0], ...output, shape[0]]);
-    const window = { stride: [1, 1, 1], padding, dilation, groups: 1, shape };
+    const window = { stride, padding, dilation, groups: 1, shape };
     return { dw: weightGradientOp([graph.input("x", x), dy], window) };
   };
 }
