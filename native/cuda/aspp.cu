@@ -1,6 +1,7 @@
 // Convolutions of one source side by side: the steps of a plan, decoded and handed to the kernels.
 #include "aspp_gemm.h"
-#include "conv_check.h"
+#include "aspp_warpgroup.h"
+#include "conv_steps.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
 
@@ -28,6 +29,30 @@ AsppCall callOf(const Step& step) {
   return asppCall(branchesOfPacked(step), isInputGradient(step), precisionOf(step));
 }
 
+// A tile of warpgroups, or the implicit matrix product, which chooses its tiles by itself.
+constexpr int byThreads = -1;
+
+// The first is what a table by shape takes.
+std::vector<int> waysOf(const AsppCall& call) {
+  if (!asppWarpgroupsTake(call)) return {byThreads};
+  const int best = asppWarpgroupTile(call);
+  const bool usual = suitsAsppWarpgroups(call);
+  std::vector<int> ways = {best};
+  for (const int tile : asppWarpgroupTiles(call))
+    if (tile != best) ways.push_back(tile);
+  ways.insert(usual ? ways.end() : ways.begin(), byThreads);
+  return ways;
+}
+
+int wayOf(const Step& step, const AsppCall& call) {
+  const std::vector<int> ways = waysOf(call);
+  return ways[wayNumber(step, ways.size())];
+}
+
+const char* nameOf(const AsppCall& call, int way) {
+  return way == byThreads ? asppName(call) : asppWarpgroupName(way, call.precision);
+}
+
 size_t preparePacked(const Step& step) {
   expectInputs(step, 2, mostBranches + 1);
   const auto branches = branchesOfPacked(step);
@@ -39,7 +64,9 @@ size_t preparePacked(const Step& step) {
     checkStorage(step, step.inputs[i + 1]);
     expectCount(step, step.inputs[i + 1], p.K * p.taps() * p.C);
   }
-  checkBlocks(step, asppBlocks(callOf(step)));
+  const AsppCall call = callOf(step);
+  checkBlocks(step, asppBlocks(call));
+  wayOf(step, call);
   return 0;
 }
 
@@ -48,12 +75,26 @@ void runPacked(const Step& step) {
   call.source = step.inputs[0].data;
   call.output = step.output.data;
   call.narrow = step.output.dtype == DType::bf16;
-  for (int i = 0; i < call.branches; i++)
+  bool whole = aligned(call.source);
+  for (int i = 0; i < call.branches; i++) {
     call.branch[i].weights = step.inputs[static_cast<size_t>(i) + 1].data;
-  runAspp(call);
+    whole = whole && aligned(call.branch[i].weights);
+  }
+  const int way = wayOf(step, call);
+  way == byThreads || !whole ? runAspp(call, whole) : runAsppWarpgroups(call, way);
 }
 
-const char* packedAlgorithm(const Step& step) { return asppName(callOf(step)); }
+const char* packedAlgorithm(const Step& step) {
+  const AsppCall call = callOf(step);
+  return nameOf(call, wayOf(step, call));
+}
+
+std::vector<std::string> packedWays(const Step& step) {
+  const AsppCall call = callOf(step);
+  std::vector<std::string> names;
+  for (const int way : waysOf(call)) names.push_back(nameOf(call, way));
+  return names;
+}
 
 // The last inputs, x and dy, may be bf16.
 std::vector<AsppBranch> branchesOfGradients(const Step& step) {
@@ -97,7 +138,7 @@ size_t otherGradients(const Step& step) { return step.inputs.size() - 2; }
 }  // namespace
 
 const KernelTable asppKernels = {
-    {"asppPacked", preparePacked, runPacked, packedAlgorithm},
+    named({"asppPacked", preparePacked, runPacked}, packedAlgorithm, packedWays),
     {"asppWeightGradient", prepareGradients<2>, runGradients, gradientAlgorithm},
     {"asppWeightGradients", prepareGradients<mostBranches + 1>, runGradients, gradientAlgorithm, nullptr,
      otherGradients},

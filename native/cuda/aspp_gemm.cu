@@ -252,9 +252,7 @@ int64_t asppBlocks(const AsppCall& call) {
   return std::max(choose(call, true).blocks(call), choose(call, false).blocks(call));
 }
 
-void runAspp(const AsppCall& call) {
-  bool whole = aligned(call.source);
-  for (int i = 0; i < call.branches; i++) whole = whole && aligned(call.branch[i].weights);
+void runAspp(const AsppCall& call, bool whole) {
   const Variant& variant = choose(call, whole);
   variant.run[call.precision](variant.names[call.precision], variant, call);
 }

@@ -40,6 +40,7 @@ AsppCall asppCall(const std::vector<AsppBranch>& branches, bool transposed, Prec
 const char* asppName(const AsppCall& call);
 // Blocks that it launches; `runAspp` needs them to be below 2^31.
 int64_t asppBlocks(const AsppCall& call);
-void runAspp(const AsppCall& call);
+// `whole`: the operands are aligned so.
+void runAspp(const AsppCall& call, bool whole);
 
 }  // namespace voxgrad::cuda

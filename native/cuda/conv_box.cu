@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "conv_box.h"
+#include "tensor_map.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -14,13 +15,17 @@ int64_t larger(int64_t extent, int64_t size) {
 }  // namespace
 
 BoxPlan boxPlanOf(const Gather& gather, int most) {
-  const int64_t extent[4] = {gather.batch, gather.axis[0].output, gather.axis[1].output,
-                             gather.axis[2].output};
+  int64_t extent[4] = {gather.batch}, widest[3];
+  for (int i = 0; i < 3; i++) {
+    const Lattice lattice = gather.axis[i].lattice(gather.transposed, 0);
+    extent[i + 1] = lattice.count;
+    widest[i] = std::max<int64_t>(1, std::min<int64_t>(lattice.count, mostOfBox / lattice.sourceStep));
+  }
   BoxPlan best{};
   int64_t fewest = INT64_MAX;
-  for (int64_t w = 1; w <= std::min<int64_t>(extent[3], most); w = larger(extent[3], w))
-    for (int64_t h = 1; h <= std::min(extent[2], most / w); h = larger(extent[2], h))
-      for (int64_t d = 1; d <= std::min(extent[1], most / w / h); d = larger(extent[1], d)) {
+  for (int64_t w = 1; w <= std::min<int64_t>(widest[2], most); w = larger(extent[3], w))
+    for (int64_t h = 1; h <= std::min(widest[1], most / w); h = larger(extent[2], h))
+      for (int64_t d = 1; d <= std::min(widest[0], most / w / h); d = larger(extent[1], d)) {
         const int64_t size[4] = {std::min(extent[0], most / w / h / d), d, h, w};
         int64_t blocks[4], count = 1;
         for (int i = 0; i < 4; i++) {

@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::together)
     if (voxel >= 0) call.store<P>(block.group, voxel, block.firstColumn + column, first, second);
   });
   if (call.sums == nullptr) return;
-  sumBlock<Tile>(call, product.ofWarp, block.group, block.firstColumn, chunk,
+  sumBlock<Tile>(call, product.ofWarp, tiles, block.group, block.firstColumn, chunk,
                  [&](int row) { return block.places[row].output >= 0; });
 }
 

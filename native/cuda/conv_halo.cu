@@ -20,24 +20,6 @@ struct HaloTile {
 // Chunks along the depth of a tile.
 constexpr int chunksOfTile = 8;
 
-// For every chunk along the depth, where it is in the halo of a block's voxel 0. Behind the depth,
-// where weights are zero, that is what the first tap reads.
-template <class Tile>
-__device__ void tabulate(const Gather& gather, const HaloPlan& plan, int chunk, int depth, int steps,
-                         int* offsets) {
-  for (int i = threadIdx.x; i < steps * chunksOfTile; i += Tile::threads) {
-    const int at = i * chunk < depth ? i * chunk : 0;
-    int tap = at / gather.depth;
-    int offset = 0, stride = plan.pitch;
-    for (int k = 2; k >= 0; k--) {
-      offset += (plan.firstTap[k] + tap % gather.axis[k].taps * plan.shift[k]) * stride;
-      tap /= gather.axis[k].taps;
-      stride *= plan.halo[k];
-    }
-    offsets[i] = offset + at % gather.depth;
-  }
-}
-
 // What a block knows of itself, in shared memory, which leaves the registers to the product.
 struct BlockState {
   int64_t voxels, batch;  // the number of the block of voxels, and the sample
@@ -73,7 +55,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
 
   loadHalo<Tile::threads>(gather, plan, static_cast<const T*>(call.source), block.group, block.batch,
                           block.first, halo);
-  tabulate<Tile>(gather, plan, chunk, depth, steps, offsets);
+  tabulateTaps<Tile::threads>(gather, plan, 3, chunk, depth, steps * chunksOfTile, offsets);
 
   // Each thread fills a part of every tile of the weights: some columns at one place of the depth.
   constexpr int across = chunksOfTile, atOnce = Tile::threads / across;
@@ -139,7 +121,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::threads > 128 ? 2 : 3)
     call.store<P>(state.group, voxel, state.firstColumn + warpColumn + column, left, right);
   });
   if (call.sums == nullptr) return;
-  sumBlock<Tile>(call, product, state.group, state.firstColumn, state.voxels, [&](int row) {
+  sumBlock<Tile>(call, product, tiles, state.group, state.firstColumn, state.voxels, [&](int row) {
     const int line = row / Tile::line;
     return state.first[0] + line / plan.block[1] < gather.axis[0].output &&
            state.first[1] + line % plan.block[1] < gather.axis[1].output &&

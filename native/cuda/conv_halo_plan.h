@@ -6,6 +6,10 @@
 namespace voxgrad::cuda {
 
 constexpr int voxelsOfBlock = 128, voxelsOfLine = 16;
+// Of what a block computes: lines of voxels, four of them in one slice where there are several slices.
+struct BlockShape {
+  int lines = voxelsOfBlock / voxelsOfLine, line = voxelsOfLine;
+};
 // What lets two blocks share a multiprocessor.
 constexpr size_t mostSharedBytes = 100 << 10;
 
@@ -20,9 +24,9 @@ struct HaloPlan {
   __host__ __device__ int voxels() const { return halo[0] * halo[1] * halo[2]; }
 };
 
-inline HaloPlan haloPlanOf(const Gather& gather, Precision precision) {
-  const bool flat = gather.axis[0].taps == 1;
-  HaloPlan plan{{flat ? 1 : 2, flat ? 8 : 4, voxelsOfLine}, {}, {}, {}, {}, {}, 0};
+inline HaloPlan haloPlanOf(const Gather& gather, Precision precision, const BlockShape& shape = {}) {
+  const int lines = gather.axis[0].taps == 1 ? shape.lines : 4;
+  HaloPlan plan{{shape.lines / lines, lines, shape.line}, {}, {}, {}, {}, {}, 0};
   for (int i = 0; i < 3; i++) {
     const Lattice lattice = gather.axis[i].lattice(gather.transposed, 0);
     const int reach = lattice.shift * (lattice.taps - 1);
@@ -35,6 +39,27 @@ inline HaloPlan haloPlanOf(const Gather& gather, Precision precision) {
   const int chunk = chunkOfPrecision(precision);
   plan.pitch = gather.depth / chunk % 2 != 0 ? gather.depth : gather.depth + chunk;
   return plan;
+}
+
+// For `count` chunks along the depth, channels of one tap after the other, where each is in the halo of a
+// block's voxel 0; taps are those along the first `axes` axes. Behind the depth, where weights are zero, that
+// is what the first tap reads.
+template <int THREADS>
+__device__ void tabulateTaps(const Gather& gather, const HaloPlan& plan, int axes, int chunk, int depth,
+                             int count, int* offsets) {
+  for (int i = threadIdx.x; i < count; i += THREADS) {
+    const int at = i * chunk < depth ? i * chunk : 0;
+    int tap = at / gather.depth;
+    int offset = 0, stride = plan.pitch;
+    for (int k = 2; k >= 0; k--) {
+      if (k < axes) {
+        offset += (plan.firstTap[k] + tap % gather.axis[k].taps * plan.shift[k]) * stride;
+        tap /= gather.axis[k].taps;
+      }
+      stride *= plan.halo[k];
+    }
+    offsets[i] = offset + at % gather.depth;
+  }
 }
 
 // Calls f(place in the halo, channel, whether the voxel is the source's, voxel) for every chunk of a block's
@@ -118,7 +143,7 @@ __device__ __forceinline__ void loadOutputGradient(const Gather& gather, const i
 }
 
 // Whether blocks with a halo read far less than one tap at a time would, and are not mostly empty.
-inline bool worthHalo(const Gather& gather, Precision precision) {
+inline bool worthHalo(const Gather& gather, Precision precision, const BlockShape& shape = {}) {
   int64_t voxels = gather.batch, reach = 1;
   for (const GatherAxis& axis : gather.axis) {
     if (axis.stride != 1) return false;
@@ -126,9 +151,10 @@ inline bool worthHalo(const Gather& gather, Precision precision) {
     if (reach > 1 << 20) return false;
     voxels *= axis.output;
   }
-  const HaloPlan plan = haloPlanOf(gather, precision);
-  if (gather.taps() * voxelsOfBlock < 3 * int64_t{plan.voxels()}) return false;
-  const int64_t covered = gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2] * voxelsOfBlock;
+  const HaloPlan plan = haloPlanOf(gather, precision, shape);
+  const int64_t block = int64_t{shape.lines} * shape.line;
+  if (gather.taps() * block < 3 * int64_t{plan.voxels()}) return false;
+  const int64_t covered = gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2] * block;
   return voxels * 5 >= covered * 3;
 }
 

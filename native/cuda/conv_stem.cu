@@ -2,7 +2,7 @@
 
 #include "conv_stem.h"
 #include "conv_stem_plan.h"
-#include "conv_tile.h"
+#include "conv_sums.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -10,8 +10,9 @@ namespace {
 // A block computes 128 voxels, 16 of a line, times COLUMNS, then the next 128; each of its warps 32 of them.
 template <int COLUMNS>
 struct StemTile {
-  static constexpr int rows = voxelsOfBlock, columns = COLUMNS, warpRows = 32;
-  static constexpr int threads = rows / warpRows * warpSize;
+  static constexpr int rows = voxelsOfBlock, columns = COLUMNS, warpRows = 32, warpColumns = COLUMNS;
+  static constexpr int warpsAcross = 1, threads = rows / warpRows * warpSize;
+  using Sums = BlockSums<columns, rows / warpRows>;
 };
 
 // Words of a tile along the depth.
@@ -68,6 +69,7 @@ __global__ void __launch_bounds__(Tile::threads, Tile::columns > 16 ? 3 : 4)
   T* weights = sharedMemory<T>();
   T* map = weights + Tile::columns * pitch;
   int* offsets = reinterpret_cast<int*>(map + (plan.copy + plan.elements() + 7) / 8 * 8);
+  void* const sums = offsets + depth.steps * wordsOfTile;
   const int firstColumn = static_cast<int>(blockIdx.x % columnBlocks) * Tile::columns;
   loadWeights<Tile, P>(call, depth, firstColumn, weights);
   tabulate<Tile, P>(gather, plan, depth, offsets);
@@ -105,22 +107,28 @@ __global__ void __launch_bounds__(Tile::threads, Tile::columns > 16 ? 3 : 4)
             loadMatrices(into, columns + column * pitch + step * tileDepth<P> + k);
           });
     }
-    product.forEachPair([&](int row, int column, float left, float right) {
-      const int line = (warpRow + row) / voxelsOfLine;
+    // The voxel of the output that a row is, or -1.
+    const auto voxelOf = [&](int row) {
+      const int line = row / voxelsOfLine;
       const int position[3] = {first[0] + line / plan.block[1], first[1] + line % plan.block[1],
                                first[2] + row % voxelsOfLine};
       int64_t voxel = block.lead;
-      for (int k = 0; k < 3; k++) {
-        if (position[k] >= gather.axis[k].output) return;
-        voxel = voxel * gather.axis[k].output + position[k];
-      }
-      call.store<P>(0, voxel, firstColumn + column, left, right);
+      for (int k = 0; k < 3 && voxel >= 0; k++)
+        voxel = position[k] < gather.axis[k].output ? voxel * gather.axis[k].output + position[k] : -1;
+      return voxel;
+    };
+    product.forEachPair([&](int row, int column, float left, float right) {
+      const int64_t voxel = voxelOf(warpRow + row);
+      if (voxel >= 0) call.store<P>(0, voxel, firstColumn + column, left, right);
     });
+    if (call.sums != nullptr)
+      sumBlock<Tile>(call, product, sums, 0, firstColumn, each, [&](int row) { return voxelOf(row) >= 0; });
   }
 }
 
 struct Variant {
   int columns;
+  size_t sumBytes;
   Names names;
   ByPrecision<void (*)(const char* name, const Variant& variant, const GatherCall& call)> run;
 
@@ -136,13 +144,13 @@ size_t sharedBytes(const Variant& variant, const Gather& gather, Precision preci
   const int element = 16 / chunkOfPrecision(precision);
   return static_cast<size_t>(variant.columns * (steps * 128 + 16) +
                              int64_t{elementsOf(planOf(gather, precision))} * element) +
-         static_cast<size_t>(steps * wordsOfTile) * sizeof(int);
+         static_cast<size_t>(steps * wordsOfTile) * sizeof(int) + variant.sumBytes;
 }
 
 template <class Tile, Precision P>
 void runVariant(const char* name, const Variant& variant, const GatherCall& call) {
   const StemPlan plan = planOf(call.gather, P);
-  const int64_t blocks = call.gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2];
+  const int64_t blocks = stemChunks(call.gather, P);
   // A block brings the weights once for all of its voxels.
   const int columnBlocks = variant.columnBlocks(call.gather);
   const int64_t rounds = std::min(blocks, std::max<int64_t>(1, mostBlocks / 2 / columnBlocks));
@@ -156,6 +164,7 @@ template <int COLUMNS>
 constexpr Variant variantOf(const Names& names) {
   using Tile = StemTile<COLUMNS>;
   return {COLUMNS,
+          sizeof(typename Tile::Sums),
           names,
           {{runVariant<Tile, Precision::f32>, runVariant<Tile, Precision::tf32>,
             runVariant<Tile, Precision::bf16>}}};
@@ -171,6 +180,11 @@ const Variant& choose(const Gather& gather) { return gather.columns <= 16 ? narr
 bool suitsStem(const Gather& gather, Precision precision) {
   return isStem(gather) && gather.columns < 1 << 20 &&
          sharedBytes(choose(gather), gather, precision) <= mostSharedBytes;
+}
+
+int64_t stemChunks(const Gather& gather, Precision precision) {
+  const StemPlan plan = planOf(gather, precision);
+  return gather.batch * plan.blocks[0] * plan.blocks[1] * plan.blocks[2];
 }
 
 const char* stemName(const Gather& gather, Precision precision) { return choose(gather).names[precision]; }

@@ -10,6 +10,8 @@ namespace voxgrad::cuda {
 bool suitsStem(const Gather& gather, Precision precision);
 // The name of what `runStem` launches.
 const char* stemName(const Gather& gather, Precision precision);
+// Blocks of voxels, each of which yields sums of its own.
+int64_t stemChunks(const Gather& gather, Precision precision);
 void runStem(const GatherCall& call);
 
 bool suitsStemWeightGradient(const Conv3dProblem& problem, Precision precision);

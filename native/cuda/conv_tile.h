@@ -105,17 +105,17 @@ struct WarpProduct {
 
   float total[down][across][4] = {};
 
-  // Adds the product of one pair of tiles of tileDepth. loadA(row, k, uint32_t (&)[4]) yields a fragment of
+  // Adds the product of one pair of tiles of DEPTH. loadA(row, k, uint32_t (&)[4]) yields a fragment of
   // 16 x productDepth and loadB(column, k, uint32_t (&)[4]) two of productDepth x 8, behind each other.
   //
   // Tensor cores do not round their sums but cut them off, which shrinks long ones: where that would show,
   // they add up within a tile only (Ootomo and Yokota 2022, "Recovering single precision accuracy from tensor
   // cores while surpassing the FP32 theoretical peak performance").
-  template <class LoadA, class LoadB>
+  template <int DEPTH = tileDepth<P>, class LoadA, class LoadB>
   __device__ __forceinline__ void add(LoadA loadA, LoadB loadB) {
     float ofTile[down][across][4] = {};
     float(&sum)[down][across][4] = P == Precision::bf16 ? total : ofTile;
-    UNROLL for (int k = 0; k < tileDepth<P>; k += productDepth<P>) {
+    UNROLL for (int k = 0; k < DEPTH; k += productDepth<P>) {
       Fragment<P, 2> b[across];
       UNROLL for (int j = 0; j < across; j += 2) {
         uint32_t loaded[4];

@@ -1,6 +1,6 @@
-// Convolution and input gradient without a stride as products of warpgroups, for devices of compute
-// capability 9: rows are the voxels of a box of the output, and the same box of the source, shifted by a tap,
-// is what the copy engine brings. In bfloat16 or TF32, of one group.
+// Convolution and input gradient as products of warpgroups, for devices of compute capability 9: rows are the
+// voxels of a box of the output, and what a tap reads of the source for them is what the copy engine brings,
+// in steps where there is a stride. In bfloat16 or TF32, of one group.
 #pragma once
 
 #include <vector>
@@ -18,6 +18,8 @@ const char* warpgroupName(int tile, Precision precision);
 // Blocks of threads for each part, and rows of all their boxes, those that are no voxels too.
 int64_t warpgroupBlocks(const Gather& gather, int tile);
 int64_t warpgroupRows(const Gather& gather, int tile);
+// Boxes, each of which yields sums of its own where the depth is not cut.
+int64_t warpgroupChunks(const Gather& gather, int tile);
 // The depth may be cut into parts, each with an output of its own behind the one before. Needs operands that
 // are aligned to 16 bytes.
 void runWarpgroups(const GatherCall& call, int tile, int parts);

@@ -60,9 +60,11 @@ struct Boxes {
     for (int each = firstUnit; each < lastUnit; each++) {
       const Unit unit(call, each);
       for (int i = 0; i < 3; i++) {
+        const GatherAxis& axis = call.gather.axis[i];
         const int size = call.plan.box[i + 1], blocks = call.plan.blocks[i + 1], shift = unit.shift[i];
-        const int reach = call.gather.axis[i].source - shift;
-        const int from = shift < 0 ? -shift / size : 0, to = reach > 0 ? (reach - 1) / size + 1 : 0;
+        const int reach = axis.source - shift,
+                  outside = shift < 0 ? (axis.stride - 1 - shift) / axis.stride : 0;
+        const int from = outside / size, to = reach > 0 ? (reach - 1) / (size * axis.stride) + 1 : 0;
         if (from < first[i + 1]) first[i + 1] = from;
         const int last = to < blocks ? to : blocks;
         if (last > end[i]) end[i] = last;
@@ -92,6 +94,7 @@ template <class Tile>
 __device__ void produce(Ring<Tile>& ring, const TensorMap& x, const TensorMap& dy, const GradientCall& call,
                         const Boxes& boxes, int filter, int firstUnit) {
   const int(&box)[4] = call.plan.box;
+  const GatherAxis(&axis)[3] = call.gather.axis;
   const int radix[3] = {boxes.count[1], boxes.count[2], boxes.count[3]};
   Digits at = Digits::of(boxes.begin, radix);
   const Digits one{0, {0, 0, 1}};
@@ -112,7 +115,8 @@ __device__ void produce(Ring<Tile>& ring, const TensorMap& x, const TensorMap& d
                   {filter + i * productRows, place[3], place[2], place[1], place[0]}, barrier);
       UNROLL for (int i = 0; i < Tile::units; i++) if (i < units) copyBox(
           tile + (Tile::down + i) * columnBytes, x,
-          {channel[i], place[3] + shift[i][2], place[2] + shift[i][1], place[1] + shift[i][0], place[0]},
+          {channel[i], place[3] * axis[2].stride + shift[i][2], place[2] * axis[1].stride + shift[i][1],
+           place[1] * axis[0].stride + shift[i][0], place[0]},
           barrier);
     });
     at.add(one, radix);
@@ -214,11 +218,19 @@ GradientCall callOf(const Conv3dProblem& problem, int tile) {
 }
 
 // Innermost axis first.
-BoxedTensor boxed(const Conv3dProblem& p, const BoxPlan& plan, bool isDy) {
+BoxedTensor boxedX(const Conv3dProblem& p, const BoxPlan& plan) {
   const int(&box)[4] = plan.box;
-  BoxedTensor tensor{2, 5, {p.C, p.W, p.H, p.D, p.N}, {channelsOfUnit, box[3], box[2], box[1], box[0]}};
-  if (isDy) tensor = {2, 5, {p.K, p.Q, p.P, p.Z, p.N}, {channelsOfUnit, box[3], box[2], box[1], box[0]}};
-  return tensor;
+  const auto step = [&p](int i) { return static_cast<int>(p.stride[i]); };
+  return {2,
+          5,
+          {p.C, p.W, p.H, p.D, p.N},
+          {channelsOfUnit, box[3], box[2], box[1], box[0]},
+          {1, step(2), step(1), step(0), 1}};
+}
+
+BoxedTensor boxedDy(const Conv3dProblem& p, const BoxPlan& plan) {
+  const int(&box)[4] = plan.box;
+  return {2, 5, {p.K, p.Q, p.P, p.Z, p.N}, {channelsOfUnit, box[3], box[2], box[1], box[0]}};
 }
 
 }  // namespace
@@ -227,11 +239,9 @@ bool warpgroupsTakeWeightGradient(const Conv3dProblem& problem, Precision precis
   if (precision != Precision::bf16 || problem.groups != 1 || !hasWarpgroups()) return false;
   // Tiles would be mostly empty.
   if (problem.C <= channelsOfUnit / 2 || problem.K <= productRows / 2) return false;
-  for (const int64_t stride : problem.stride)
-    if (stride != 1) return false;
   const BoxPlan plan = boxPlanOf(gatherOf(problem, false), voxelsOfTile);
   return problem.xVoxel() == problem.C && problem.yVoxel() == problem.K && plan.count() < int64_t{1} << 30 &&
-         isBoxable(boxed(problem, plan, false)) && isBoxable(boxed(problem, plan, true)) &&
+         isBoxable(boxedX(problem, plan)) && isBoxable(boxedDy(problem, plan)) &&
          weightsOf(problem) < int64_t{1} << 30;
 }
 
@@ -258,8 +268,8 @@ void runWarpgroupGradient(const GradientOperands& operands, int tile) {
   const Conv3dProblem& problem = operands.problem;
   GradientCall call = callOf(problem, tile);
   call.partial = call.parts == 1 ? operands.dw : static_cast<float*>(operands.workspace);
-  variants[tile].run(variants[tile].name, tensorMapOf(boxed(problem, call.plan, false), operands.x),
-                     tensorMapOf(boxed(problem, call.plan, true), operands.dy), call);
+  variants[tile].run(variants[tile].name, tensorMapOf(boxedX(problem, call.plan), operands.x),
+                     tensorMapOf(boxedDy(problem, call.plan), operands.dy), call);
   if (call.parts > 1) addSlabs(call.partial, call.parts, weightsOf(problem), operands.dw);
 }
 

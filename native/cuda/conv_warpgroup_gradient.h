@@ -1,6 +1,6 @@
-// The weight gradient of a convolution without a stride as products of warpgroups, for devices of compute
-// capability 9: the depth is boxes of voxels of dy, and the same boxes of x, shifted by a tap. In bfloat16,
-// of one group.
+// The weight gradient of a convolution as products of warpgroups, for devices of compute
+// capability 9: the depth is boxes of voxels of dy, and what a tap reads of x for them, boxes too. In
+// bfloat16, of one group.
 #pragma once
 
 #include <vector>

@@ -5,6 +5,7 @@
 #include "../core/conv_step.h"
 #include "conv_cudnn.h"
 #include "conv_direct.h"
+#include "conv_fold.h"
 #include "conv_gemm.h"
 #include "conv_halo.h"
 #include "conv_head.h"
@@ -30,6 +31,7 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == direct) return directName;
   if (kind == stem) return stemName(gather, precision);
   if (kind == head) return headName;
+  if (kind == fold) return foldName(precision);
   if (kind == halo) return haloName(gather, precision);
   if (kind == cudnn) return cudnnName(precision);
   const char* tiles = kind == warpgroups ? warpgroupName(tile, precision) : gemmName(tile, precision);
@@ -42,9 +44,11 @@ size_t GatherWay::ownBytes(const Gather& gather) const {
 }
 
 int64_t GatherWay::chunks(const Gather& gather, Precision precision) const {
-  return kind == halo                 ? haloChunks(gather, precision)
-         : kind == gemm && parts == 1 ? gemmChunks(gather, tile)
-                                      : 0;
+  if (kind == stem) return stemChunks(gather, precision);
+  if (kind == fold) return foldChunks(gather, precision);
+  if (kind == halo) return haloChunks(gather, precision);
+  if (parts > 1) return 0;
+  return kind == warpgroups ? warpgroupChunks(gather, tile) : kind == gemm ? gemmChunks(gather, tile) : 0;
 }
 
 size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums) const {
@@ -56,6 +60,7 @@ void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) con
   if (kind == stem) return runStem(call);
   if (kind == head && aligned(call.output)) return runHead(call);
   if (kind == cudnn && runCudnn(call, workspace)) return;
+  if (kind == fold && whole) return runFold(call);
   // What reads four numbers at a time sums in the same order as what reads them singly.
   if (kind == halo && whole) return runHalo(call);
   if (kind == warpgroups && whole) return runSplit(call, {runWarpgroups, tile}, parts, workspace);
@@ -93,6 +98,7 @@ GatherWay usualWay(const Gather& gather, Precision precision) {
   const int tile = gemmTile(gather, precision);
   if (suitsStem(gather, precision)) return {GatherWay::stem, tile};
   if (suitsHead(gather, precision)) return {GatherWay::head, tile};
+  if (suitsFold(gather, precision)) return {GatherWay::fold, tile};
   if (suitsHalo(gather, precision)) return {GatherWay::halo, tile};
   return {GatherWay::gemm, tile, usualParts(gather, precision, gemmBlocks(gather, tile))};
 }

@@ -15,7 +15,7 @@ struct Step;
 namespace voxgrad::cuda {
 
 struct GatherWay {
-  enum Kind { direct, stem, head, halo, gemm, warpgroups, cudnn } kind;
+  enum Kind { direct, stem, head, fold, halo, gemm, warpgroups, cudnn } kind;
   int tile = 0;      // of the matrix product
   int parts = 1;     // of its depth
   size_t bytes = 0;  // of cuDNN's workspace
@@ -24,10 +24,10 @@ struct GatherWay {
   const char* name(const Gather& gather, Precision precision) const;
   // `sums`: for call.moments, which any way makes, some of them of the output that they have stored.
   size_t workspace(const Gather& gather, Precision precision, bool sums) const;
-  bool sumsInStore() const { return kind == halo || kind == gemm || (kind == warpgroups && parts > 1); }
+  bool sumsInStore() const { return kind != direct && kind != head && kind != cudnn; }
   // Whether it normalises the source as it loads it, where the call says so. A matrix product would do that
   // once for every tap, which takes longer than a pass of its own.
-  bool normalizes() const { return kind == halo; }
+  bool normalizes() const { return kind == fold || kind == halo; }
   void run(GatherCall call, void* workspace) const;
 
  private:

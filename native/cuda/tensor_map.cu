@@ -54,7 +54,9 @@ bool hasWarpgroups() { return knownEncoder() != nullptr; }
 bool isBoxable(const BoxedTensor& tensor) {
   int64_t bytes = tensor.elementBytes;
   for (int i = 0; i < tensor.axes; i++) {
-    if (tensor.extent[i] > int64_t{1} << 31 || tensor.box[i] > 256) return false;
+    if (tensor.extent[i] > int64_t{1} << 31 || tensor.step[i] > 8 ||
+        int64_t{tensor.box[i]} * tensor.step[i] > mostOfBox)
+      return false;
     if (i > 0 && (bytes % 16 != 0 || bytes >= int64_t{1} << 40)) return false;
     if (__builtin_mul_overflow(bytes, tensor.extent[i], &bytes)) return false;
   }
@@ -67,8 +69,8 @@ TensorMap tensorMapOf(const BoxedTensor& tensor, const void* data) {
   cuuint64_t bytes = tensor.elementBytes;
   for (int i = 0; i < tensor.axes; i++) {
     extents[i] = static_cast<cuuint64_t>(tensor.extent[i]);
-    box[i] = static_cast<cuuint32_t>(tensor.box[i]);
-    steps[i] = 1;
+    box[i] = static_cast<cuuint32_t>(tensor.box[i] * tensor.step[i]);
+    steps[i] = static_cast<cuuint32_t>(tensor.step[i]);
     bytes *= extents[i];
     strides[i] = bytes;
   }

@@ -14,8 +14,11 @@ struct BoxedTensor {
   int elementBytes;
   int axes;
   int64_t extent[5];
-  int box[5];  // up to 256 along each axis, and 128 bytes along the innermost
+  int box[5];                     // 128 bytes along the innermost axis
+  int step[5] = {1, 1, 1, 1, 1};  // from one position in a box to the next, up to 8; 1 along the innermost
 };
+// What a box may span along an axis: steps too.
+constexpr int mostOfBox = 256;
 bool isBoxable(const BoxedTensor& tensor);
 // Its boxes are swizzled over 128 bytes.
 TensorMap tensorMapOf(const BoxedTensor& tensor, const void* data);

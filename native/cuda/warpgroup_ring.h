@@ -31,6 +31,8 @@ struct Ring {
       : tiles(swizzledMemory()),
         full(reinterpret_cast<uint64_t*>(tiles + Tile::stages * Tile::stageBytes)),
         empty(full + Tile::stages) {}
+  // What follows in shared memory.
+  __device__ void* behind() const { return empty + Tile::stages; }
   // By one thread, before all of the block meet.
   __device__ void make() {
     for (int i = 0; i < Tile::stages; i++) {

@@ -12,8 +12,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   bool good = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0 &&
               rank >= 1 && rank <= 5;
   for (cuuint32_t i = 0; good && i < rank; i++) {
-    good =
-        extents[i] >= 1 && extents[i] <= uint64_t{1} << 32 && box[i] >= 1 && box[i] <= 256 && steps[i] == 1;
+    good = extents[i] >= 1 && extents[i] <= uint64_t{1} << 32 && box[i] >= 1 && box[i] <= 256 &&
+           steps[i] >= 1 && steps[i] <= (i > 0 ? 8 : 1);
     if (i > 0) good = good && strides[i - 1] % 16 == 0 && strides[i - 1] < uint64_t{1} << 40;
   }
   if (!good || box[0] * bytes % 16 != 0) return CUDA_ERROR_INVALID_VALUE;
@@ -26,7 +26,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
   map->toTf32 = type == CU_TENSOR_MAP_DATA_TYPE_TFLOAT32;
   for (cuuint32_t i = 0; i < rank; i++) {
     map->extent[i] = static_cast<uint32_t>(extents[i]);
-    map->box[i] = static_cast<uint16_t>(box[i]);
+    map->box[i] = static_cast<uint16_t>((box[i] + steps[i] - 1) / steps[i]);
+    map->step[i] = static_cast<uint8_t>(steps[i]);
     if (i > 0) map->stride[i - 1] = strides[i - 1];
   }
   return CUDA_SUCCESS;
@@ -55,7 +56,7 @@ void BoxCopy::carryOut(uint32_t shared) const {
     const unsigned char* from = map.data;
     bool inside = true;
     for (int i = 1; i < map.rank; i++) {
-      const int64_t at = int64_t{this->at[i]} + position[i];
+      const int64_t at = int64_t{this->at[i]} + position[i] * map.step[i];
       inside = inside && at >= 0 && at < map.extent[i];
       from += at * static_cast<int64_t>(map.stride[i - 1]);
     }

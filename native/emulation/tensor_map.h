@@ -1,6 +1,6 @@
 // Tensor maps, as the driver's cuTensorMapEncodeTiled makes them and the copy engine of compute capability 9
 // reads them. Only what we use of them is known here: tiles without interleaving, whose innermost extent is
-// swizzled over 128 bytes or not at all. Copies of floats as TF32 round them.
+// dense, and swizzled over 128 bytes or not at all. Copies of floats as TF32 round them.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,8 @@ struct alignas(64) CUtensorMap {
   const unsigned char* data;
   uint64_t stride[4];  // bytes from one position to the next along all axes but the innermost
   uint32_t extent[5];
-  uint16_t box[5];
+  uint16_t box[5];  // positions
+  uint8_t step[5];
   uint8_t rank, elementBytes, swizzle;
   bool toTf32;
 };

@@ -38,6 +38,7 @@ async function results(precision: string): Promise<Results> {
 }
 
 const tiles = [
+  "folded halo 224x16",
   "halo 128x64",
   "halo 128x32",
   "halo 128x16",

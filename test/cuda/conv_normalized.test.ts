@@ -30,6 +30,14 @@ interface Case {
 
 const cases: readonly Case[] = [
   { name: "3x3x3, 8 to 16", x: [2, 3, 7, 15, 8], w: [16, 3, 3, 3, 8], options: { padding: 1 } },
+  { name: "3x3x3, 16 to 16", x: [2, 4, 7, 13, 16], w: [16, 3, 3, 3, 16], options: { padding: 1 } },
+  {
+    name: "transposed, in groups, 32 to 24, taps along the width as columns",
+    x: [1, 8, 4, 14, 32],
+    w: [32, 3, 2, 3, 12],
+    options: { padding: [1, 0, 1], groups: 2 },
+    transposed: true,
+  },
   {
     name: "dilated, without padding, moments of groups, 16 to 24",
     x: [1, 5, 12, 16, 16],
@@ -151,6 +159,7 @@ for (const each of cases)
 
 test("every kernel with a halo was launched so", () => {
   const tiles = [
+    "folded halo 224x16",
     "halo 128x16",
     "halo 128x32",
     "halo 128x64",

@@ -9,20 +9,12 @@ import { compile, planOnly } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import { conv3d, type ConvOptions, convTranspose3d, weightGradientOp } from "../../lib/ops/conv.ts";
-import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice, type Precision } from "../../lib/runtime/device.ts";
 import type { StepSpec } from "../../lib/runtime/native.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { runBare } from "../ops/run_bare.ts";
 import { runStep } from "./run_step.ts";
-
-const devices = (["emulator", "cuda"] as const)
-  .filter((name) => {
-    const reason = whyNot(name);
-    if (reason !== undefined) console.log(`skipped: ${reason}`);
-    return reason === undefined;
-  })
-  .map((name) => openDevice(name))
-  .filter((device) => device.name === "emulator" || device.describe().includes("compute capability 9."));
+import { devices, exchanged, short } from "./warpgroups.ts";
 
 interface Case {
   readonly x: Shape;
@@ -48,25 +40,6 @@ function stepOf(each: Case, device: Device, precision: Precision = "bf16"): Step
   return found.spec;
 }
 
-/** Numbers that bfloat16 holds. */
-const short = (shape: Shape, seed: number) => {
-  const numbers = Float32Array.from(random(elements(shape), seed));
-  new Uint32Array(numbers.buffer).forEach((bits, i, all) => {
-    all[i] = bits & 0xffff0000;
-  });
-  return numbers;
-};
-
-/** `[rows, taps, columns]` as `[columns, taps, rows]`, which an input gradient reads. */
-function exchanged(w: Float32Array, [rows, ...rest]: Shape): Float32Array {
-  const columns = rest[3];
-  const taps = elements(rest) / columns;
-  return Float32Array.from(w, (_, i) => {
-    const [column, tap, row] = [Math.floor(i / rows / taps), Math.floor(i / rows) % taps, i % rows];
-    return w[(row * taps + tap) * columns + column];
-  });
-}
-
 const cases: readonly Case[] = [
   // Boxes that end outside.
   { x: [2, 3, 5, 7, 64], w: [72, 3, 3, 3, 64], options: { padding: 1 } },
@@ -82,6 +55,24 @@ const cases: readonly Case[] = [
   // A pointwise one; another padding than keeps the size.
   { x: [1, 4, 5, 9, 136], w: [136, 1, 1, 1, 136], options: {} },
   { x: [1, 6, 5, 4, 64], w: [64, 2, 1, 3, 64], options: { padding: [2, 0, 1], dilation: [2, 1, 1] } },
+  // With a stride; pointwise, too; with dilation; lines so long that no box spans them.
+  { x: [2, 5, 7, 9, 64], w: [72, 3, 3, 3, 64], options: { padding: 1, stride: 2 } },
+  { x: [2, 1, 9, 14, 64], w: [128, 1, 1, 1, 64], options: { stride: [1, 2, 2] } },
+  {
+    x: [1, 1, 13, 21, 72],
+    w: [64, 1, 3, 3, 72],
+    options: { padding: [0, 2, 3], stride: [1, 3, 2], dilation: [1, 2, 3] },
+  },
+  { x: [1, 1, 2, 519, 64], w: [40, 1, 1, 2, 64], options: { stride: [1, 1, 2] } },
+  // The classes of positions that an input gradient has then, some of which no tap reaches.
+  { x: [2, 3, 4, 5, 64], w: [64, 3, 3, 3, 72], options: { padding: 1, stride: 2 }, transposed: true },
+  { x: [1, 1, 4, 5, 64], w: [64, 1, 2, 1, 64], options: { stride: [1, 3, 2] }, transposed: true },
+  {
+    x: [1, 2, 3, 4, 64],
+    w: [64, 3, 2, 3, 136],
+    options: { padding: [0, 1, 2], stride: [1, 4, 2], dilation: [1, 2, 3] },
+    transposed: true,
+  },
   // Boxes of which no voxel reaches anything.
   { x: [1, 1, 4, 4, 64], w: [64, 1, 1, 1, 64], options: { padding: [0, 0, 40] } },
 ];
@@ -94,6 +85,7 @@ interface GradientCase {
   readonly shape: Shape;
   readonly padding: readonly [number, number, number];
   readonly dilation: readonly [number, number, number];
+  readonly stride?: readonly [number, number, number];
 }
 
 const gradientCases: readonly GradientCase[] = [
@@ -102,17 +94,42 @@ const gradientCases: readonly GradientCase[] = [
   { x: [2, 1, 16, 16, 72], shape: [64, 1, 3, 3, 72], padding: [0, 12, 12], dilation: [1, 12, 12] },
   { x: [1, 4, 11, 9, 136], shape: [136, 1, 1, 1, 136], padding: [0, 0, 0], dilation: [1, 1, 1] },
   { x: [1, 6, 5, 4, 64], shape: [40, 2, 1, 3, 64], padding: [2, 0, 1], dilation: [2, 1, 1] },
+  // With a stride; boxes that some tap does not reach, and lines so long that no box spans them.
+  {
+    x: [2, 5, 7, 9, 64],
+    shape: [72, 3, 3, 3, 64],
+    padding: [1, 1, 1],
+    dilation: [1, 1, 1],
+    stride: [2, 2, 2],
+  },
+  {
+    x: [1, 1, 33, 30, 64],
+    shape: [64, 1, 3, 3, 64],
+    padding: [0, 9, 7],
+    dilation: [1, 8, 7],
+    stride: [1, 2, 3],
+  },
+  {
+    x: [1, 1, 2, 519, 64],
+    shape: [64, 1, 1, 2, 64],
+    padding: [0, 0, 3],
+    dilation: [1, 1, 1],
+    stride: [1, 1, 8],
+  },
   // Columns whose taps reach nothing.
   { x: [1, 1, 7, 9, 264], shape: [64, 1, 3, 1, 264], padding: [0, 9, 0], dilation: [1, 9, 1] },
 ];
 
-function traceGradient({ x, shape, padding, dilation }: GradientCase) {
+function traceGradient({ x, shape, padding, dilation, stride = [1, 1, 1] }: GradientCase) {
   const output = [1, 2, 3].map(
-    (axis) => x[axis] + 2 * padding[axis - 1] - dilation[axis - 1] * (shape[axis] - 1),
+    (axis) =>
+      Math.floor(
+        (x[axis] + 2 * padding[axis - 1] - dilation[axis - 1] * (shape[axis] - 1) - 1) / stride[axis - 1],
+      ) + 1,
   );
   return (graph: Graph) => {
     const dy = graph.input("dy", [x[0], ...output, shape[0]]);
-    const window = { stride: [1, 1, 1], padding, dilation, groups: 1, shape };
+    const window = { stride, padding, dilation, groups: 1, shape };
     return { dw: weightGradientOp([graph.input("x", x), dy], window) };
   };
 }
@@ -142,7 +159,9 @@ for (const device of devices) {
     test(of(`${each.transposed ? "transposed " : ""}[${each.x.join()}] by [${each.w.join()}]`), async () => {
       const spec = stepOf(each, device);
       const { data, expected } = await operandsOf(each);
-      for (const [way, name] of device.native.ways(spec).entries()) {
+      const ways = device.native.ways(spec);
+      assert.ok(ways.some((name) => name.startsWith("warpgroups")));
+      for (const [way, name] of ways.entries()) {
         if (!/^warpgroups .*bf16(, depth in [27] parts)?$/.test(name)) continue;
         tried.add(name);
         const step = { ...spec, attributes: { ...spec.attributes, way } };
@@ -151,7 +170,7 @@ for (const device of devices) {
       }
     });
 
-  for (const each of [cases[1], cases[2]])
+  for (const each of [1, 2, 6, 8, 11].map((index) => cases[index]))
     test(of(`in tf32, [${each.x.join()}] by [${each.w.join()}]`), async () => {
       const spec = stepOf(each, device, "tf32");
       const { data, expected } = await operandsOf(each, "tf32");
@@ -238,12 +257,11 @@ for (const device of devices) {
     assert.equal(runs.slice(1), [runs[0], runs[0]]);
   });
 
-  test(of("deep layers without a stride take them in bf16 and tf32"), () => {
+  test(of("deep layers take them in bf16 and tf32"), () => {
     const takes = (each: Case, precision?: Precision) =>
       device.native.ways(stepOf(each, device, precision))[0].startsWith("warpgroups");
     assert.ok(takes(first) && takes(first, "tf32") && !takes(first, "f32"));
     for (const other of [
-      { ...first, options: { padding: 1, stride: 2 } },
       { ...first, x: [1, 8, 8, 8, 32], w: [64, 3, 3, 3, 32] },
       { ...first, w: [64, 3, 3, 3, 32], options: { padding: 1, groups: 2 } },
       { ...first, x: [1, 4, 4, 4, 68], w: [64, 3, 3, 3, 68] },
