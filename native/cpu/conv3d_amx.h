@@ -41,6 +41,7 @@ class AmxConvolution final : public NormalizingConvolution {
     int64_t taps() const { return axis[0].taps * axis[1].taps * axis[2].taps; }
   };
   struct Block;
+  static constexpr int64_t kChunkSteps = 4;  // of the reduced channels, of which a tile is made at a time
 
   int64_t tapOf(const Phase& phase, int64_t index) const;
   const char* panelOf(const float* packed, int64_t tap, int64_t chunk, int64_t column) const;
