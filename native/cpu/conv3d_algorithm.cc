@@ -64,8 +64,12 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
                                                            : Gather::paysPerTap(reduced, produced, p.taps()));
   const int64_t tapsInRow =
       perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T) : p.T * p.Q;
-  const double weights = perTap && pass != ConvPass::weightGradient ? 30 * static_cast<double>(p.C * p.K) : 0;
-  return rowTaps * static_cast<double>(tapsInRow * reduced) * vectors + weights;
+  const double pairs = rowTaps * static_cast<double>(tapsInRow);
+  // Those of taps that reach nothing are not read.
+  const double reached = pairs / static_cast<double>(p.N * p.Z * p.P * p.Q * p.taps());
+  const double weights =
+      perTap && pass != ConvPass::weightGradient ? 30 * reached * static_cast<double>(p.C * p.K) : 0;
+  return pairs * static_cast<double>(reduced) * vectors + weights;
 }
 
 // The same unit; the constants were fitted to times measured with AVX-512 and AVX2 (see the native test's
@@ -171,7 +175,7 @@ int64_t tiledTapsInRow(const Conv3dProblem& p) {
 // while products go on. Phases of a strided input gradient store voxels that are apart.
 double amxCost(const Conv3dProblem& p, ConvPass pass) {
   constexpr double kProduct = 0.8, kRow = 0.9, kTransposedRow = 2, kTap = 30, kColumn = 10, kVoxel = 50,
-                   kWeight = 12, kSum = 1.5, kApart = 1.4;
+                   kWeight = 12, kSum = 1.5, kApart = 1.2;
   constexpr int64_t kCachedWeights = 192 * 1024, kBlockVoxels = 256;
   const bool gradient = pass == ConvPass::inputGradient;
   const double c = static_cast<double>(p.C), k = static_cast<double>(p.K);
@@ -187,10 +191,11 @@ double amxCost(const Conv3dProblem& p, ConvPass pass) {
   pairs *= static_cast<double>(tiledTapsInRow(p));
   const int64_t voxels = p.N * (gradient ? p.D * p.H * p.W : p.Z * p.P * p.Q);
   const double reached = pairs / static_cast<double>(p.N * p.Z * p.P * p.Q * p.taps());
-  const double streamed =
-      weights > kCachedWeights ? weights * reached * static_cast<double>(divideUp(voxels, kBlockVoxels)) : 0;
+  const int64_t phases = gradient ? p.stride[0] * p.stride[1] * p.stride[2] : 1;
+  const int64_t blocks = divideUp(divideUp(voxels, phases), kBlockVoxels);
+  const double streamed = weights > kCachedWeights ? weights * reached * static_cast<double>(blocks) : 0;
   const double columns = std::ceil((gradient ? c : k) / 32);
-  const bool apart = gradient && (p.stride[0] > 1 || p.stride[1] > 1 || p.stride[2] > 1);
+  const bool apart = phases > 1;
   const double voxel = kVoxel + (gradient ? c : k) / 4,
                tap = kRow * (gradient ? k : c) + kTap + kColumn * columns;
   return (apart ? kApart : 1) *
@@ -226,13 +231,13 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
   Choice direct{ConvAlgorithm::direct, directCost(problem, pass, lanes)};
   // Two threads reach less of the rate that one has, above all where both factors are read once.
   const bool gathers = !isBlockwise(problem), weights = pass == ConvPass::weightGradient;
-  const double loss = !weights ? (gathers ? 1.3 : 1.1) : gathers ? 1.4 : problem.taps() > 1 ? 1.25 : 1.5;
+  const double loss = !weights ? (gathers ? 1.15 : 1.22) : gathers ? 1.4 : problem.taps() > 1 ? 1.25 : 1.5;
   const double amx = fits && (pass != ConvPass::inputGradient || AmxConvolution::reachesAll(problem))
                          ? amxCost(problem, pass)
                          : std::numeric_limits<double>::infinity();
   if (amx < loss * direct.cost) direct = {ConvAlgorithm::amx, amx};
   // Where it is close the direct kernels win: they need less memory.
-  constexpr double kMargin = 1.1;
+  const double kMargin = direct.algorithm == ConvAlgorithm::amx ? 1.25 : 1.1;
   const bool slower = winograd.algorithm == ConvAlgorithm::direct || kMargin * winograd.cost >= direct.cost;
   return slower ? direct.algorithm : winograd.algorithm;
 }

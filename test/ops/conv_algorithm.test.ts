@@ -128,7 +128,7 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   const two = "winograd F(2x2,3x3)";
   assert.equal(await printed(64, [1, 6], { padding: padding(1) }), [two, two, "direct"]);
   assert.equal(await printed(4, [1, 32], { padding: padding(1) }), direct);
-  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), tiled);
+  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), direct);
   assert.equal(
     await printed(64, [1, 64], { padding: padding(1), stride: [1, 2, 2] }),
     thrice(`${four[0]} stride 2`),
