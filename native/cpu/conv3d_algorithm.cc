@@ -39,10 +39,8 @@ int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation
                    int64_t taps = 3) {
   int64_t pairs = 0;
   for (int64_t tap = 0; tap < taps; ++tap) {
-    const int64_t offset = pad - tap * dilation;
-    const int64_t first = offset > 0 ? divideUp(offset, stride) : 0;
-    const int64_t end = std::min(output, divideUp(std::max<int64_t>(0, source + offset), stride));
-    pairs += std::max<int64_t>(0, end - first);
+    const ReachedOutputs inside = reachedOutputs(output, source, stride, tap * dilation - pad);
+    pairs += inside.last - inside.first;
   }
   return pairs;
 }
@@ -162,10 +160,8 @@ int64_t tiledTapsInRow(const Conv3dProblem& p) {
   if (p.Q < kTile) return p.T * p.Q;
   int64_t pairs = 0;
   for (int64_t tap = 0; tap < p.T; ++tap) {
-    const int64_t offset = p.pad[2] - tap * p.dilation[2];
-    const int64_t first = offset > 0 ? divideUp(offset, p.stride[2]) : 0;
-    const int64_t end = std::min(p.Q, divideUp(std::max<int64_t>(0, p.W + offset), p.stride[2]));
-    if (first < end) pairs += (divideUp(end, kTile) - first / kTile) * kTile;
+    const auto [first, last] = reachedOutputs(p.Q, p.W, p.stride[2], tap * p.dilation[2] - p.pad[2]);
+    if (first < last) pairs += (divideUp(last, kTile) - first / kTile) * kTile;
   }
   return pairs;
 }
@@ -237,8 +233,8 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
                          : std::numeric_limits<double>::infinity();
   if (amx < loss * direct.cost) direct = {ConvAlgorithm::amx, amx};
   // Where it is close the direct kernels win: they need less memory.
-  const double kMargin = direct.algorithm == ConvAlgorithm::amx ? 1.25 : 1.1;
-  const bool slower = winograd.algorithm == ConvAlgorithm::direct || kMargin * winograd.cost >= direct.cost;
+  const double margin = direct.algorithm == ConvAlgorithm::amx ? 1.25 : 1.1;
+  const bool slower = winograd.algorithm == ConvAlgorithm::direct || margin * winograd.cost >= direct.cost;
   return slower ? direct.algorithm : winograd.algorithm;
 }
 

@@ -64,8 +64,10 @@ AmxConvolution::AmxConvolution(const Conv3dProblem& p, bool inputGradient)
                                                   p.pad[a], p.dilation[a]);
       phase.voxels *= phase.axis[a].count;
     }
-    skips_ = skips_ || (!p.adds && phase.taps() == 0);
-    if (!p.adds && phase.taps() == 0) continue;
+    if (!p.adds && phase.taps() == 0) {
+      skips_ = true;
+      continue;
+    }
     most = std::max(most, phase.voxels);
     phases_.push_back(phase);
   }
@@ -203,21 +205,21 @@ void AmxConvolution::findSources(const Phase& phase, int64_t tap, const float* s
   const GatherAxis(&axis)[3] = phase.axis;
   const int64_t taps[3] = {tap / (axis[1].taps * axis[2].taps), tap / axis[2].taps % axis[1].taps,
                            tap % axis[2].taps};
-  // Voxels [first, last) of each axis find the tap inside.
-  int64_t first[3], last[3], offset = 0;
+  ReachedOutputs inside[3];
+  int64_t offset = 0;
   for (int a = 0; a < 3; ++a) {
-    const int64_t own = axis[a].offset(taps[a]), reach = axis[a].sourceExtent - own;
-    first[a] = own < 0 ? divideUp(-own, axis[a].sourceStep) : 0;
-    last[a] = reach > 0 ? divideUp(reach, axis[a].sourceStep) : 0;
+    const int64_t own = axis[a].offset(taps[a]);
+    inside[a] = reachedOutputs(axis[a].count, axis[a].sourceExtent, axis[a].sourceStep, own);
     offset = offset * sourceExtent_[a] + own;
   }
   std::fill_n(block.sources, block.tiles * kTile, nullptr);
   for (int64_t tile = 0; tile < block.tiles; ++tile) block.own[tile].reached = false;
   for (int64_t i = 0; i < block.voxels; ++i) {
     const Block::Place& place = block.places[i];
-    bool inside = true;
-    for (int a = 0; a < 3; ++a) inside = inside && place.at[a] >= first[a] && place.at[a] < last[a];
-    if (!inside) continue;
+    bool reached = true;
+    for (int a = 0; a < 3; ++a)
+      reached = reached && place.at[a] >= inside[a].first && place.at[a] < inside[a].last;
+    if (!reached) continue;
     block.sources[i] = source + (place.source + offset) * sourceVoxel_;
     block.own[i / kTile].reached = true;
   }
@@ -290,8 +292,6 @@ void AmxConvolution::store(const Block& block, float* output) const {
       const float* const from = tile.sums + i % kTile * tile.stride + column * tile.columnStride;
       if (!tile.begun) {
         std::fill_n(to + column * kAmxColumns, channels, 0.0f);
-      } else if (channels == kAmxColumns) {
-        std::copy_n(from, kAmxColumns, to + column * kAmxColumns);
       } else {
         std::copy_n(from, channels, to + column * kAmxColumns);
       }

@@ -34,10 +34,8 @@ AmxWeightGradient::Span AmxWeightGradient::spanOf(int axis, int64_t tap) const {
   const Conv3dProblem& p = problem_;
   const int64_t source[3] = {p.D, p.H, p.W}, output[3] = {p.Z, p.P, p.Q};
   const int64_t offset = tap * p.dilation[axis] - p.pad[axis], stride = p.stride[axis];
-  const int64_t first = offset < 0 ? divideUp(-offset, stride) : 0;
-  const int64_t reach = source[axis] - offset;
-  const int64_t end = std::min(output[axis], reach > 0 ? divideUp(reach, stride) : 0);
-  return {first, std::max<int64_t>(0, end - first), offset};
+  const ReachedOutputs inside = reachedOutputs(output[axis], source[axis], stride, offset);
+  return {inside.first, inside.last - inside.first, offset};
 }
 
 // Even parts of whole blocks.

@@ -26,8 +26,7 @@ std::vector<Span> spansOf(const GatherAxis& axis, bool merged) {
   std::vector<Span> spans;
   std::vector<int64_t> bounds{0, axis.count};
   for (int64_t j = 0; j < axis.taps; ++j) {
-    const int64_t first = axis.offset(j) < 0 ? divideUp(-axis.offset(j), axis.sourceStep) : 0;
-    const int64_t last = std::min(axis.count, divideUp(axis.sourceExtent - axis.offset(j), axis.sourceStep));
+    const auto [first, last] = reachedOutputs(axis.count, axis.sourceExtent, axis.sourceStep, axis.offset(j));
     if (first < last) spans.push_back({first, last, j, j + 1});
     bounds.insert(bounds.end(), {std::min(first, axis.count), std::max<int64_t>(0, last)});
   }

@@ -73,6 +73,17 @@ constexpr int64_t kSlack = 16;
 
 inline int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Outputs [first, last) of an axis, of which the i-th reads the source at i*stride + offset, and inside it.
+struct ReachedOutputs {
+  int64_t first, last;
+};
+
+inline ReachedOutputs reachedOutputs(int64_t outputs, int64_t source, int64_t stride, int64_t offset) {
+  const int64_t first = offset < 0 ? divideUp(-offset, stride) : 0;
+  const int64_t last = source > offset ? std::min(outputs, divideUp(source - offset, stride)) : 0;
+  return {first, std::max(first, last)};
+}
+
 // Bytes rounded up to the next cache line, so that every part of a workspace starts on one.
 inline size_t roundToLine(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 

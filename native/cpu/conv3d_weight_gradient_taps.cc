@@ -81,8 +81,8 @@ void TapWeightGradient::run(const float* x, const float* dy, float* dw, void* wo
 void TapWeightGradient::clearUnreached(float* dw) const {
   const Conv3dProblem& p = problem_;
   const auto reaches = [](int64_t source, int64_t outputs, int64_t stride, int64_t offset) {
-    const int64_t first = offset < 0 ? divideUp(-offset, stride) : 0;
-    return first < outputs && first * stride + offset < source;
+    const ReachedOutputs inside = reachedOutputs(outputs, source, stride, offset);
+    return inside.first < inside.last;
   };
   parallelFor(p.K, [&](int64_t k) {
     float* filter = dw + k * p.taps() * cPerGroup_;
