@@ -14,6 +14,7 @@
 #include "conv3d_gather.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_rows.h"
 #include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_strided.h"
@@ -203,8 +204,9 @@ struct Choice {
   double cost;
 };
 
-// The cheapest Winograd algorithm that can do the problem; direct where none can.
-Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+// The cheapest Winograd algorithm of tiles of two axes or three that can do the problem; direct where none
+// can.
+Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
   if (winogradStridedFits(p)) return {ConvAlgorithm::winogradStrided, stridedCost(p, pass, lanes)};
   if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
@@ -214,6 +216,14 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
   const double slices = slicesCost(p, pass, packedOnce, lanes);
   return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
                          : Choice{ConvAlgorithm::winograd3d, volume};
+}
+
+// The same of all Winograd algorithms.
+Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
+  const Choice tiles = cheapestOfTiles(p, pass, packedOnce, lanes);
+  if (pass != ConvPass::forward || !WinogradRows::fits(p)) return tiles;
+  const Choice rows{ConvAlgorithm::winogradRows, WinogradRows::cost(p)};
+  return tiles.algorithm == ConvAlgorithm::direct || rows.cost < tiles.cost ? rows : tiles;
 }
 
 ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
@@ -250,6 +260,8 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
       return "winograd F(1x4x4,3x3x3)";
     case ConvAlgorithm::winogradStrided:
       return problem.R == 1 ? "winograd F(4x4,3x3) stride 2" : "winograd F(1x4x4,3x3x3) stride 2";
+    case ConvAlgorithm::winogradRows:
+      return problem.T == 3 ? "winograd F(4,3) along W" : "winograd F(4,4) along W";
     case ConvAlgorithm::winograd2d:
       break;
   }

@@ -7,9 +7,17 @@ namespace voxgrad::cpu {
 
 enum class ConvPass { forward, inputGradient, weightGradient };
 // Winograd convolution with tiles of 2x2x2 outputs of a 3x3x3 kernel, with tiles of 4x4 outputs of a slice,
-// with those and stride 2, or, of a 1x3x3 kernel, with tiles that planWinograd2d sizes. `amx` is the direct
-// algorithm on the matrix unit.
-enum class ConvAlgorithm { direct, winograd3d, winogradSlices, winogradStrided, winograd2d, amx };
+// with those and stride 2, of a 1x3x3 kernel with tiles that planWinograd2d sizes, or, of stems, with tiles
+// of four outputs of a row. `amx` is the direct algorithm on the matrix unit.
+enum class ConvAlgorithm {
+  direct,
+  winograd3d,
+  winogradSlices,
+  winogradStrided,
+  winograd2d,
+  winogradRows,
+  amx
+};
 
 // The faster algorithm by what was measured, packing of the weights included unless it is done once for many
 // runs. It depends on the problem and the instruction set, never on the number of threads.

@@ -15,6 +15,7 @@
 #include "conv3d_weight_gradient.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
+#include "conv3d_winograd_rows.h"
 #include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_strided.h"
@@ -42,6 +43,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::winogradRows:
+      return std::make_unique<WinogradRows>(problem);
     case ConvAlgorithm::amx:
       return std::make_unique<AmxConvolution>(problem, inputGradient);
     case ConvAlgorithm::direct:
@@ -78,6 +81,7 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
       return std::make_unique<WinogradStridedWeightGradient>(problem);
     case ConvAlgorithm::amx:
       return std::make_unique<AmxWeightGradient>(problem);
+    case ConvAlgorithm::winogradRows:
     case ConvAlgorithm::direct:
       break;
   }

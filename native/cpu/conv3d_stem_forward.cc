@@ -5,17 +5,13 @@
 
 namespace voxgrad::cpu {
 
-struct Stem::Taps {
-  int64_t first, end;
-
-  int64_t count() const { return end - first; }
-  bool operator==(const Taps& other) const { return first == other.first && end == other.end; }
-};
+// Windows stay in the second-level cache.
+constexpr int64_t kWindowFloats = 32768, kLeastBlocks = 64;
 
 struct Stem::Window {
   const float* data;
-  int64_t sample, plane, row;  // of y: the block's first
-  int64_t planePitch;          // floats between planes of x
+  StemBlock block;
+  int64_t planePitch;  // floats between planes of x
 };
 
 Stem::Stem(const Conv3dProblem& problem)
@@ -25,29 +21,8 @@ Stem::Stem(const Conv3dProblem& problem)
       steps_(problem.T * problem.C),
       vectors_(divideUp(problem.K, kernels_.lanes)),
       groupsPerRow_(divideUp(problem.Q, kernels_.groupVoxels)),
-      inLines_(x_.step(2) == 1 && problem.Q % kernels_.groupVoxels == 0) {
-  chooseBlocks();
-}
-
-// The larger a block, the less of x is copied for two of them; a window stays in the second-level cache.
-void Stem::chooseBlocks() {
-  constexpr int64_t kWindowFloats = 32768, kLeastBlocks = 64;
-  const Conv3dProblem& p = problem_;
-  const auto copied = [this](int64_t planes, int64_t rows) {
-    return windowExtent(0, planes) * windowExtent(1, rows);
-  };
-  for (;;) {
-    const int64_t planes = std::min(p.Z, 2 * blockPlanes_), rows = std::min(p.P, 2 * blockRows_);
-    const bool deeper = rows == blockRows_ ||
-                        (planes > blockPlanes_ && copied(planes, blockRows_) < copied(blockPlanes_, rows));
-    const int64_t nextPlanes = deeper ? planes : blockPlanes_, nextRows = deeper ? blockRows_ : rows;
-    const int64_t blocks = p.N * divideUp(p.Z, nextPlanes) * divideUp(p.P, nextRows);
-    const bool grows = nextPlanes > blockPlanes_ || nextRows > blockRows_;
-    if (!grows || blocks < kLeastBlocks || copied(nextPlanes, nextRows) * x_.row() > kWindowFloats) break;
-    blockPlanes_ = nextPlanes;
-    blockRows_ = nextRows;
-  }
-}
+      inLines_(x_.step(2) == 1 && problem.Q % kernels_.groupVoxels == 0),
+      blocks_(problem, x_.row(), kWindowFloats, kLeastBlocks) {}
 
 size_t Stem::packedFloats() const {
   return static_cast<size_t>(vectors_ * problem_.R * problem_.S * steps_ * kernels_.lanes);
@@ -66,46 +41,24 @@ void Stem::run(const float* x, const float* packed, const float* bias, float* y,
   float* const paddedBias = WorkspaceCursor(workspace).floats(vectors_ * kernels_.lanes);
   std::fill_n(paddedBias, vectors_ * kernels_.lanes, 0.0f);
   if (bias) std::copy_n(bias, p.K, paddedBias);
-  parallelFor(p.N * divideUp(p.Z, blockPlanes_) * divideUp(p.P, blockRows_),
-              [&](int64_t block) { runBlock(x, packed, paddedBias, y, block); });
+  parallelFor(blocks_.count(), [&](int64_t block) { runBlock(x, packed, paddedBias, y, block); });
 }
 
-// Planes or rows of x that so many outputs read, those between their taps included.
-int64_t Stem::windowExtent(int axis, int64_t outputs) const {
-  const int64_t kernel = axis == 0 ? problem_.R : problem_.S;
-  return (outputs - 1) * x_.stride[axis] + (kernel - 1) * x_.dilation[axis] + 1;
-}
-
-Stem::Taps Stem::tapsInside(int axis, int64_t output) const {
-  const int64_t kernel = axis == 0 ? problem_.R : problem_.S;
-  const int64_t before = x_.pad[axis] - output * x_.stride[axis], until = before + x_.extent[axis];
-  const int64_t first = before > 0 ? std::min(kernel, divideUp(before, x_.dilation[axis])) : 0;
-  const int64_t end = until > 0 ? std::min(kernel, divideUp(until, x_.dilation[axis])) : 0;
-  return {first, std::max(first, end)};
-}
-
-void Stem::runBlock(const float* x, const float* packed, const float* bias, float* y, int64_t block) const {
-  const Conv3dProblem& p = problem_;
-  const int64_t across = divideUp(p.P, blockRows_), deep = divideUp(p.Z, blockPlanes_);
-  Window window{nullptr, block / (across * deep), block / across % deep * blockPlanes_,
-                block % across * blockRows_, 0};
-  const int64_t endPlane = std::min(p.Z, window.plane + blockPlanes_);
-  const int64_t endRow = std::min(p.P, window.row + blockRows_);
-  const int64_t planes = windowExtent(0, endPlane - window.plane);
-  const int64_t rows = windowExtent(1, endRow - window.row);
-  window.planePitch = rows * x_.row();
-  float* const to = threadScratch<float>(static_cast<size_t>(planes * window.planePitch));
+void Stem::runBlock(const float* x, const float* packed, const float* bias, float* y, int64_t index) const {
+  const StemBlock block = blocks_.at(index);
+  const int64_t planes = blocks_.window(0, block.endPlane - block.plane);
+  const int64_t rows = blocks_.window(1, block.endRow - block.row);
+  const int64_t planePitch = rows * x_.row();
+  float* const to = threadScratch<float>(static_cast<size_t>(planes * planePitch));
   for (int64_t i = 0; i < planes; ++i) {
-    const int64_t plane = window.plane * x_.stride[0] + i;
+    const int64_t plane = block.plane * x_.stride[0] + i;
     const bool inside = plane >= x_.pad[0] && plane < x_.pad[0] + x_.extent[0];
-    if (inside)
-      x_.fillRows(x, window.sample, plane, window.row * x_.stride[1], rows, to + i * window.planePitch);
+    if (inside) x_.fillRows(x, block.sample, plane, block.row * x_.stride[1], rows, to + i * planePitch);
   }
-  window.data = to;
-  for (int64_t plane = window.plane; plane < endPlane; ++plane) {
-    for (int64_t row = window.row; row < endRow;) {
-      int64_t end = row + 1;
-      while (end < endRow && tapsInside(1, end) == tapsInside(1, row)) ++end;
+  const Window window{to, block, planePitch};
+  for (int64_t plane = block.plane; plane < block.endPlane; ++plane) {
+    for (int64_t row = block.row; row < block.endRow;) {
+      const int64_t end = blocks_.endOfAlike(row, block.endRow);
       runRows(window, packed, bias, y, plane, row, end - row);
       row = end;
     }
@@ -116,13 +69,13 @@ void Stem::runBlock(const float* x, const float* packed, const float* bias, floa
 void Stem::runRows(const Window& window, const float* packed, const float* bias, float* y, int64_t plane,
                    int64_t row, int64_t rows) const {
   const Conv3dProblem& p = problem_;
-  const Taps deep = tapsInside(0, plane), across = tapsInside(1, row);
+  const StemTaps deep = blocks_.tapsInside(0, plane), across = blocks_.tapsInside(1, row);
   const int64_t rowPitch = x_.tapStep(1), voxelPitch = x_.step(2);
   const float* const source =
       window.data +
-      ((plane - window.plane) * x_.stride[0] + deep.first * x_.dilation[0]) * window.planePitch +
-      (row - window.row) * x_.step(1) + across.first * rowPitch;
-  float* const output = y + (((window.sample * p.Z + plane) * p.P + row) * p.Q) * p.K;
+      ((plane - window.block.plane) * x_.stride[0] + deep.first * x_.dilation[0]) * window.planePitch +
+      (row - window.block.row) * x_.step(1) + across.first * rowPitch;
+  float* const output = y + (((window.block.sample * p.Z + plane) * p.P + row) * p.Q) * p.K;
   DensePlaces places;
   DenseTile tile = places.tile();
   tile.segments = deep.count() * across.count();

@@ -2,10 +2,11 @@
 // a row of taps.
 //
 // A block of rows of y copies the window of x that it reads, with zeros at both ends of every row; planes and
-// rows of taps in the padding are left out. Blocks depend on the problem alone.
+// rows of taps in the padding are left out.
 #pragma once
 
 #include "conv3d_stem.h"
+#include "conv3d_stem_blocks.h"
 
 namespace voxgrad::cpu {
 
@@ -19,13 +20,9 @@ class Stem final : public Convolution {
   void run(const float* x, const float* packed, const float* bias, float* y, void* workspace) const override;
 
  private:
-  struct Taps;    // of one axis, those that read inside x
   struct Window;  // of a block
 
-  void chooseBlocks();
-  int64_t windowExtent(int axis, int64_t outputs) const;
-  Taps tapsInside(int axis, int64_t output) const;
-  void runBlock(const float* x, const float* packed, const float* bias, float* y, int64_t block) const;
+  void runBlock(const float* x, const float* packed, const float* bias, float* y, int64_t index) const;
   void runRows(const Window& window, const float* packed, const float* bias, float* y, int64_t plane,
                int64_t row, int64_t rows) const;
 
@@ -34,8 +31,8 @@ class Stem final : public Convolution {
   const DenseKernels& kernels_;
   const int64_t steps_, vectors_;  // floats in a run, vectors of a voxel of y
   const int64_t groupsPerRow_;
-  const bool inLines_;                       // the voxels of a row are one source float apart
-  int64_t blockPlanes_ = 1, blockRows_ = 1;  // of y in a block
+  const bool inLines_;  // the voxels of a row are one source float apart
+  const StemBlocks blocks_;
 };
 
 }  // namespace voxgrad::cpu

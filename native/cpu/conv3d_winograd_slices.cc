@@ -1,5 +1,6 @@
 #include "conv3d_winograd_slices.h"
 
+#include "conv3d_task_sums.h"
 #include "worker_tasks.h"
 
 namespace voxgrad::cpu {
@@ -37,24 +38,18 @@ WinogradBlocks WinogradSlices::tasks() const {
 }
 
 struct WinogradSlices::Room {
-  float *bias, *zeroRow, *scratch, *shifts;
-  double* totals;
-  int64_t* voxels;  // of each task
+  float *bias, *zeroRow, *scratch;
+  TaskSums sums;
   size_t bytes;
 };
 
 WinogradSlices::Room WinogradSlices::divide(void* workspace) const {
   WorkspaceCursor cursor(workspace);
-  Room room;
-  room.bias = cursor.floats(vectors_ * lanes());
-  room.zeroRow = cursor.floats(tiles_.sourceRow());
-  room.scratch = cursor.floats(workers_ * scratchFloats());
-  const int64_t tasks = tasks_.count(), channels = vectors_ * lanes();
-  room.shifts = cursor.floats(tasks * channels);
-  room.totals = reinterpret_cast<double*>(cursor.floats(4 * tasks * channels));
-  room.voxels = reinterpret_cast<int64_t*>(cursor.floats(2 * tasks));
-  room.bytes = cursor.used();
-  return room;
+  float* const bias = cursor.floats(vectors_ * lanes());
+  float* const zeroRow = cursor.floats(tiles_.sourceRow());
+  float* const scratch = cursor.floats(workers_ * scratchFloats());
+  const TaskSums sums(cursor, tasks_.count(), vectors_, lanes());
+  return {bias, zeroRow, scratch, sums, cursor.used()};
 }
 
 size_t WinogradSlices::workspace() const { return divide(nullptr).bytes; }
@@ -70,22 +65,20 @@ void WinogradSlices::run(const ConvolutionSource& source, const float* packed, c
     float* const transformed = room.scratch + worker * scratchFloats();
     float* const products = transformed + sourceFloats();
     transform(task, source, room, transformed);
-    Winograd2dSums sums;
+    ChannelSums sums{};
     for (int64_t vector = 0; vector < vectors_; vector += kWinogradVectors) {
       const float* const filters =
           packed + vector * frequencies() * kDepthTaps * tiles_.sourceChannels * lanes();
-      const int64_t at = index * vectors_ + vector;
-      sums = {room.totals + 2 * at * lanes(), room.shifts + at * lanes(), 0};
-      if (moments) std::fill_n(sums.totals, 2 * panelVectors(vector) * lanes(), 0.0);
+      if (moments) sums = room.sums.begin(index, vector, panelVectors(vector));
       for (int64_t first = 0; first < task.slices; first += stepSlices_) {
         const int64_t slices = std::min(stepSlices_, task.slices - first);
         multiply(task, first, slices, vector, transformed, filters, products);
         store(task, first, slices, vector, products, room, output, moments ? &sums : nullptr);
       }
     }
-    room.voxels[index] = sums.voxels;
+    if (moments) room.sums.end(index, sums);
   });
-  if (moments) mergeSums(room, moments);
+  if (moments) room.sums.merge(outputChannels_, moments);
 }
 
 // The source slices that the task's output slices read, in order, those in the padding left as they are.
@@ -139,36 +132,13 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
 }
 
 void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
-                           const float* products, const Room& room, float* output,
-                           Winograd2dSums* sums) const {
+                           const float* products, const Room& room, float* output, ChannelSums* sums) const {
   for (int64_t slice = first; slice < first + slices; ++slice) {
     const int64_t place = task.sample * outputSlices_ + task.firstSlice + slice;
     tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
                        products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
                        productFrequency(), panelVectors(vector), room.bias + vector * lanes(),
                        outputChannels_, vector * lanes(), output, sums);
-  }
-}
-
-// Joins the tasks' means and sums of squared differences from them (Chan, Golub and LeVeque, "Updating
-// formulae and a pairwise algorithm for computing sample variances", 1979), in order.
-void WinogradSlices::mergeSums(const Room& room, float* moments) const {
-  for (int64_t channel = 0; channel < outputChannels_; ++channel) {
-    const int64_t vector = channel / lanes(), lane = channel % lanes();
-    double count = 0, mean = 0, squares = 0;
-    for (int64_t task = 0; task < tasks_.count(); ++task) {
-      const int64_t at = task * vectors_ + vector;
-      const double* const totals = room.totals + 2 * at * lanes() + lane;
-      const double own = static_cast<double>(room.voxels[task]), shifted = totals[0] / own;
-      const double apart = room.shifts[at * lanes() + lane] + shifted - mean, all = count + own;
-      squares += totals[lanes()] - totals[0] * shifted + apart * apart * count * own / all;
-      mean += apart * own / all;
-      count = all;
-    }
-    const double variance = squares / count;
-    moments[2 * channel] = static_cast<float>(mean);
-    // A comparison that is false for NaN: what is not finite in the output shows.
-    moments[2 * channel + 1] = variance < 0 ? 0.0f : static_cast<float>(variance);
   }
 }
 

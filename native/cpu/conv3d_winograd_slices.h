@@ -40,8 +40,7 @@ class WinogradSlices final : public SummingConvolution {
   void multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                 const float* transformed, const float* filters, float* products) const;
   void store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector, const float* products,
-             const Room& room, float* output, Winograd2dSums* sums) const;
-  void mergeSums(const Room& room, float* moments) const;
+             const Room& room, float* output, ChannelSums* sums) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }

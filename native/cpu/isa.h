@@ -11,6 +11,7 @@
 #include "sum_kernels.h"
 #include "thin_kernels.h"
 #include "winograd2d_kernels.h"
+#include "winograd_row_kernels.h"
 
 // Every table of kernels that is compiled once per instruction set, and the function that returns it: in the
 // namespace of the instruction set its own, in voxgrad::cpu that of this process.
@@ -20,6 +21,7 @@
   table(WeightGradientKernels, weightGradientKernels) \
   table(WinogradKernels, winogradKernels)             \
   table(Winograd2dTable, winograd2dTable)             \
+  table(WinogradRowKernels, winogradRowKernels)       \
   table(DenseKernels, denseKernels)                   \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \

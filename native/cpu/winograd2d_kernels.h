@@ -9,6 +9,7 @@
 // winograd_phase_transforms.h.
 #pragma once
 
+#include "channel_sums.h"
 #include "source_norm.h"
 #include "winograd_kernels.h"
 
@@ -29,25 +30,18 @@ struct Winograd2dTiles {
   int32_t inside[6];
 };
 
-// Sums over outputs by channel, around a value near them: the first output of all.
-struct Winograd2dSums {
-  double* totals;  // [vectors][2][lanes]: of the differences from the shift, and of their squares
-  float* shift;    // [vectors][lanes]
-  int64_t voxels;  // that were added; 0 leaves it to the kernel to set the shift
-};
-
 // The outputs of neighbouring tiles along W and one block of channels.
 struct Winograd2dOutput {
   const float* products;  // [f * f][tiles][vectors][lanes]
   int64_t frequencyStride, vectors, tiles;
-  float* rows[4];                  // at the first tile's voxel and the block's channel; null to skip
-  int64_t voxels;                  // left in a row, from the first tile on
-  int64_t skip = 0;                // of these, that lie before the row
-  int64_t voxelStride;             // floats
-  const float* bias;               // [vectors][lanes]
-  int64_t channels;                // to store
-  bool add = false;                // to what the rows hold
-  Winograd2dSums* sums = nullptr;  // to add them to, if any
+  float* rows[4];               // at the first tile's voxel and the block's channel; null to skip
+  int64_t voxels;               // left in a row, from the first tile on
+  int64_t skip = 0;             // of these, that lie before the row
+  int64_t voxelStride;          // floats
+  const float* bias;            // [vectors][lanes]
+  int64_t channels;             // to store
+  bool add = false;             // to what the rows hold
+  ChannelSums* sums = nullptr;  // to add them to, if any
 };
 
 // WinogradFilter and WinogradFilterGradient have one plane of f * f frequencies and nine taps here, of which

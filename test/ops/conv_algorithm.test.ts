@@ -17,20 +17,20 @@ interface Row {
   errors: Record<string, number>;
 }
 
-const fixture = join(import.meta.dirname, "fixtures", "conv_by_algorithm.ts");
+const fixtures = join(import.meta.dirname, "fixtures");
 const root = join(import.meta.dirname, "..", "..");
 
-function start(env: Record<string, string>): Promise<{ stdout: string }> {
-  return promisify(execFile)(process.execPath, ["--import", "tsx", fixture], {
+function start(env: Record<string, string>, fixture = "conv_by_algorithm.ts"): Promise<{ stdout: string }> {
+  return promisify(execFile)(process.execPath, ["--import", "tsx", join(fixtures, fixture)], {
     cwd: root,
     env: { ...process.env, ...env },
   });
 }
 
-/** What the fixture prints; undefined where the machine lacks the instruction set. */
-async function rowsOf(env: Record<string, string>): Promise<Row[] | undefined> {
+/** What a fixture prints; undefined where the machine lacks the instruction set. */
+async function rowsOf<R = Row>(env: Record<string, string>, fixture?: string): Promise<R[] | undefined> {
   try {
-    return JSON.parse((await start(env)).stdout) as Row[];
+    return JSON.parse((await start(env, fixture)).stdout) as R[];
   } catch (error) {
     if (/this processor does not have it/.test(String(error))) return undefined;
     throw error;
@@ -70,11 +70,30 @@ for (const algorithm of ["direct", "winograd", "amx"] as const)
         "winograd F(1x4x4,3x3x3) stride 2",
         "winograd F(2x2,3x3)",
         "winograd F(2x2x2,3x3x3)",
+        "winograd F(4,3) along W",
         "winograd F(4x4,3x3)",
         "winograd F(4x4,3x3) stride 2",
       ],
     };
     assert.equal([...names].sort(), expected[algorithm]);
+  });
+
+for (const algorithm of ["direct", "winograd"] as const)
+  test(`stems, ${algorithm}: within 4e-6 of float64; Winograd along W leaves gaps between taps to the direct kernels`, async () => {
+    for (const isa of instructionSets[algorithm]) {
+      const env = { VOXGRAD_CONV: algorithm, VOXGRAD_ISA: isa };
+      const rows = await rowsOf<{ what: string; algorithm: string; error: number }>(env, "stems_by_rows.ts");
+      if (rows === undefined) {
+        console.log(`skipped: ${isa}, which this processor does not have`);
+        continue;
+      }
+      assert.is(rows.length, 20);
+      for (const { what, algorithm: name, error } of rows) {
+        const direct = algorithm === "direct" || /dilation (1x2x1|1x1x2)/.test(what);
+        assert.match(name, direct ? /^direct$/ : /^winograd F\(4,[34]\) along W$/, what);
+        assert.ok(error < 4e-6, `${what} is off by ${error} (${isa})`);
+      }
+    }
   });
 
 test("an unknown algorithm is refused by name", async () => {

@@ -26,6 +26,8 @@ const cases: Case[] = [
   { name: "odd extents", x: [2, 5, 9, 11, 20], w: [24, 3, 3, 3, 20], padding: 1, mean: 0 },
   { name: "many tasks", x: [2, 18, 34, 30, 16], w: [5, 3, 3, 3, 16], padding: 1, mean: 0 },
   { name: "a mean far from zero", x: [1, 20, 25, 30, 3], w: [17, 3, 3, 3, 3], padding: 0, mean: 1000 },
+  { name: "rows of a stem", x: [2, 7, 21, 70, 1], w: [20, 3, 3, 3, 1], padding: 1, mean: 3 },
+  { name: "rows that are cut in two", x: [1, 9, 13, 150, 1], w: [33, 7, 7, 7, 1], padding: 2, mean: 0 },
   {
     name: "a normalised source",
     x: [2, 7, 13, 12, 34],
