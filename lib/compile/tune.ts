@@ -3,7 +3,7 @@ import { byteLength } from "../graph/value.ts";
 import { type Device, version } from "../runtime/device.ts";
 import type { StepSpec, TensorSpec } from "../runtime/native.ts";
 import { ask } from "./describe.ts";
-import { TuningFile } from "./tuning_file.ts";
+import { type Measured, TuningFile } from "./tuning_file.ts";
 
 /**
  * `off`: a table by shape says how a step is computed; `cached`: what was measured before, where it was; `on`: it is measured. To
@@ -48,7 +48,7 @@ function remembered(device: Device): Choice {
 export async function measureWays(specs: readonly StepSpec[], device: Device): Promise<void> {
   const file = new TuningFile();
   const machine = describeMachine(device);
-  const measured = new Map<string, { way: string; milliseconds: number }>();
+  const measured = new Map<string, Measured>();
   for (const spec of specs) {
     const ways = waysOf(spec, device);
     const key = keyOf(spec, machine);
@@ -57,7 +57,8 @@ export async function measureWays(specs: readonly StepSpec[], device: Device): P
     for (const way of ways.keys())
       times.push(await timeOf({ ...spec, attributes: { ...spec.attributes, way } }, device));
     const milliseconds = Math.min(...times);
-    measured.set(key, { way: ways[times.indexOf(milliseconds)], milliseconds });
+    const all = Object.fromEntries(ways.map((way, number) => [way, times[number]]));
+    measured.set(key, { way: ways[times.indexOf(milliseconds)], milliseconds, ways: all });
   }
   if (measured.size > 0) file.add(measured);
 }

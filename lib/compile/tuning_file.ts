@@ -2,10 +2,11 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 
-/** What was measured of one step: its fastest way, by name. */
-interface Entry {
+/** What was measured of one step: its fastest way, by name, and for whoever reads the file the milliseconds of all that there were. */
+export interface Measured {
   readonly way: string;
   readonly milliseconds: number;
+  readonly ways?: Readonly<Record<string, number>>;
 }
 
 const format = "voxgrad tuning 1";
@@ -16,7 +17,7 @@ const format = "voxgrad tuning 1";
  */
 export class TuningFile {
   readonly path: string;
-  private readonly entries: Map<string, Entry>;
+  private readonly entries: Map<string, Measured>;
 
   constructor(path: string = tuningPath()) {
     this.path = path;
@@ -28,7 +29,7 @@ export class TuningFile {
   }
 
   /** Adds what was measured to the file, beside what other processes have put there meanwhile. */
-  add(measured: ReadonlyMap<string, Entry>): void {
+  add(measured: ReadonlyMap<string, Measured>): void {
     const all = new Map([...read(this.path), ...this.entries, ...measured]);
     for (const [key, entry] of all) this.entries.set(key, entry);
     const temporary = `${this.path}.${process.pid}.tmp`;
@@ -48,7 +49,7 @@ export function tuningPath(): string {
   return process.env.VOXGRAD_TUNING ?? join(folder, "voxgrad", "tuning.json");
 }
 
-function read(path: string): Map<string, Entry> {
+function read(path: string): Map<string, Measured> {
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -58,13 +59,13 @@ function read(path: string): Map<string, Entry> {
     return new Map();
   }
   try {
-    const found = JSON.parse(text) as { format?: unknown; entries?: Record<string, Partial<Entry>> };
+    const found = JSON.parse(text) as { format?: unknown; entries?: Record<string, Partial<Measured>> };
     if (found.format !== format) throw new Error(`it does not say "${format}"`);
     const entries = Object.entries(found.entries ?? {});
     for (const [key, { way, milliseconds }] of entries)
       if (typeof way !== "string" || typeof milliseconds !== "number")
         throw new Error(`"${key}" is no entry`);
-    return new Map(entries as [string, Entry][]);
+    return new Map(entries as [string, Measured][]);
   } catch (error) {
     warn(`${path} is ignored: ${(error as Error).message}`);
     return new Map();

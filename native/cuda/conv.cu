@@ -32,20 +32,22 @@ std::vector<std::string> namesOf(const std::vector<GatherWay>& ways, const Gathe
 
 namespace {
 
+Extras extrasOf(const Step& step) { return {step.inputs.size() > 2}; }
+
 size_t gatherBytes(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return wayOf(step, gather).workspace(gather, precisionOf(step), false);
+  return wayOf(step, gather, extrasOf(step)).workspace(gather, precisionOf(step), false);
 }
 
 const char* gatherName(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
-  return wayOf(step, gather).name(gather, precisionOf(step));
+  return wayOf(step, gather, extrasOf(step)).name(gather, precisionOf(step));
 }
 
 std::vector<std::string> gatherWays(const Step& step, const Conv3dProblem& problem, bool transposed) {
   const Gather gather = gatherOf(problem, transposed);
   const Precision precision = precisionOf(step);
-  return namesOf(waysOf(gather, precision), gather, precision);
+  return namesOf(waysOf(gather, precision, extrasOf(step)), gather, precision);
 }
 
 void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, const void* weights,
@@ -57,7 +59,7 @@ void runGather(const Step& step, const Conv3dProblem& problem, bool transposed, 
                         biasOf(step),
                         step.output.data,
                         step.output.dtype == DType::bf16};
-  wayOf(step, call.gather).run(call, workspace);
+  wayOf(step, call.gather, extrasOf(step)).run(call, workspace);
 }
 
 // Weights as they are, are float32, and so is what is multiplied with them.

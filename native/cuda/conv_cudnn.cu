@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "conv_cudnn.h"
-#include "conv_tile.h"
-#include "cudnn_graph.h"
+#include "conv_cudnn_passes.h"
+#include "cudnn_plan.h"
 
 namespace voxgrad::cuda {
 namespace {
@@ -13,7 +13,7 @@ using cudnn::Problem;
 
 // The problem of a gather, by what cuDNN calls it: a convolution, or with a stride an input gradient. One
 // without is a convolution of dy with the packed weights, taps in reverse order.
-Problem problemOf(const Gather& gather, Precision precision, bool bias, bool wide = false) {
+Problem problemOf(const Gather& gather, Precision precision, const Extras& extras) {
   const GatherAxis(&axis)[3] = gather.axis;
   const bool flat = axis[0].source == 1 && axis[0].output == 1 && axis[0].taps == 1;
   const bool strided = gather.transposed &&
@@ -21,8 +21,10 @@ Problem problemOf(const Gather& gather, Precision precision, bool bias, bool wid
   Problem p{};
   p.pass = strided ? Pass::inputGradient : Pass::forward;
   p.precision = precision;
-  p.bias = bias;
-  p.wide = wide;
+  p.normalizes = extras.normalizes;
+  p.bias = extras.bias;
+  p.sums = extras.sums;
+  p.wide = extras.wide;
   p.flipped = gather.transposed && !strided;
   p.axes = flat ? 2 : 3;
   p.x[0] = p.y[0] = gather.batch;
@@ -44,8 +46,8 @@ Problem problemOf(const Gather& gather, Precision precision, bool bias, bool wid
   return p;
 }
 
-Problem weightGradientOf(const Conv3dProblem& problem, Precision precision) {
-  Problem p = problemOf(gatherOf(problem, false), precision, false, true);
+Problem weightGradientOf(const Conv3dProblem& problem, Precision precision, bool normalizes) {
+  Problem p = problemOf(gatherOf(problem, false), precision, {false, true, normalizes, false});
   p.pass = Pass::weightGradient;
   return p;
 }
@@ -60,114 +62,129 @@ const Plan* planOf(const Problem& p) {
   return Plan::of(p);
 }
 
-size_t roundUp(size_t bytes) { return divideUp(bytes, size_t{256}) * 256; }
+// How a convolution is computed: with its bias in cuDNN's kernel, or else without, unless what is stored is
+// summed there.
+struct Choice {
+  Problem problem;
+  const Plan* plan;
 
-// Weights for a strided input gradient, as cuDNN reads them: [filters, taps, channels of a group].
-size_t unpackedBytes(const Gather& gather, const Problem& p) {
-  if (p.pass != Pass::inputGradient) return 0;
-  const size_t element = p.precision == Precision::bf16 ? sizeof(Bf16) : sizeof(float);
-  return roundUp(element * p.w[0] * p.w[1] * gather.taps());
-}
-
-template <class T>
-struct Unpack {
-  const T* packed;  // [groups, columns, taps, depth]
-  int64_t taps;
-  int depth, columns;
-  T* w;
-  __device__ void operator()(int64_t i) const {
-    const int64_t column = i % columns, tap = i / columns % taps, filter = i / columns / taps;
-    w[i] = packed[((filter / depth * columns + column) * taps + tap) * depth + filter % depth];
+  Choice(const Gather& gather, Precision precision, const Extras& extras)
+      : problem(problemOf(gather, precision, extras)), plan(planOf(problem)) {
+    if (plan != nullptr || !extras.bias || extras.sums) return;
+    problem.bias = false;
+    plan = planOf(problem);
   }
 };
 
-template <class T>
-void unpack(const GatherCall& call, void* w) {
-  const Gather& gather = call.gather;
-  forEach("unpackWeights", gather.taps() * gather.groups * gather.depth * gather.columns,
-          Unpack<T>{static_cast<const T*>(call.weights), gather.taps(), gather.depth, gather.columns,
-                    static_cast<T*>(w)});
-}
+// Where things lie in the workspace, in front of what cuDNN itself needs there: weights of a strided input
+// gradient, the affine maps of the source, and sums.
+struct Places {
+  size_t weights = 0, scale, shift, sums, squares, end;
 
-template <class T>
-struct AddBias {
-  const float* bias;
-  int channels;
-  T* output;
-  __device__ void operator()(int64_t i) const { output[i] = T(float(output[i]) + bias[i % channels]); }
+  explicit Places(const Problem& p) {
+    const auto perChannel = [](bool wanted, const int64_t* extents) {
+      return wanted ? roundUp(sizeof(float) * static_cast<size_t>(extents[1])) : 0;
+    };
+    scale = p.pass == Pass::inputGradient ? roundUp(weightBytes(p)) : 0;
+    shift = scale + perChannel(p.normalizes, p.source());
+    sums = shift + perChannel(p.normalizes, p.source());
+    squares = sums + perChannel(p.sums, p.result());
+    end = squares + perChannel(p.sums, p.result());
+  }
+
+ private:
+  static size_t roundUp(size_t bytes) { return (bytes + 255) / 256 * 256; }
+  static size_t weightBytes(const Problem& p) {
+    size_t bytes = p.precision == Precision::bf16 ? sizeof(Bf16) : sizeof(float);
+    for (int i = 0; i < p.axes + 2; i++) bytes *= static_cast<size_t>(p.w[i]);
+    return bytes;
+  }
 };
 
-template <class T>
-void addBias(const GatherCall& call) {
-  const int channels = call.gather.groups * call.gather.columns;
-  forEach("addBias", call.gather.outputVoxels() * channels,
-          AddBias<T>{call.bias, channels, static_cast<T*>(call.output)});
-}
-
 // Has cuDNN put its kernels on stream(). Emulated, they run there as ours do.
-template <class Call>
-void enqueue(const char* name, Call call) {
+void enqueue(const char* name, const Plan* plan, const cudnn::Operands& operands, void* workspace) {
   countLaunch(name);
 #ifdef __CUDACC__
-  call();
+  plan->run(operands, workspace);
 #else
-  check(emulation::enqueue(stream(), call), name);
+  check(emulation::enqueue(stream(), [=] { plan->run(operands, workspace); }), name);
 #endif
+}
+
+// The map of a source that is normalised, in its place.
+void setMap(const SourceNorm& norm, const Problem& problem, const Places& places, char* room,
+            cudnn::Operands& operands) {
+  auto *scale = reinterpret_cast<float*>(room + places.scale),
+       *shift = reinterpret_cast<float*>(room + places.shift);
+  foldNorm(norm, problem.source()[1], scale, shift);
+  operands.scale = scale;
+  operands.shift = shift;
 }
 
 }  // namespace
 
-const char* cudnnName(Precision precision) {
-  static const auto* names = new ByPrecision<std::string>{
-      {cudnn::describe() + ", f32", cudnn::describe() + ", tf32", cudnn::describe() + ", bf16"}};
-  return (*names)[precision].c_str();
+const char* cudnnName(Precision precision, bool sums) {
+  static const auto* names = new std::string[2 * precisions]{cudnn::describe() + ", f32",
+                                                             cudnn::describe() + ", tf32",
+                                                             cudnn::describe() + ", bf16",
+                                                             cudnn::describe() + " with sums, f32",
+                                                             cudnn::describe() + " with sums, tf32",
+                                                             cudnn::describe() + " with sums, bf16"};
+  return names[(sums ? precisions : 0) + static_cast<int>(precision)].c_str();
 }
 
-bool cudnnTakes(const Gather& gather, Precision precision, size_t* workspace) {
-  const Problem problem = problemOf(gather, precision, false);
-  if (planOf(problem) == nullptr) return false;
-  size_t most = 0;
-  for (const bool bias : {false, true})
-    for (const bool wide : {false, precision == Precision::bf16})
-      if (const Plan* plan = planOf(problemOf(gather, precision, bias, wide)))
-        most = std::max(most, plan->workspace());
-  *workspace = unpackedBytes(gather, problem) + most;
+bool cudnnTakes(const Gather& gather, Precision precision, const Extras& extras, size_t* workspace) {
+  const Choice choice(gather, precision, extras);
+  if (choice.plan == nullptr) return false;
+  *workspace = Places(choice.problem).end + choice.plan->workspace();
   return true;
 }
 
-bool runCudnn(const GatherCall& call, void* workspace) {
+bool runCudnn(const GatherCall& call, bool sums, void* workspace) {
   if (!aligned(call.source) || !aligned(call.weights) || !aligned(call.output)) return false;
-  const bool bf16 = call.precision == Precision::bf16, wide = bf16 && !call.narrow;
-  const Plan* const fused =
-      call.bias != nullptr ? planOf(problemOf(call.gather, call.precision, true, wide)) : nullptr;
-  const Problem problem = problemOf(call.gather, call.precision, false, wide);
-  const Plan* const plan = fused != nullptr ? fused : planOf(problem);
-  if (plan == nullptr) return false;
-  const void* weights = call.weights;
-  if (const size_t bytes = unpackedBytes(call.gather, problem); bytes > 0) {
-    bf16 ? unpack<Bf16>(call, workspace) : unpack<float>(call, workspace);
-    weights = workspace;
-    workspace = static_cast<char*>(workspace) + bytes;
-  }
+  const bool wide = call.precision == Precision::bf16 && !call.narrow;
+  const Choice choice(call.gather, call.precision, {call.bias != nullptr, wide, bool(call.norm), sums});
+  const Problem& problem = choice.problem;
+  if (choice.plan == nullptr) throw Error("ERR_DEVICE", "cuDNN refuses what it accepted before");
+  const Places places(problem);
+  auto* const room = static_cast<char*>(workspace);
+
   const bool strided = problem.pass == Pass::inputGradient;
-  const void *x = strided ? call.output : call.source, *y = strided ? call.source : call.output;
-  const float* const bias = fused != nullptr ? call.bias : nullptr;
-  enqueue(cudnnName(call.precision), [=] { plan->run(x, weights, y, bias, workspace); });
-  if (call.bias != nullptr && fused == nullptr) bf16 && !wide ? addBias<Bf16>(call) : addBias<float>(call);
+  cudnn::Operands operands{strided ? call.output : call.source, call.weights,
+                           strided ? call.source : call.output};
+  if (strided) {
+    unpackWeights(call, room + places.weights);
+    operands.w = room + places.weights;
+  }
+  if (call.norm) setMap(call.norm, problem, places, room, operands);
+  if (problem.bias) operands.bias = call.bias;
+  if (sums) {
+    operands.sums = reinterpret_cast<float*>(room + places.sums);
+    operands.squares = reinterpret_cast<float*>(room + places.squares);
+  }
+  enqueue(cudnnName(call.precision, sums), choice.plan, operands, room + places.end);
+  if (call.bias != nullptr && !problem.bias) addBias(call);
+  if (sums) finishMoments(call, operands.sums, operands.squares);
   return true;
 }
 
-bool cudnnTakesWeightGradient(const Conv3dProblem& problem, Precision precision, size_t* workspace) {
-  const Plan* const plan = planOf(weightGradientOf(problem, precision));
-  if (plan != nullptr) *workspace = plan->workspace();
+bool cudnnTakesWeightGradient(const Conv3dProblem& problem, Precision precision, bool normalizes,
+                              size_t* workspace) {
+  const Problem p = weightGradientOf(problem, precision, normalizes);
+  const Plan* const plan = planOf(p);
+  if (plan != nullptr) *workspace = Places(p).end + plan->workspace();
   return plan != nullptr;
 }
 
-void runCudnnWeightGradient(const GradientOperands& operands) {
-  const Plan* const plan = planOf(weightGradientOf(operands.problem, operands.precision));
+void runCudnnWeightGradient(const GradientOperands& given, const SourceNorm& norm) {
+  const Problem problem = weightGradientOf(given.problem, given.precision, bool(norm));
+  const Plan* const plan = planOf(problem);
   if (plan == nullptr) throw Error("ERR_DEVICE", "cuDNN refuses what it accepted before");
-  enqueue(cudnnName(operands.precision),
-          [operands, plan] { plan->run(operands.x, operands.dw, operands.dy, nullptr, operands.workspace); });
+  const Places places(problem);
+  auto* const room = static_cast<char*>(given.workspace);
+  cudnn::Operands operands{given.x, given.dw, given.dy};
+  if (norm) setMap(norm, problem, places, room, operands);
+  enqueue(cudnnName(given.precision), plan, operands, room + places.end);
 }
 
 }  // namespace voxgrad::cuda

@@ -134,6 +134,14 @@ __device__ __forceinline__ void storePair(void* output, bool narrow, int64_t at,
   }
 }
 
+// What a step asks of a convolution or input gradient besides its products.
+struct Extras {
+  bool bias = false;
+  bool wide = false;        // floats are stored though operands are bf16
+  bool normalizes = false;  // the source, as it is loaded
+  bool sums = false;        // for the moments of the output
+};
+
 // A convolution or input gradient whose weights lie as the kernels read them: [groups, columns, taps, depth].
 struct GatherCall {
   Gather gather;

@@ -55,6 +55,14 @@ void GradientWay::run(const GradientOperands& operands) const {
   runWeightGradients({operands});
 }
 
+size_t GradientWay::normalizingWorkspace(const Conv3dProblem& problem, Precision precision) const {
+  return kind == cudnn ? bytes : haloWeightGradientWorkspace(problem, precision);
+}
+
+void GradientWay::runNormalizing(const GradientOperands& operands, const SourceNorm& norm) const {
+  kind == cudnn ? runCudnnWeightGradient(operands, norm) : runHaloWeightGradient(operands, norm);
+}
+
 namespace {
 
 // Whether the sums of a weight gradient fit the grid of columnSums.
@@ -74,7 +82,7 @@ GradientWay usualWay(const Conv3dProblem& problem, Precision precision) {
 
 }  // namespace
 
-std::vector<GradientWay> gradientWaysOf(const Conv3dProblem& problem, Precision precision) {
+std::vector<GradientWay> gradientWaysOf(const Conv3dProblem& problem, Precision precision, bool normalize) {
   const GradientWay usual = usualWay(problem, precision);
   std::vector<GradientWay> ways = {usual};
   if (usual.kind == GradientWay::direct) return ways;
@@ -86,13 +94,22 @@ std::vector<GradientWay> gradientWaysOf(const Conv3dProblem& problem, Precision 
     if (usual.kind != GradientWay::warpgroups || tile != usual.tile)
       ways.push_back({GradientWay::warpgroups, tile});
   size_t bytes = 0;
-  if (cudnnTakesWeightGradient(problem, precision, &bytes)) ways.push_back({GradientWay::cudnn, 0, bytes});
+  if (cudnnTakesWeightGradient(problem, precision, normalize, &bytes))
+    ways.push_back({GradientWay::cudnn, 0, bytes});
+  if (normalize)
+    ways.erase(
+        std::remove_if(ways.begin(), ways.end(), [](const GradientWay& way) { return !way.normalizes(); }),
+        ways.end());
   return ways;
 }
 
-GradientWay gradientWayOf(const Step& step, const Conv3dProblem& problem) {
-  if (!step.attributes.has("way")) return usualWay(problem, precisionOf(step));
-  const std::vector<GradientWay> ways = gradientWaysOf(problem, precisionOf(step));
+GradientWay gradientWayOf(const Step& step, const Conv3dProblem& problem, bool normalize) {
+  if (!step.attributes.has("way")) {
+    const GradientWay usual = usualWay(problem, precisionOf(step));
+    if (normalize && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
+    return usual;
+  }
+  const std::vector<GradientWay> ways = gradientWaysOf(problem, precisionOf(step), normalize);
   return ways[wayNumber(step, ways.size())];
 }
 

@@ -14,12 +14,13 @@ struct SourceNorm {
 
   __host__ __device__ explicit operator bool() const { return moments != nullptr; }
 
+  __device__ __forceinline__ Affine mapOf(int64_t channel) const {
+    return affineOf(moments + channel / perGroup * 2, gamma[channel], beta[channel], epsilon);
+  }
   // Fills `maps` with those of `count` channels from `first` on, by all threads of the block.
   __device__ __forceinline__ void spread(int64_t first, int count, Affine* maps) const {
-    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {
-      const int64_t channel = first + i;
-      maps[i] = affineOf(moments + channel / perGroup * 2, gamma[channel], beta[channel], epsilon);
-    }
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x))
+      maps[i] = mapOf(first + i);
   }
 };
 

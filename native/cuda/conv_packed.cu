@@ -23,10 +23,14 @@ Conv3dProblem problemOf(const Step& bare) { return packedProblem(widened(bare, 1
 // A step that `prepare` has accepted, decoded.
 struct Packed {
   Gather gather;
+  Extras extras;
   GatherWay way;
 
-  Packed(const Step& bare, bool normalizes)
-      : gather(gatherOf(problemOf(bare), isInputGradient(bare))), way(wayOf(bare, gather, normalizes)) {}
+  Packed(const Step& bare, bool normalizes, bool sums)
+      : gather(gatherOf(problemOf(bare), isInputGradient(bare))),
+        extras{bare.inputs.size() > 2,
+               precisionOf(bare) == Precision::bf16 && bare.output.dtype != DType::bf16, normalizes, sums},
+        way(wayOf(bare, gather, extras)) {}
 };
 
 template <bool SUMS, bool NORMALIZES>
@@ -46,14 +50,14 @@ size_t prepare(const Step& step) {
     expectDType(step, step.inputs[0], DType::f32);
     expectCount(step, step.inputs[0], 2 * step.output.channels());
   }
-  const Packed packed(bare, NORMALIZES);
+  const Packed packed(bare, NORMALIZES, SUMS);
   return packed.way.workspace(packed.gather, precisionOf(step), SUMS);
 }
 
 template <bool SUMS, bool NORMALIZES>
 void run(const Step& step) {
   const Step bare = bareOf<SUMS, NORMALIZES>(step);
-  const Packed packed(bare, NORMALIZES);
+  const Packed packed(bare, NORMALIZES, SUMS);
   GatherCall call{packed.gather,
                   precisionOf(step),
                   bare.inputs[0].data,
@@ -63,7 +67,7 @@ void run(const Step& step) {
                   step.output.dtype == DType::bf16};
   if (NORMALIZES) {
     call.norm = normOf(step, SUMS);
-    if (!aligned(call.source) || !aligned(call.weights))
+    if (!aligned(call.source) || !aligned(call.weights) || !aligned(call.output))
       refuse(step, "it takes operands aligned to 16 bytes");
   }
   if (SUMS) call.moments = step.inputs[0].f32();
@@ -72,24 +76,24 @@ void run(const Step& step) {
 
 template <bool SUMS, bool NORMALIZES>
 std::vector<std::string> ways(const Step& step) {
-  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES);
+  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES, SUMS);
   const Precision precision = precisionOf(step);
-  return namesOf(waysOf(packed.gather, precision, NORMALIZES), packed.gather, precision);
+  return namesOf(waysOf(packed.gather, precision, packed.extras), packed.gather, precision);
 }
 
 template <bool SUMS, bool NORMALIZES>
 const char* algorithm(const Step& step) {
-  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES);
+  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES, SUMS);
   return packed.way.name(packed.gather, precisionOf(step));
 }
 
 // Whether a step of `conv3dPacked` could normalise its source, and whether it, or one that does, could sum
 // what it stores.
-bool normalizes(const Step& step) { return Packed(step, false).way.normalizes(); }
+bool normalizes(const Step& step) { return Packed(step, false, false).way.normalizes(); }
 
 template <bool NORMALIZES>
 bool sums(const Step& step) {
-  return Packed(bareOf<false, NORMALIZES>(step), NORMALIZES).way.sumsInStore();
+  return Packed(bareOf<false, NORMALIZES>(step), NORMALIZES, true).way.sumsInStore();
 }
 
 size_t onlyMoments(const Step&) { return 1; }

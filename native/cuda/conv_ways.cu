@@ -33,7 +33,7 @@ const char* GatherWay::name(const Gather& gather, Precision precision) const {
   if (kind == head) return headName;
   if (kind == fold) return foldName(precision);
   if (kind == halo) return haloName(gather, precision);
-  if (kind == cudnn) return cudnnName(precision);
+  if (kind == cudnn) return cudnnName(precision, sums);
   const char* tiles = kind == warpgroups ? warpgroupName(tile, precision) : gemmName(tile, precision);
   return parts == 1 ? tiles : kept(std::string(tiles) + ", depth in " + std::to_string(parts) + " parts");
 }
@@ -51,15 +51,15 @@ int64_t GatherWay::chunks(const Gather& gather, Precision precision) const {
   return kind == warpgroups ? warpgroupChunks(gather, tile) : kind == gemm ? gemmChunks(gather, tile) : 0;
 }
 
-size_t GatherWay::workspace(const Gather& gather, Precision precision, bool sums) const {
-  return ownBytes(gather) + (sums ? sumsBytes(gather, chunks(gather, precision)) : 0);
+size_t GatherWay::workspace(const Gather& gather, Precision precision, bool moments) const {
+  return ownBytes(gather) + (moments ? sumsBytes(gather, chunks(gather, precision)) : 0);
 }
 
 void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) const {
   if (kind == direct) return runDirect(call);
   if (kind == stem) return runStem(call);
   if (kind == head && aligned(call.output)) return runHead(call);
-  if (kind == cudnn && runCudnn(call, workspace)) return;
+  if (kind == cudnn && runCudnn(call, false, workspace)) return;
   if (kind == fold && whole) return runFold(call);
   // What reads four numbers at a time sums in the same order as what reads them singly.
   if (kind == halo && whole) return runHalo(call);
@@ -69,14 +69,15 @@ void GatherWay::compute(const GatherCall& call, bool whole, void* workspace) con
 }
 
 void GatherWay::run(GatherCall call, void* workspace) const {
+  if (sums && runCudnn(call, true, workspace)) return;
   const bool whole = aligned(call.source) && aligned(call.weights);
-  auto* const sums = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
+  auto* const room = reinterpret_cast<double*>(static_cast<char*>(workspace) + ownBytes(call.gather));
   // Other tiles, for what is not aligned, have other blocks.
   const bool inStore = call.moments != nullptr && sumsInStore() && whole;
-  if (inStore) call.sums = sums;
+  if (inStore) call.sums = room;
   compute(call, whole, workspace);
   if (call.moments == nullptr || (inStore && parts > 1)) return;
-  call.sums = sums;
+  call.sums = room;
   inStore ? joinSums(call, chunks(call.gather, call.precision)) : sumOutput(call);
 }
 
@@ -105,7 +106,7 @@ GatherWay usualWay(const Gather& gather, Precision precision) {
 
 }  // namespace
 
-static std::vector<GatherWay> allWaysOf(const Gather& gather, Precision precision) {
+static std::vector<GatherWay> allWaysOf(const Gather& gather, Precision precision, const Extras& extras) {
   const GatherWay usual = usualWay(gather, precision);
   std::vector<GatherWay> ways = {usual};
   if (usual.kind == GatherWay::direct) return ways;
@@ -120,15 +121,21 @@ static std::vector<GatherWay> allWaysOf(const Gather& gather, Precision precisio
   if (warpgroupsTake(gather, precision))
     for (const int tile : warpgroupTiles(gather))
       add(GatherWay::warpgroups, tile, warpgroupBlocks(gather, tile));
-  size_t bytes = 0;
-  if (cudnnTakes(gather, precision, &bytes))
-    ways.push_back({GatherWay::cudnn, gemmTile(gather, precision), 1, bytes});
+  Extras own = extras;
+  for (const bool sums : {false, true}) {
+    own.sums = sums;
+    // cuDNN adds squares in float, and not around a value near them: too coarse for moments in f32.
+    if (sums && (!extras.sums || precision == Precision::f32)) continue;
+    size_t bytes = 0;
+    if (cudnnTakes(gather, precision, own, &bytes))
+      ways.push_back({GatherWay::cudnn, gemmTile(gather, precision), 1, bytes, sums});
+  }
   return ways;
 }
 
-std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, bool normalize) {
-  std::vector<GatherWay> ways = allWaysOf(gather, precision);
-  if (normalize)
+std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, const Extras& extras) {
+  std::vector<GatherWay> ways = allWaysOf(gather, precision, extras);
+  if (extras.normalizes)
     ways.erase(
         std::remove_if(ways.begin(), ways.end(), [](const GatherWay& way) { return !way.normalizes(); }),
         ways.end());
@@ -144,13 +151,13 @@ size_t wayNumber(const Step& step, size_t ways) {
   return static_cast<size_t>(number);
 }
 
-GatherWay wayOf(const Step& step, const Gather& gather, bool normalize) {
+GatherWay wayOf(const Step& step, const Gather& gather, const Extras& extras) {
   if (!step.attributes.has("way")) {
     const GatherWay usual = usualWay(gather, precisionOf(step));
-    if (normalize && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
+    if (extras.normalizes && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
     return usual;
   }
-  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step), normalize);
+  const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step), extras);
   return ways[wayNumber(step, ways.size())];
 }
 

@@ -19,15 +19,18 @@ struct GatherWay {
   int tile = 0;      // of the matrix product
   int parts = 1;     // of its depth
   size_t bytes = 0;  // of cuDNN's workspace
+  // Of cuDNN: whether its kernel makes call.moments as well.
+  bool sums = false;
 
   // What plans print; it lives as long as the process.
   const char* name(const Gather& gather, Precision precision) const;
-  // `sums`: for call.moments, which any way makes, some of them of the output that they have stored.
-  size_t workspace(const Gather& gather, Precision precision, bool sums) const;
+  // `moments`: for call.moments, which any way makes, some of them of the output that they have stored.
+  size_t workspace(const Gather& gather, Precision precision, bool moments) const;
   bool sumsInStore() const { return kind != direct && kind != head && kind != cudnn; }
   // Whether it normalises the source as it loads it, where the call says so. A matrix product would do that
-  // once for every tap, which takes longer than a pass of its own.
-  bool normalizes() const { return kind == fold || kind == halo; }
+  // once for every tap, which takes longer than a pass of its own. Of cuDNN's ways there are only those that
+  // do what is asked.
+  bool normalizes() const { return kind == fold || kind == halo || kind == cudnn; }
   void run(GatherCall call, void* workspace) const;
 
  private:
@@ -39,10 +42,10 @@ struct GatherWay {
 };
 
 // The first is what the table takes. Of those that normalise there may be none.
-std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, bool normalize = false);
+std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, const Extras& extras);
 // The one that the step's attribute `way` numbers, or the first. Throws Error("ERR_PLAN") where there is
 // none.
-GatherWay wayOf(const Step& step, const Gather& gather, bool normalize = false);
+GatherWay wayOf(const Step& step, const Gather& gather, const Extras& extras);
 // That number, of `ways` ones.
 size_t wayNumber(const Step& step, size_t ways);
 

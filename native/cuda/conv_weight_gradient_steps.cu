@@ -1,6 +1,5 @@
 // Weight gradients of convolutions: the steps of a plan, decoded and handed to the kernels.
 #include "conv_gradient_ways.h"
-#include "conv_halo_weight_gradient.h"
 #include "conv_steps.h"
 #include "conv_weight_gradient.h"
 #include "kernels.h"
@@ -15,21 +14,32 @@ Conv3dProblem problemOfWeightGradient(const Step& step) {
   return weightGradientProblem(widened(step, gradientActivations));
 }
 
-std::vector<std::string> weightGradientWays(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  const Precision precision = precisionOf(step);
+// The ways of a step that is as `conv3dWeightGradient` has it, with what its source is normalised with left
+// out.
+std::vector<std::string> waysOfBare(const Step& bare, bool normalize) {
+  const Conv3dProblem problem = problemOfWeightGradient(bare);
+  const Precision precision = precisionOf(bare);
   std::vector<std::string> names;
-  for (const GradientWay& way : gradientWaysOf(problem, precision))
+  for (const GradientWay& way : gradientWaysOf(problem, precision, normalize))
     names.push_back(way.name(problem, precision));
   return names;
 }
+
+const char* algorithmOfBare(const Step& bare, bool normalize) {
+  const Conv3dProblem problem = problemOfWeightGradient(bare);
+  return gradientWayOf(bare, problem, normalize).name(problem, precisionOf(bare));
+}
+
+std::vector<std::string> weightGradientWays(const Step& step) { return waysOfBare(step, false); }
+
+const char* weightGradientAlgorithm(const Step& step) { return algorithmOfBare(step, false); }
 
 size_t weightGradientBytes(const Step& step) {
   const Conv3dProblem problem = problemOfWeightGradient(step);
   const Precision precision = precisionOf(step);
   checkStorage(step, step.inputs[0]);
   checkExtents(step, problem);
-  const GradientWay way = gradientWayOf(step, problem);
+  const GradientWay way = gradientWayOf(step, problem, false);
   if (way.kind != GradientWay::direct) checkBlocks(step, weightGradientBlocks({problem}, precision));
   return way.workspace(problem, precision);
 }
@@ -41,17 +51,12 @@ GradientOperands operandsOf(const Step& step) {
 
 void runWeightGradientStep(const Step& step) {
   const GradientOperands operands = operandsOf(step);
-  gradientWayOf(step, operands.problem).run(operands);
+  gradientWayOf(step, operands.problem, false).run(operands);
 }
 
-const char* weightGradientAlgorithm(const Step& step) {
-  const Conv3dProblem problem = problemOfWeightGradient(step);
-  return gradientWayOf(step, problem).name(problem, precisionOf(step));
-}
-
-// The same of a source that it normalises as it loads it, which only blocks with a halo do.
+// The same of a source that it normalises as it loads it.
 bool normalizes(const Step& step) {
-  return gradientWayOf(step, problemOfWeightGradient(step)).kind == GradientWay::halo;
+  return gradientWayOf(step, problemOfWeightGradient(step), false).normalizes();
 }
 
 size_t prepareNormalized(const Step& step) {
@@ -61,19 +66,20 @@ size_t prepareNormalized(const Step& step) {
   for (const Tensor& input : bare.inputs) checkStorage(bare, input);
   checkNorm(step, 0);
   checkExtents(bare, problem);
-  if (!normalizes(bare)) refuse(step, "its algorithm does not normalise");
-  return haloWeightGradientWorkspace(problem, precisionOf(step));
+  return gradientWayOf(bare, problem, true).normalizingWorkspace(problem, precisionOf(step));
 }
 
 void runNormalized(const Step& step) {
-  const GradientOperands operands = operandsOf(withoutNorm(step, 0));
-  if (!aligned(operands.x) || !aligned(operands.dy)) refuse(step, "it takes operands aligned to 16 bytes");
-  runHaloWeightGradient(operands, normOf(step, 0));
+  const Step bare = withoutNorm(step, 0);
+  const GradientOperands operands = operandsOf(bare);
+  if (!aligned(operands.x) || !aligned(operands.dy) || !aligned(operands.dw))
+    refuse(step, "it takes operands aligned to 16 bytes");
+  gradientWayOf(bare, operands.problem, true).runNormalizing(operands, normOf(step, 0));
 }
 
-const char* normalizedAlgorithm(const Step& step) {
-  return haloWeightGradientName(problemOfWeightGradient(withoutNorm(step, 0)), precisionOf(step));
-}
+std::vector<std::string> normalizedWays(const Step& step) { return waysOfBare(withoutNorm(step, 0), true); }
+
+const char* normalizedAlgorithm(const Step& step) { return algorithmOfBare(withoutNorm(step, 0), true); }
 
 Kernel weightGradient() {
   Kernel own = narrowable(kernel("conv3dWeightGradient", runWeightGradientStep, weightGradientBytes),
@@ -86,7 +92,8 @@ Kernel weightGradient() {
 
 const KernelTable weightGradientKernels = {
     weightGradient(),
-    {"normalizeReluConv3dWeightGradient", prepareNormalized, runNormalized, normalizedAlgorithm},
+    named({"normalizeReluConv3dWeightGradient", prepareNormalized, runNormalized}, normalizedAlgorithm,
+          normalizedWays),
 };
 
 }  // namespace voxgrad::cuda

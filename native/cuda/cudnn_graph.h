@@ -1,10 +1,12 @@
-// Convolutions as operation graphs of cuDNN, with the sum of a bias in the same kernel where it has one.
+// What cuDNN is asked to compute, as a graph of its operations: a convolution or one of its gradients, with
+// what can be done in the same kernel before and behind it. NVIDIA's manual calls the whole of it ConvBNfprop
+// and ConvBNwgrad, and general ones "runtime fusion".
 #pragma once
 
-#include <memory>
+#include <vector>
 
 #include "../core/conv_step.h"
-#include "cudnn.h"
+#include "cudnn_descriptor.h"
 
 namespace voxgrad::cuda::cudnn {
 
@@ -16,7 +18,11 @@ enum class Pass { forward, inputGradient, weightGradient };
 struct Problem {
   Pass pass;
   Precision precision;
+  // Of each channel of the source, which is x, or y of an input gradient: scaled, shifted, and passed through
+  // a ReLU, and rounded to the precision behind that.
+  bool normalizes;
   bool bias;     // added to what is computed
+  bool sums;     // of that by channel, as it is stored, and of its squares
   bool wide;     // the result is of floats in every precision, as dw always
   bool flipped;  // taps in reverse order
   int axes;      // of space
@@ -25,31 +31,37 @@ struct Problem {
   int64_t x[5], w[5], y[5];
   int64_t pad[3], stride[3], dilation[3];
 
+  const int64_t* source() const { return pass == Pass::inputGradient ? y : x; }
+  const int64_t* result() const { return pass == Pass::forward ? y : pass == Pass::inputGradient ? x : w; }
   bool operator<(const Problem& other) const;
 };
 
-// cuDNN's way of computing a problem.
-class Plan {
+// The tensors of a graph that are in memory, by the numbers that they have there.
+enum Id : int64_t { idX = 1, idW, idY, idBias, idScale, idShift, idSums, idSquares };
+
+// The descriptors of a problem; cuDNN may refuse any of them, which throws.
+class Graph {
  public:
-  // The first that cuDNN proposes of those that keep the precision, and give the same bits every time unless
-  // VOXGRAD_DETERMINISTIC is `off`; made once for a problem. Null where there is none.
-  static const Plan* of(const Problem& problem);
+  // `widens`: what is summed is stored as bf16, and converted to floats once more for that.
+  Graph(const Problem& problem, bool widens);
 
-  ~Plan();
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
-
-  size_t workspace() const;
-  // x, w and y on the device, aligned to 16 bytes; of bf16 in that precision, but for the bias and what is
-  // `wide`.
-  void run(const void* x, const void* w, const void* y, const float* bias, void* workspace) const;
+  // cuDNN's proposals for the whole graph, best first; none where it has none.
+  std::vector<Descriptor> configs(int mode) const;
 
  private:
-  struct State;
-  explicit Plan(std::unique_ptr<State> state);
-  static std::unique_ptr<Plan> make(const Problem& problem);
+  BackendDescriptor keep(Descriptor descriptor);
+  BackendDescriptor tensor(int64_t id, const int64_t* extents, int dataType, bool isVirtual = false);
+  // One number for each channel of a tensor.
+  BackendDescriptor perChannel(Id id, const int64_t* extents);
+  // `b` is null for what takes one operand.
+  void pointwise(int mode, BackendDescriptor x, BackendDescriptor b, BackendDescriptor y);
+  void convolve(const Problem& problem, BackendDescriptor x, BackendDescriptor w, BackendDescriptor y);
+  void sum(BackendDescriptor x, const int64_t* extents);
 
-  std::unique_ptr<State> state_;
+  int axes_;
+  std::vector<Descriptor> parts_;
+  std::vector<BackendDescriptor> operations_;
+  Descriptor graph_{kind::operationGraph};
 };
 
 }  // namespace voxgrad::cuda::cudnn

@@ -4,26 +4,19 @@ import * as assert from "uvu/assert";
 import { upperHalves } from "../../lib/bench/fill.ts";
 import { compile, planOnly } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
-import { elements, type Shape } from "../../lib/graph/value.ts";
-import { conv3d, type ConvOptions, convTranspose3d } from "../../lib/ops/conv.ts";
+import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { moments } from "../../lib/ops/norm.ts";
-import { openDevice, type Precision, precisions, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice, precisions, whyNot } from "../../lib/runtime/device.ts";
 import { makeConfig } from "../../lib/train/config.ts";
 import { recipeNamed } from "../../lib/train/recipes/index.ts";
 import { makeLearners, traceStep } from "../../lib/train/step.ts";
-import { expectClose, random } from "../ops/harness.ts";
+import { expectClose } from "../ops/harness.ts";
 import { runStep } from "./run_step.ts";
+import { expectMoments, feedOfSummed, numbers, type SummedConv, traceSummed } from "./summed_conv.ts";
 
 const device = openDevice(whyNot("cuda") === undefined ? "cuda" : "emulator");
 
-interface Case {
-  readonly name: string;
-  readonly x: Shape;
-  readonly w: Shape;
-  readonly options: ConvOptions;
-}
-
-const cases: readonly Case[] = [
+const cases: readonly SummedConv[] = [
   { name: "halo 128x16", x: [1, 4, 6, 15, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },
   { name: "folded halo 224x16", x: [2, 4, 7, 13, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },
   {
@@ -40,55 +33,22 @@ const cases: readonly Case[] = [
   },
 ];
 
-const numbers = (shape: Shape, seed: number) => Float32Array.from(random(elements(shape), seed));
-
-/** Weights of a convolution that leaves its source as it is, where that is bf16: what is stored so comes out of it. */
-const identity = (channels: number) =>
-  Float32Array.from({ length: channels ** 2 }, (_, at) => Number(at % (channels + 1) === 0));
-
-const trace =
-  ({ x, w, options }: Case, precision: Precision = "f32") =>
-  (g: Graph) => {
-    const y = conv3d(g.input("x", x), g.input("w", w), { ...options, bias: g.input("bias", [w[0]]) });
-    const own = moments(y, { perSample: false, groups: w[0] });
-    return { own, y: precision === "bf16" ? conv3d(y, g.input("same", [w[0], 1, 1, 1, w[0]])) : y };
-  };
-
-const feedOf = ({ x, w }: Case, mean: number, precision: Precision = "f32") => ({
-  x: numbers(x, 1),
-  w: numbers(w, 2),
-  bias: numbers([w[0]], 3).map((value) => value + mean),
-  ...(precision === "bf16" && { same: identity(w[0]) }),
-});
-
-function expectMoments(own: ArrayLike<number>, y: Float32Array, channels: number): void {
-  const count = y.length / channels;
-  for (let channel = 0; channel < channels; channel++) {
-    let mean = 0;
-    let variance = 0;
-    for (let i = channel; i < y.length; i += channels) mean += y[i] / count;
-    for (let i = channel; i < y.length; i += channels) variance += (y[i] - mean) ** 2 / count;
-    expectClose([own[2 * channel]], [mean], 4e-7, `mean of channel ${channel}`);
-    expectClose([own[2 * channel + 1]], [variance], 1e-6, `variance of channel ${channel}`);
-  }
-}
-
 for (const each of cases)
   for (const precision of precisions)
     test(`${each.name} sums a mean far from zero, in ${precision}, twice alike`, async () => {
-      using plan = await compile(trace(each, precision), { device, precision, paranoid: true });
+      using plan = await compile(traceSummed(each, precision), { device, precision, paranoid: true });
       const sums = plan.layout.steps.find(({ spec }) => spec.kernel === "conv3dPackedMoments");
       assert.ok(sums !== undefined);
       assert.ok(sums.algorithm?.startsWith(each.name.split(",")[0]), sums.algorithm);
       // Of what is stored as bf16, far is nearer.
-      const feed = feedOf(each, precision === "bf16" ? 10 : 1000, precision);
+      const feed = feedOfSummed(each, precision === "bf16" ? 10 : 1000, precision);
       const [first, second] = [await plan.run(feed), await plan.run(feed)];
       assert.is(sums.spec.output.dtype, precision === "bf16" ? "bf16" : "f32");
       expectMoments(first.own, first.y as Float32Array, each.w[0]);
       assert.equal(second.own, first.own);
     });
 
-const deep: readonly (Case & { readonly transposed?: boolean })[] = [
+const deep: readonly (SummedConv & { readonly transposed?: boolean })[] = [
   { name: "boxes that end outside", x: [2, 3, 5, 7, 64], w: [136, 1, 1, 3, 64], options: { padding: 1 } },
   { name: "a stride", x: [1, 5, 6, 17, 64], w: [72, 2, 1, 1, 64], options: { stride: [2, 1, 2] } },
   // No tap reaches the last of every three positions of a line.
@@ -136,15 +96,15 @@ for (const { transposed, ...each } of deep)
 
 test("what is not a number shows", async () => {
   const [each] = cases;
-  using plan = await compile(trace(each), { device });
-  const feed = feedOf(each, 0);
+  using plan = await compile(traceSummed(each), { device });
+  const feed = feedOfSummed(each, 0);
   feed.x[feed.x.length - 1] = Number.NaN;
   assert.ok((await plan.run(feed)).own.every(Number.isNaN));
 });
 
 test("of an operand that is not aligned, what was stored is read once more", async () => {
   const [each] = cases;
-  const { layout } = planOnly(trace(each), { device });
+  const { layout } = planOnly(traceSummed(each), { device });
   const step = layout.steps.find(({ spec }) => spec.kernel === "conv3dPackedMoments");
   assert.ok(step !== undefined);
   const { inputs } = step.spec;

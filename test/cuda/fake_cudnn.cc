@@ -1,207 +1,65 @@
-// Stands for libcudnn.so.9 in cudnn.test.ts: the functions of its backend of operation graphs that are called, computed by
-// plain loops over what the descriptors say. Anything unexpected is refused. FAKE_CUDNN_VERSION is the version it claims.
-#include <cstdint>
+// Stands for libcudnn.so.9 in the tests: the functions of its backend of operation graphs that are called. Anything
+// unexpected is refused. FAKE_CUDNN_VERSION is the version it claims, FAKE_CUDNN_REFUSES what it has no engine for besides, any
+// of `normalisation`, `sums`, `bf16 sums` and `plans` of more than a convolution and its bias.
 #include <cstdlib>
-#include <cstring>
-#include <map>
-#include <vector>
+#include <string>
+
+#include "fake_cudnn_graph.h"
 
 namespace {
 
-constexpr int good = 0, badParameter = 2000, notSupported = 3000;
+using namespace fake;
+
 constexpr int64_t workspaceBytes = 1000;
 
-// Kinds of descriptors, and of what attributes consist of, by cuDNN's numbers.
-enum Kind {
-  pointwise = 0,
-  convolution = 1,
-  engine = 2,
-  engineConfig = 3,
-  heuristics = 4,
-  executionPlan = 5,
-  forward = 10,
-  weightGradient = 11,
-  inputGradient = 12,
-  pointwiseOperation = 13,
-  operationGraph = 15,
-  variantPack = 16,
-  tensor = 17,
-};
-constexpr int64_t sizeOfType[16] = {8, 4, 1, 8, 4, 8, 8, 4, 4, 4, 4, 4, 4, 4, 4, 8};
-
-struct Descriptor {
-  int kind;
-  bool final = false;
-  std::map<int, std::vector<char>> attributes;
-  // Of an engine: whether a note says that its bits are not always the same.
-  bool nondeterministic = false;
-
-  bool has(int name) const { return attributes.count(name) > 0; }
-  template <class T>
-  std::vector<T> all(int name) const {
-    const std::vector<char>& bytes = attributes.at(name);
-    std::vector<T> values(bytes.size() / sizeof(T));
-    std::memcpy(values.data(), bytes.data(), bytes.size());
-    return values;
-  }
-  template <class T>
-  T one(int name) const {
-    return all<T>(name).at(0);
-  }
-  const Descriptor& part(int name) const { return *one<const Descriptor*>(name); }
-};
-
-// The tensor that a pointer of the variant pack belongs to.
-struct Operand {
-  int64_t id = 0;
-  int type = 0;  // 0 for float, 9 for bf16
-  std::vector<int64_t> extents;
-  bool isVirtual = false;
-
-  bool read(const Descriptor& from) {
-    id = from.one<int64_t>(906);
-    type = from.one<int>(901);
-    extents = from.all<int64_t>(902);
-    isVirtual = from.has(907) && from.one<char>(907) != 0;
-    const auto strides = from.all<int64_t>(903);
-    // Channels innermost, and nothing between.
-    int64_t stride = 1;
-    for (size_t i = 1; i <= extents.size(); i++) {
-      const size_t axis = i == 1 ? 1 : i == extents.size() ? 0 : extents.size() + 1 - i;
-      if (strides.at(axis) != stride) return false;
-      stride *= extents[axis];
-    }
-    return (type == 0 || type == 9) && from.one<int64_t>(900) == 16;
-  }
-  int64_t count() const {
-    int64_t count = 1;
-    for (const int64_t extent : extents) count *= extent;
-    return count;
-  }
-};
-
-float load(const Operand& operand, const void* data, int64_t i) {
-  if (operand.type == 0) return static_cast<const float*>(data)[i];
-  const uint32_t bits = uint32_t{static_cast<const uint16_t*>(data)[i]} << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+bool refuses(const char* what) {
+  const char* const all = std::getenv("FAKE_CUDNN_REFUSES");
+  return all != nullptr && (std::string(",") + all + ",").find(std::string(",") + what + ",") != std::string::npos;
 }
 
-void store(const Operand& operand, void* data, int64_t i, float value) {
-  if (operand.type == 0) {
-    static_cast<float*>(data)[i] = value;
-    return;
-  }
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  static_cast<uint16_t*>(data)[i] = static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+// A source that is scaled, shifted and passed through a ReLU; a convolution; a bias; and statistics of what is stored.
+struct Pattern {
+  bool normalizes = false, bias = false, sums = false, sumsBf16 = false;
+  Operand x, y;
 
-// By axes of space, three of them always; the result is that of the convolution, or with a bias of the sum.
-struct Problem {
-  int pass;
-  Operand x, w, y, bias, result;
-  bool hasBias = false, flipped = false;
-  int64_t ex[3] = {1, 1, 1}, ew[3] = {1, 1, 1}, ey[3] = {1, 1, 1};
-  int64_t pad[3] = {0, 0, 0}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1};
-
-  bool read(const Descriptor& graph) {
-    const auto operations = graph.all<const Descriptor*>(801);
-    if (operations.empty() || operations.size() > 2) return false;
-    const Descriptor& own = *operations[0];
-    pass = own.kind;
-    if (pass < forward || pass > inputGradient) return false;
-    // The passes' attributes follow each other in sixes: alpha, beta, how, and three tensors.
-    const int first = pass == forward ? 700 : pass == inputGradient ? 706 : 712;
-    if (own.one<float>(first) != 1 || own.one<float>(first + 1) != 0) return false;
-    const Descriptor& how = own.part(first + 2);
-    if (!w.read(own.part(first + 3)) || !x.read(own.part(first + 4)) || !y.read(own.part(first + 5))) return false;
-    result = pass == forward ? y : pass == inputGradient ? x : w;
-    const auto axes = how.one<int64_t>(106);
-    const auto pads = how.all<int64_t>(105), strides = how.all<int64_t>(103), dilations = how.all<int64_t>(102);
-    if (how.one<int>(100) != 0 || pads != how.all<int64_t>(104)) return false;
-    if (axes < 2 || axes > 3 || x.extents.size() != static_cast<size_t>(axes) + 2) return false;
-    flipped = how.one<int>(101) == 0;
-    for (int i = 0; i < axes; i++) {
-      const auto to = 3 - axes + i;
-      ex[to] = x.extents[i + 2];
-      ew[to] = w.extents[i + 2];
-      ey[to] = y.extents[i + 2];
-      pad[to] = pads[i];
-      stride[to] = strides[i];
-      dilation[to] = dilations[i];
-      if ((ex[to] + 2 * pad[to] - dilation[to] * (ew[to] - 1) - 1) / stride[to] + 1 != ey[to]) return false;
+  int read(const Graph& graph) {
+    std::vector<int> kinds;
+    for (const Operation& each : graph.operations) kinds.push_back(each.kind == pointwiseOperation ? 1000 + each.mode : each.kind);
+    const auto is = [&](size_t at, int kind) { return at < kinds.size() && kinds[at] == kind; };
+    size_t at = 0;
+    normalizes = is(0, 1000 + multiply);
+    if (normalizes) {
+      if (!is(1, 1000 + add) || !is(2, 1000 + relu)) return notSupported;
+      for (int i = 0; i < 3; i++)
+        if (!graph.tensors.at(graph.operations[i].ids[2]).isVirtual) return notSupported;
+      at = 3;
     }
-    if (y.extents[0] != x.extents[0] || y.extents[1] != w.extents[0] || x.extents[1] % w.extents[1] != 0)
-      return false;
-    hasBias = operations.size() == 2;
-    if (result.isVirtual != hasBias) return false;
-    if (!hasBias) return true;
-    const Descriptor& add = *operations[1];
-    if (add.kind != pointwiseOperation || add.part(750).one<int>(0) != 0) return false;
-    if (add.part(751).one<int64_t>(906) != result.id || !bias.read(add.part(752)) || bias.type != 0) return false;
-    const int64_t channels = result.extents[1];
-    return result.read(add.part(753)) && bias.count() == channels && bias.extents[1] == channels;
-  }
-
-  // Calls f(index in x, index in w, index in y) for the first of a row of products, of as many channels as a filter has.
-  template <class F>
-  void forEachRow(F f) const {
-    const int64_t taps = ew[0] * ew[1] * ew[2], voxels = ey[0] * ey[1] * ey[2];
-    const int64_t C = x.extents[1], K = y.extents[1], depth = w.extents[1], groups = C / depth;
-    for (int64_t n = 0; n < x.extents[0]; n++)
-      for (int64_t voxel = 0; voxel < voxels; voxel++)
-        for (int64_t tap = 0; tap < taps; tap++) {
-          const int64_t out[3] = {voxel / ey[2] / ey[1], voxel / ey[2] % ey[1], voxel % ey[2]};
-          const int64_t at[3] = {tap / ew[2] / ew[1], tap / ew[2] % ew[1], tap % ew[2]};
-          int64_t from = n;
-          bool inside = true;
-          for (int i = 0; i < 3; i++) {
-            const int64_t position = out[i] * stride[i] + at[i] * dilation[i] - pad[i];
-            inside = inside && position >= 0 && position < ex[i];
-            from = from * ex[i] + position;
-          }
-          if (!inside) continue;
-          const int64_t filterTap = flipped ? taps - 1 - tap : tap;
-          for (int64_t k = 0; k < K; k++)
-            f(from * C + k / (K / groups) * depth, (k * taps + filterTap) * depth, (n * voxels + voxel) * K + k);
-        }
-  }
-
-  void run(const std::map<int64_t, void*>& data) const {
-    const auto floats = [&](const Operand& operand) {
-      std::vector<float> values(operand.count());
-      for (size_t i = 0; i < values.size(); i++) values[i] = load(operand, data.at(operand.id), i);
-      return values;
-    };
-    std::vector<float> own[3], sums(result.count());
-    if (pass != inputGradient) own[0] = floats(x);
-    if (pass != weightGradient) own[1] = floats(w);
-    if (pass != forward) own[2] = floats(y);
-    const float *from = own[0].data(), *weights = own[1].data(), *gradient = own[2].data();
-    const int64_t depth = w.extents[1];
-    forEachRow([&](int64_t i, int64_t j, int64_t k) {
-      if (pass == forward)
-        for (int64_t c = 0; c < depth; c++) sums[k] += from[i + c] * weights[j + c];
-      if (pass == inputGradient)
-        for (int64_t c = 0; c < depth; c++) sums[i + c] += gradient[k] * weights[j + c];
-      if (pass == weightGradient)
-        for (int64_t c = 0; c < depth; c++) sums[j + c] += from[i + c] * gradient[k];
-    });
-    std::vector<float> added;
-    if (hasBias) added = floats(bias);
-    for (int64_t i = 0; i < result.count(); i++)
-      store(result, data.at(result.id), i, sums[i] + (hasBias ? added[i % added.size()] : 0));
+    if (at >= kinds.size() || kinds[at] < forward || kinds[at] > inputGradient) return notSupported;
+    const Operation& convolution = graph.operations[at++];
+    x = graph.tensors.at(convolution.ids[0]);
+    y = graph.tensors.at(convolution.ids[2]);
+    bias = is(at, 1000 + add);
+    if (bias && (convolution.kind != forward || !y.isVirtual)) return notSupported;
+    at += bias;
+    at += is(at, 1000 + identity);
+    sums = is(at, statistics);
+    if (sums) sumsBf16 = graph.tensors.at(graph.operations[at++].ids[0]).type == bf16;
+    return at == kinds.size() ? good : notSupported;
   }
 };
 
-// What it does not take: channels that are no multiple of four; a bias with a gradient.
-int supports(const Descriptor& graph) {
-  Problem p;
-  if (!p.read(graph)) return badParameter;
-  const bool taken = p.x.extents[1] % 4 == 0 && p.y.extents[1] % 4 == 0 && !(p.hasBias && p.pass != forward);
-  return taken ? good : notSupported;
+int supports(const Descriptor& descriptor) {
+  Graph graph;
+  if (const int status = graph.read(descriptor)) return status;
+  Pattern p;
+  if (const int status = p.read(graph)) return status;
+  const bool refused = (p.normalizes && refuses("normalisation")) || (p.sums && refuses("sums")) || (p.sumsBf16 && refuses("bf16 sums"));
+  return !refused && p.x.channels() % 4 == 0 && p.y.channels() % 4 == 0 ? good : notSupported;
+}
+
+// Whether an engine's plan can be finished.
+int supportsPlan(const Descriptor& config) {
+  return refuses("plans") && config.part(201).all<const Descriptor*>(801).size() > 2 ? notSupported : good;
 }
 
 // An attribute of a final descriptor; two proposals for every graph, the first of which is not deterministic.
@@ -230,7 +88,7 @@ int answer(const Descriptor& from, int name, int64_t room, int64_t* count, void*
     *static_cast<int64_t*>(values) = workspaceBytes;
     return good;
   }
-  return badParameter;
+  return refuse("an attribute that cannot be read", name);
 }
 
 }  // namespace
@@ -252,37 +110,30 @@ int cudnnSetStream(void*, void* stream) { return stream != nullptr ? good : badP
 int cudnnBackendCreateDescriptor(int kind, Descriptor** made) { return *made = new Descriptor{kind}, good; }
 int cudnnBackendDestroyDescriptor(Descriptor* made) { return delete made, good; }
 int cudnnBackendSetAttribute(Descriptor* to, int name, int type, int64_t count, const void* values) {
-  if (to->final || type < 0 || type > 15 || count < 1) return badParameter;
-  // What consists of descriptors consists of finished ones.
-  if (type == 15)
-    for (int64_t i = 0; i < count; i++)
-      if (!static_cast<const Descriptor* const*>(values)[i]->final) return badParameter;
-  const char* const bytes = static_cast<const char*>(values);
-  to->attributes[name].assign(bytes, bytes + count * sizeOfType[type]);
-  return good;
+  return to->set(name, type, count, values);
 }
 int cudnnBackendGetAttribute(Descriptor* from, int name, int, int64_t room, int64_t* count, void* values) {
   const bool made = from->final || from->kind == engine;
-  return made ? answer(*from, name, room, count, values) : badParameter;
+  return made ? answer(*from, name, room, count, values) : refuse("an attribute is read before finalize", name);
 }
 int cudnnBackendFinalize(Descriptor* made) {
-  if (made->final) return badParameter;
-  made->final = true;
+  if (const int status = made->finalize()) return status;
+  if (made->kind == operationGraph) return Graph().read(*made);
   if (made->kind == heuristics) return supports(made->part(201));
-  return good;
+  return made->kind == executionPlan ? supportsPlan(made->part(401)) : good;
 }
 int cudnnBackendExecute(void*, Descriptor* plan, Descriptor* pack) {
   if (plan->kind != executionPlan || pack->kind != variantPack || !plan->final || !pack->final) return badParameter;
   const auto ids = pack->all<int64_t>(1000);
   const auto pointers = pack->all<void*>(1001);
   void* const workspace = pack->one<void*>(1003);
-  if (workspace == nullptr || ids.size() != pointers.size()) return badParameter;
+  if (workspace == nullptr) return refuse("no workspace");
   std::memset(workspace, 1, workspaceBytes);
   std::map<int64_t, void*> data;
-  for (size_t i = 0; i < ids.size(); i++) data[ids[i]] = pointers[i];
-  Problem p;
-  if (!p.read(plan->part(401).part(201))) return badParameter;
-  p.run(data);
-  return good;
+  for (size_t i = 0; i < ids.size(); i++)
+    if (!data.emplace(ids[i], pointers[i]).second) return refuse("a number twice", static_cast<int>(ids[i]));
+  Graph graph;
+  if (const int status = graph.read(plan->part(401).part(201))) return status;
+  return graph.run(data);
 }
 }
