@@ -6,8 +6,8 @@
 namespace voxgrad::cpu {
 
 bool isThin(const Conv3dProblem& p) {
-  // Summing a vector costs about as much as five multiply-adds.
-  return p.groups == 1 && isPointwise(p) && p.K <= kMaxThinChannels && 5 * p.K <= thinKernels().lanes;
+  // Summing a vector costs about as much as four multiply-adds.
+  return p.groups == 1 && isPointwise(p) && p.K <= kMaxThinChannels && 4 * p.K <= thinKernels().lanes;
 }
 
 Thin::Thin(const Conv3dProblem& p) : problem_(p), voxels_(p.N * p.D * p.H * p.W) {}
