@@ -125,11 +125,10 @@ void ThreadPool::runErased(int64_t tasks, Invoke invoke, const void* context) {
   }
   std::lock_guard<std::mutex> onlyJob(callers_);
   const int helpers = static_cast<int>(std::min<int64_t>(size_ - 1, tasks - 1));
-  tasks_ = tasks;
   invoke_ = invoke;
   context_ = context;
   error_ = nullptr;
-  next_.store(0, std::memory_order_relaxed);
+  shares_.divide(tasks, helpers + 1);
   busy_.store(helpers, std::memory_order_relaxed);
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -137,7 +136,7 @@ void ThreadPool::runErased(int64_t tasks, Invoke invoke, const void* context) {
     ticket_.store(job << 16 | static_cast<uint64_t>(helpers), std::memory_order_release);
   }
   wake_.notify_all();
-  work();
+  work(0);
   for (int i = 0; i < kSpins && busy_.load(std::memory_order_acquire) > 0; ++i) pauseBriefly();
   if (busy_.load(std::memory_order_acquire) > 0) {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -150,17 +149,17 @@ void ThreadPool::runErased(int64_t tasks, Invoke invoke, const void* context) {
   }
 }
 
-void ThreadPool::work() {
+void ThreadPool::work(int64_t worker) {
   insideTask = true;
-  for (int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
+  shares_.work(worker, [this](int64_t task) {
     try {
-      invoke_(context_, i);
+      invoke_(context_, task);
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();
-      next_.store(tasks_, std::memory_order_relaxed);
+      shares_.drop();
     }
-  }
+  });
   insideTask = false;
 }
 
@@ -180,7 +179,7 @@ void ThreadPool::workerLoop(int index) {
   for (uint64_t seen = 0;;) {
     seen = awaitTicket(seen);
     if (index >= static_cast<int>(seen & 0xffff)) continue;
-    work();
+    work(index + 1);
     if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
       std::lock_guard<std::mutex> lock(mutex_);
       done_.notify_one();

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <type_traits>
 
+#include "task_shares.h"
+
 namespace voxgrad {
 
 // Sets flush-to-zero and denormals-are-zero for the calling thread and restores the previous mode at the
@@ -51,7 +53,7 @@ class ThreadPool {
 
   explicit ThreadPool(int size);
   void runErased(int64_t tasks, Invoke invoke, const void* context);
-  void work();
+  void work(int64_t worker);
   void workerLoop(int index);
   uint64_t awaitTicket(uint64_t seen);
 
@@ -61,9 +63,8 @@ class ThreadPool {
   // The ticket holds the job number above bit 16 and the count of invited workers below: a worker learns in
   // one load whether a job concerns it, and an uninvited one never reads the job's fields.
   std::atomic<uint64_t> ticket_{0};
-  std::atomic<int64_t> next_{0};
   std::atomic<int> busy_{0};
-  int64_t tasks_ = 0;
+  TaskShares shares_;
   Invoke invoke_ = nullptr;
   const void* context_ = nullptr;
   std::exception_ptr error_;

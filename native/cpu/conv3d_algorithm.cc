@@ -235,9 +235,10 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
   const Choice winograd = cheapestWinograd(problem, pass, packedOnce, lanes);
   if (wished == "winograd" && winograd.algorithm != ConvAlgorithm::direct) return winograd.algorithm;
   Choice direct{ConvAlgorithm::direct, directCost(problem, pass, lanes)};
-  // Two threads reach less of the rate that one has, above all where both factors are read once.
+  // Two threads reach less of the rate that one has, above all of a kernel of some taps that reads both
+  // factors once.
   const bool gathers = !isBlockwise(problem), weights = pass == ConvPass::weightGradient;
-  const double loss = !weights ? (gathers ? 1.15 : 1.22) : gathers ? 1.4 : problem.taps() > 1 ? 1.25 : 1.5;
+  const double loss = !weights ? (gathers ? 1.15 : 1.22) : gathers ? 1.4 : problem.taps() > 1 ? 1.25 : 1.05;
   const double amx = fits && (pass != ConvPass::inputGradient || AmxConvolution::reachesAll(problem))
                          ? amxCost(problem, pass)
                          : std::numeric_limits<double>::infinity();

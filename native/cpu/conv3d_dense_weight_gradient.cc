@@ -8,6 +8,8 @@ namespace {
 
 // A column of this many voxels stays in the first-level cache while it meets every channel of dy.
 constexpr int64_t kChunk = 128;
+// The same where its voxels are read in place, and compete for the same lines.
+constexpr int64_t kChunkInRows = 64;
 
 }  // namespace
 
@@ -25,9 +27,12 @@ DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
   runVectors_ = divideUp(run_, kernels_.lanes);
   columns_ = divideUp(runVectors_, kMaxProductVectors);
   voxels_ = problem.N * problem.Z * problem.P * problem.Q;
-  constexpr int64_t kMostSlabs = 64, kLeastVoxels = 512, kTasks = 32;
+  constexpr int64_t kMostSlabs = 64, kLeastVoxels = 1024, kTasks = 32;
   slabs_ = std::clamp<int64_t>(voxels_ / kLeastVoxels, 1, kMostSlabs);
   columnGroups_ = std::min(runs_ * columns_, divideUp(kTasks, slabs_));
+  // Smaller ranges would read x too often.
+  constexpr int64_t kRangeChannels = 64;
+  ranges_ = std::clamp<int64_t>(kTasks / (slabs_ * columnGroups_), 1, divideUp(problem.K, kRangeChannels));
 }
 
 size_t DenseWeightGradient::workspace() const {
@@ -44,8 +49,7 @@ void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float
   if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
   const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
   float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
-  parallelFor(slabs_ * columnGroups_,
-              [&](int64_t task) { sumTask(source, dy, task / columnGroups_, task % columnGroups_, sums); });
+  parallelFor(slabs_ * columnGroups_ * ranges_, [&](int64_t task) { sumTask(source, dy, task, sums); });
   if (inPlace()) return;
   parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
 }
@@ -85,10 +89,13 @@ void DenseWeightGradient::gatherColumn(const ConvolutionSource& x, const Column&
   }
 }
 
-void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, int64_t slab, int64_t group,
+void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, int64_t task,
                                   float* sums) const {
   const Conv3dProblem& p = problem_;
+  const int64_t range = task % ranges_, group = task / ranges_ % columnGroups_,
+                slab = task / ranges_ / columnGroups_;
   const int64_t begin = voxels_ * slab / slabs_, end = voxels_ * (slab + 1) / slabs_;
+  const int64_t firstChannel = p.K * range / ranges_, endChannel = p.K * (range + 1) / ranges_;
   const int64_t columns = runs_ * columns_;
   const int64_t firstColumn = columns * group / columnGroups_,
                 endColumn = columns * (group + 1) / columnGroups_;
@@ -100,7 +107,7 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
   const int64_t voxelPitch = p.stride[2] * p.C;
   product.runLine = product.nextLine = p.stride[1] * p.W * p.C;
   for (int64_t first = begin, count; first < end; first += count) {
-    count = std::min(kChunk, end - first);
+    count = std::min(inRows ? kChunkInRows : kChunk, end - first);
     product.fresh = first == begin;
     product.lines = 1;
     if (inRows) {
@@ -124,16 +131,19 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
       }
       // What is read next is fetched meanwhile, an equal share by each block of channels.
       const bool lastColumn = c + 1 == endColumn;
-      const float* const next = lastColumn ? following : own;
-      const int64_t nextOffset = column(lastColumn ? firstColumn : c + 1).offset;
-      const int64_t blocks = divideUp(p.K, kernels_.maxProductChannels[part.vectors - 1]);
+      const int64_t blocks =
+          divideUp(endChannel - firstChannel, kernels_.maxProductChannels[part.vectors - 1]);
+      product.next = (lastColumn ? following : own) + column(lastColumn ? firstColumn : c + 1).offset;
       product.nextStride = divideUp(voxelPitch, blocks);
-      for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t k = p.K * b / blocks, channels = p.K * (b + 1) / blocks - k;
-        product.factors = dy + first * p.yVoxel() + k;
-        product.sums = sums + (slab * p.K + k) * filterSums() + part.place;
-        product.next = next + product.voxels * b / blocks * voxelPitch + nextOffset;
+      product.factors = dy + first * p.yVoxel() + firstChannel;
+      product.sums = sums + (slab * p.K + firstChannel) * filterSums() + part.place;
+      for (int64_t left = endChannel - firstChannel, b = blocks; b > 0; --b) {
+        const int64_t channels = divideUp(left, b);
         kernels_.product[part.vectors - 1][channels - 1](product);
+        product.next += product.voxels * voxelPitch / blocks;
+        product.factors += channels;
+        product.sums += channels * filterSums();
+        left -= channels;
       }
     }
   }

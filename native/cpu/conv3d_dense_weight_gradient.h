@@ -27,15 +27,12 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   int64_t filterSums() const { return runs_ * runFloats(); }
   // With one slab and runs of whole vectors the sums are the gradient itself.
   bool inPlace() const { return slabs_ == 1 && run_ % kernels_.lanes == 0; }
-  // Runs of whole vectors that lie one behind the other need no gathering, unless a column would skip most of
-  // every run.
-  bool readsRows() const {
-    return run_ % kernels_.lanes == 0 && columns_ <= 2 && run_ == problem_.stride[2] * problem_.C;
-  }
+  // Runs of whole vectors need no gathering, unless a column would skip most of every run.
+  bool readsRows() const { return run_ % kernels_.lanes == 0 && columns_ == 1; }
   const float* placeOf(const float* x, int64_t voxel) const;
   void gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first, int64_t voxels,
                     float* to) const;
-  void sumTask(const ConvolutionSource& x, const float* dy, int64_t slab, int64_t group, float* sums) const;
+  void sumTask(const ConvolutionSource& x, const float* dy, int64_t task, float* sums) const;
   void reduceFilter(int64_t k, const float* sums, float* dw) const;
 
   const Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row
@@ -43,7 +40,7 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   const int64_t run_, runs_;      // floats in a run of x, and runs that a voxel meets
   int64_t runVectors_, columns_;  // of one run
   int64_t voxels_, slabs_;
-  int64_t columnGroups_;  // tasks of a slab
+  int64_t columnGroups_, ranges_;  // tasks of a slab: columns, and ranges of output channels
 };
 
 }  // namespace voxgrad::cpu

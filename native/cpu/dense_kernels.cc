@@ -163,13 +163,16 @@ void denseLine(const DenseTile& tile) {
   finish<Vectors, Groups, true>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
 
+// Voxels: as many as pass while a line comes from the third-level cache.
+constexpr int64_t kFactorsAhead = 24;
+
 template <int Channels, int Vectors>
 void product(const DenseProduct& p) {
   vfloat sums[Channels][Vectors] = {};
   if (!p.fresh) {
 #pragma GCC unroll 12
     for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
     }
   }
@@ -178,15 +181,16 @@ void product(const DenseProduct& p) {
     const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
     for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
       vfloat run[Vectors];
-#pragma GCC unroll 3
+#pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
 #pragma GCC unroll 12
       for (int k = 0; k < Channels; ++k) {
         const vfloat factor = broadcast(factors + k);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
         for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
       }
       __builtin_prefetch(next);
+      __builtin_prefetch(factors + kFactorsAhead * p.factorStride);
       next += p.nextStride;
       factors += p.factorStride;
       runs += p.runStride;
@@ -194,7 +198,7 @@ void product(const DenseProduct& p) {
   }
 #pragma GCC unroll 12
   for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) store(p.sums + k * p.sumStride + v * kLanes, sums[k][v]);
   }
 }
@@ -203,7 +207,7 @@ template <int Vectors>
 void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, int64_t floats) {
   const int64_t last = floats - (Vectors - 1) * kLanes;
   for (int64_t voxel = 0; voxel < voxels; ++voxel) {
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int v = 0; v + 1 < Vectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
     store(to + (Vectors - 1) * kLanes, loadFirst(from + (Vectors - 1) * kLanes, last));
     to += Vectors * kLanes;
@@ -289,10 +293,12 @@ constexpr DenseKernels makeTable() {
   fillProducts<1, productLimit(1)>(table);
   fillProducts<2, productLimit(2)>(table);
   fillProducts<3, productLimit(3)>(table);
+  fillProducts<4, productLimit(4)>(table);
   for (int v = 0; v < kMaxProductVectors; ++v) table.maxProductChannels[v] = productLimit(v + 1);
   table.gatherRuns[0] = gatherRuns<1>;
   table.gatherRuns[1] = gatherRuns<2>;
   table.gatherRuns[2] = gatherRuns<3>;
+  table.gatherRuns[3] = gatherRuns<4>;
   table.normalizeRuns = normalizeRuns;
   table.maxStemFloats = kStemSums;
   fillStems<kStemSums, 1>(table);

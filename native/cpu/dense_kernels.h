@@ -51,7 +51,7 @@ struct DenseProduct {
 using DenseProductKernel = void (*)(const DenseProduct&);
 
 constexpr int kMaxProductChannels = 12;
-constexpr int kMaxProductVectors = 3;
+constexpr int kMaxProductVectors = 4;
 
 // Sums over voxels of the products of `lanes` channels of the output gradient with the source floats of some
 // taps: sums[row][j][lane] += source[row][voxel * sourceStride + j] * gradient[voxel][lane].

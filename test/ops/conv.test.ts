@@ -324,6 +324,9 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
     // Taps that leave gaps, voxels behind the last block, several slabs of voxels.
     of([1, 5, 4, 19, 16], 50, [2, 1, 3], [3, 2, 4]),
     of([2, 16, 17, 18, 16], 16, all(2), all(2)),
+    // The same read where they lie, and output channels in ranges.
+    of([2, 1, 64, 67, 32], 70, all(1), [1, 2, 2]),
+    of([1, 5, 6, 7, 64], 140, all(1), all(2)),
     of([1, 12, 14, 13, 20], 13, all(1), all(1)),
     // Lines of neighbours, and runs that are cut for want of registers.
     of([2, 6, 5, 24, 1], 24, all(3), all(1), all(1)),

@@ -5,6 +5,7 @@ import { conv3d } from "../../ops/conv.ts";
 import { Random } from "../../random.ts";
 import { type Device, openDevice, whyNot } from "../../runtime/device.ts";
 import { type Context, defineCommand } from "../arguments.ts";
+import { describeCudnnGraphs } from "../cudnn_graphs.ts";
 import { paint } from "../style.ts";
 import { formatBytes } from "../table.ts";
 
@@ -34,6 +35,8 @@ export const doctor = defineCommand({
       if (device === undefined) continue;
       print(context, "free", `${formatBytes(device.availableMemory())} on ${device.name}`);
       checks.push(await selfTest(device));
+      const graphs = describeCudnnGraphs(device);
+      if (graphs.length > 0) print(context, "cudnn", `computes, around batch norms:\n${graphs.join("\n")}`);
     }
     if (reason !== undefined) print(context, "cuda", `not used: ${reason.replace(/^device cuda: /, "")}`);
     for (const { name, good, text } of checks) {
