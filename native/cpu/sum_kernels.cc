@@ -1,8 +1,9 @@
-// Sums over the rows of [rows, lanes], in registers and in double precision from the first addition on.
-// Compiled once per instruction set; see simd.h.
+// Sums over the rows of [rows, lanes], in registers. Values and squares are added in double precision from
+// the first addition on, gradients in float over kFloatRows rows and in double from there. Compiled once per
+// instruction set; see simd.h.
 #include "sum_kernels.h"
 
-#include "simd.h"
+#include "simd_sums.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -26,9 +27,10 @@ VOXGRAD_INLINE void read(const float* p, vhalf& value) {
 }
 VOXGRAD_INLINE double widen(float value) { return value; }
 VOXGRAD_INLINE vdouble widen(vhalf value) { return __builtin_convertvector(value, vdouble); }
-VOXGRAD_INLINE float whereOpen(float x, float value) { return x > 0 ? value : 0.0f; }
-VOXGRAD_INLINE vhalf whereOpen(vhalf x, vhalf value) {
-  return reinterpret_cast<vhalf>(reinterpret_cast<vhalfInt>(x > vhalf{}) & reinterpret_cast<vhalfInt>(value));
+
+VOXGRAD_INLINE void prefetch(const float* p) {
+  constexpr int64_t kAhead = 4096;  // bytes
+  __builtin_prefetch(reinterpret_cast<const char*>(p) + kAhead);
 }
 
 // What is added up, for one element or a vector of them: `at` counts from the first, `lane` within a row.
@@ -55,29 +57,6 @@ struct SquareTerms {
   }
 };
 
-template <bool kRelu>
-struct GradientTerms {
-  const float *x, *dy;
-  NormRows rows;
-
-  template <class T, class Wide>
-  __attribute__((always_inline)) void get(int64_t at, int64_t lane, Wide (&terms)[2]) const {
-    T value, gradient, mean;
-    read(x + at, value);
-    read(dy + at, gradient);
-    read(rows.mean + lane, mean);
-    value -= mean;
-    if (kRelu) {
-      T scale, shift;
-      read(rows.scale + lane, scale);
-      read(rows.shift + lane, shift);
-      gradient = whereOpen(value * scale + shift, gradient);
-    }
-    terms[0] = widen(gradient);
-    terms[1] = widen(gradient * value);
-  }
-};
-
 // V vectors from `lane` on, of all whole rows.
 template <int K, int V, class Terms>
 VOXGRAD_INLINE void addBlock(const Terms& terms, int64_t rows, int64_t width, int64_t lane, double* sums) {
@@ -85,6 +64,7 @@ VOXGRAD_INLINE void addBlock(const Terms& terms, int64_t rows, int64_t width, in
   for (int64_t row = 0; row < rows; ++row) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
+      if (v % 2 == 0) prefetch(terms.x + row * width + lane + v * kHalf);
       vdouble values[K];
       terms.template get<vhalf>(row * width + lane + v * kHalf, lane + v * kHalf, values);
 #pragma GCC unroll 2
@@ -123,12 +103,72 @@ void squares(const float* x, int64_t count, int64_t width, double* sums) {
   addRows<2>(SquareTerms{x}, count, width, sums);
 }
 
+// Rows whose gradients are added in float: the error of such a sum is below 2e-6 of the sum of magnitudes.
+constexpr int64_t kFloatRows = 32;
+// Vectors of a row that are added side by side, with their means, factors and addends in registers.
+constexpr int kGradientBlock = kLanes == 16 ? 4 : 2;
+
+VOXGRAD_INLINE vfloat whereOpen(vfloat x, vfloat value) {
+  return reinterpret_cast<vfloat>(reinterpret_cast<vint>(x > vfloat{}) & reinterpret_cast<vint>(value));
+}
+
+// V vectors from `lane` on, of all whole rows.
+template <int V, bool kRelu>
+VOXGRAD_INLINE void addGradients(const float* x, const float* dy, int64_t rows, int64_t width, int64_t lane,
+                                 const NormRows& norm, double* sums) {
+  vfloat mean[V], scale[V], shift[V];
+  for (int v = 0; v < V; ++v) {
+    mean[v] = load(norm.mean + lane + v * kLanes);
+    scale[v] = kRelu ? load(norm.scale + lane + v * kLanes) : vfloat{};
+    shift[v] = kRelu ? load(norm.shift + lane + v * kLanes) : vfloat{};
+  }
+  for (int64_t row = 0; row < rows;) {
+    vfloat gradients[V] = {}, products[V] = {};
+    for (const int64_t end = rows - row < kFloatRows ? rows : row + kFloatRows; row < end; ++row) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const int64_t at = row * width + lane + v * kLanes;
+        prefetch(x + at);
+        prefetch(dy + at);
+        const vfloat value = load(x + at) - mean[v];
+        vfloat gradient = load(dy + at);
+        if (kRelu) gradient = whereOpen(value * scale[v] + shift[v], gradient);
+        gradients[v] += gradient;
+        products[v] += gradient * value;
+      }
+    }
+    for (int v = 0; v < V; ++v) {
+      addLanes(sums + lane + v * kLanes, gradients[v]);
+      addLanes(sums + width + lane + v * kLanes, products[v]);
+    }
+  }
+}
+
+template <bool kRelu>
+VOXGRAD_INLINE void gradientsOf(const float* x, const float* dy, int64_t count, int64_t width,
+                                const NormRows& norm, double* sums) {
+  const auto addOne = [&](int64_t at, int64_t lane) {
+    const float value = x[at] - norm.mean[lane];
+    const bool open = !kRelu || value * norm.scale[lane] + norm.shift[lane] > 0;
+    const float gradient = open ? dy[at] : 0.0f;
+    sums[lane] += gradient;
+    sums[width + lane] += gradient * value;
+  };
+  constexpr int64_t kWidth = kGradientBlock * kLanes;
+  const int64_t rows = count / width;
+  int64_t lane = 0;
+  for (; lane + kWidth <= width; lane += kWidth)
+    addGradients<kGradientBlock, kRelu>(x, dy, rows, width, lane, norm, sums);
+  for (; lane + kLanes <= width; lane += kLanes) addGradients<1, kRelu>(x, dy, rows, width, lane, norm, sums);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t j = lane; j < width; ++j) addOne(row * width + j, j);
+  for (int64_t at = rows * width; at < count; ++at) addOne(at, at - rows * width);
+}
+
 void gradients(const float* x, const float* dy, int64_t count, int64_t width, const NormRows& rows,
                double* sums) {
-  if (rows.scale != nullptr)
-    addRows<2>(GradientTerms<true>{x, dy, rows}, count, width, sums);
-  else
-    addRows<2>(GradientTerms<false>{x, dy, rows}, count, width, sums);
+  rows.scale != nullptr ? gradientsOf<true>(x, dy, count, width, rows, sums)
+                        : gradientsOf<false>(x, dy, count, width, rows, sums);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "winograd2d_kernels.h"
 
 #include "simd_norm.h"
+#include "simd_sums.h"
 #include "winograd_phase_transforms.h"
 #include "winograd_transforms.h"
 
@@ -170,12 +171,6 @@ void forChannels(const Winograd2dTiles& t) {
   int64_t channel = 0;
   for (; channel + kLanes <= t.channels; channel += kLanes) Whole(t, channel);
   if (channel < t.channels) Tail(t, channel);
-}
-
-VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
-  float lanes[kLanes];
-  store(lanes, v);
-  for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
 }
 
 template <int Outputs, int TapsH, int TapsW, bool Sums>

@@ -1,0 +1,18 @@
+// Sums of vectors in double precision; see simd.h.
+#pragma once
+
+#include "simd.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+
+VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
+}
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad
