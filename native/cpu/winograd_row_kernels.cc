@@ -66,11 +66,21 @@ void transform(const WinogradRow& row) {
 // both.
 enum class Parts { one, two, neighbours };
 
+// A weight that several tiles share. Without broadcasts from memory the compiler would load it for each of
+// them, and the loads are what these products wait for.
+VOXGRAD_INLINE vfloat loadShared(const float* weights) {
+  vfloat w = load(weights);
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  asm("" : "+x"(w));
+#endif
+  return w;
+}
+
 template <int Frequencies, int Sums>
 VOXGRAD_INLINE void multiply(const float* tiles, const float* weights, vfloat (&sums)[kGroupTiles][Sums]) {
 #pragma GCC unroll 7
   for (int f = 0; f < Frequencies; ++f) {
-    const vfloat w = load(weights + f * kLanes);
+    const vfloat w = loadShared(weights + f * kLanes);
 #pragma GCC unroll 4
     for (int t = 0; t < kGroupTiles; ++t) sums[t][f] += broadcast(tiles + t * kRowTile + f) * w;
   }
