@@ -103,7 +103,8 @@ function withMoments(
   if (moments === undefined || isWeightGradient(reader)) return [step];
   const own = describe({ node: moments, copy: false });
   if (!ask(step, (each) => device.native.sums(each))) return [step, own];
-  return [{ ...step, kernel: `${step.kernel}Moments`, inputs: [own.output, ...step.inputs] }];
+  const attributes = { ...step.attributes, moments: true };
+  return [{ ...step, kernel: `${step.kernel}Moments`, inputs: [own.output, ...step.inputs], attributes }];
 }
 
 /** As before, but the nodes of `late` come just before their first reader, and not at all where nothing reads them. */

@@ -89,6 +89,13 @@ if (reason === undefined) {
       assert.not.ok(ways.some((name) => name.startsWith(usual)));
   });
 
+  test("an engine that wants more memory than there should be is not taken", () =>
+    withVariable("FAKE_CUDNN_WORKSPACE", 2 ** 31, () => {
+      for (const ways of offered(traceNormalized(batchOf(normalizedConvs[1], 7)), "f32"))
+        assert.not.ok(ways.some((name) => name.startsWith(usual)));
+      return Promise.resolve();
+    }));
+
   test("doctor says which graphs there are", () => {
     const fused = ["convolution", "normalised on load"].flatMap((name) => [name, `${name} with sums`]);
     const all = [...fused, "weight gradient, normalised on load"];
@@ -176,6 +183,10 @@ if (reason === undefined) {
         );
       }
     }
+    // What was measured to decide is what the step then goes by.
+    const keys: string[] = [];
+    editEntries((key) => key.includes("Moments") && key.includes("[2,3,5,6,64]") && keys.push(key));
+    assert.is(keys.length, 2, keys.join("\n"));
   });
 }
 
