@@ -15,13 +15,13 @@ const meanings: Readonly<Record<string, string>> = {
 };
 
 /**
- * Which of its graphs around a batch norm cuDNN has engines for, in volumes of 16 channels: a line for each precision. No manual says so for
- * volumes; a device without cuDNN has no line.
+ * Which of its graphs around a batch norm cuDNN has engines for, in volumes of 16 channels: a line for each precision. A device without
+ * cuDNN has no line.
  */
 export function describeCudnnGraphs(device: Device): string[] {
   if (!/, cuDNN [\d.]+$/.test(device.describe())) return [];
   return precisions.map((precision) => {
-    const found = planOnly(trace, { device, precision }).layout.steps.flatMap(({ spec }) => {
+    const found = planOnly(trace, { device, precision, tune: "off" }).layout.steps.flatMap(({ spec }) => {
       const ways = spec.kernel in meanings ? device.native.ways(spec) : [];
       return ways
         .filter((way) => way.startsWith("cuDNN"))

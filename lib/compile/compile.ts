@@ -3,7 +3,7 @@ import { type State } from "../graph/state.ts";
 import { byteLength, type Value } from "../graph/value.ts";
 import { opOf } from "../ops/define.ts";
 import { type Device, openDevice, type Precision } from "../runtime/device.ts";
-import type { TensorSpec } from "../runtime/native.ts";
+import type { StepSpec, TensorSpec } from "../runtime/native.ts";
 import { ask, describe } from "./describe.ts";
 import { fuse } from "./fuse.ts";
 import { type Life, liveness } from "./liveness.ts";
@@ -13,7 +13,7 @@ import { joinLosses } from "./join_losses.ts";
 import { keepPacked } from "./keep_packed.ts";
 import { lower } from "./lower.ts";
 import { type Interval, layOut } from "./memory.ts";
-import { normalizeOnLoad } from "./on_load.ts";
+import { isNormalizedOnLoad, normalizeOnLoad } from "./on_load.ts";
 import { orderForMemory } from "./order.ts";
 import { packWeights } from "./pack.ts";
 import { Plan, type PlannedStep, type PlannedTensor } from "./plan.ts";
@@ -23,7 +23,7 @@ import { isLeaf, operandsOf, type Schedule, type ScheduledStep, schedule } from 
 import { simplify } from "./simplify.ts";
 import { stateMemory } from "./states.ts";
 import { sumInStore } from "./sum_in_store.ts";
-import { measureWays, tuned, type Tuning, usualTuning } from "./tune.ts";
+import { betterSteps, measureWays, tuned, type Tuning, usualTuning } from "./tune.ts";
 import { verify } from "./verify.ts";
 
 export interface CompileOptions {
@@ -61,8 +61,13 @@ export async function compile<Names extends string>(
   options: CompileOptions = {},
 ): Promise<Plan<Names>> {
   const device = options.device ?? openDevice();
-  const { graph, order } = lowered(trace, device, options);
-  if ((options.tune ?? usualTuning()) === "on") await measureWays(order.steps.map(describe), device);
+  const simple = simplified(trace, device, options);
+  let { graph, order, unknown } = scheduled(simple, device, options);
+  if ((options.tune ?? usualTuning()) === "on") {
+    await measureWays(unknown, device, 0);
+    if (unknown.length > 0) ({ graph, order, unknown } = scheduled(simple, device, options));
+    await measureWays(order.steps.map(describe), device);
+  }
   const plan = planned<Names>(graph, order, device, options);
   await plan.load((state) => stateMemory(device, state));
   return plan;
@@ -79,28 +84,38 @@ export function planOnly<Names extends string>(
   options: CompileOptions = {},
 ): Plan<Names> {
   const device = options.device ?? openDevice();
-  const { graph, order } = lowered(trace, device, options);
+  const { graph, order } = scheduled(simplified(trace, device, options), device, options);
   return planned<Names>(graph, order, device, options);
 }
 
-/** Graph to graph, as far as the order in which its nodes are computed. */
-function lowered(
+/** What is to be computed, in ops that the device has. */
+function simplified(
   trace: (graph: Graph) => Readonly<Record<string, Value>>,
   device: Device,
   options: CompileOptions,
-): { graph: Graph; order: Schedule } {
+): Graph {
   const traced = new Graph();
   const outputs = trace(traced);
   for (const [name, value] of Object.entries<Value>(outputs)) traced.output(name, value);
   const precision = checkPrecision(options.precision ?? "f32", device);
   const simple = simplify(packWeights(simplify(traced), device));
   const fused = lower(options.fuse === false ? simple : fuse(simple), device);
-  const exact = precision === "f32" ? fused : simplify(setPrecision(fused, precision));
-  const joined = options.fuse === false ? exact : sumInStore(normalizeOnLoad(exact, device), device);
+  return precision === "f32" ? fused : simplify(setPrecision(fused, precision));
+}
+
+/** The same with ops made one where the device gains by it, and the order of its steps. `unknown`: steps whose times would have told more. */
+function scheduled(
+  exact: Graph,
+  device: Device,
+  options: CompileOptions,
+): { graph: Graph; order: Schedule; unknown: readonly StepSpec[] } {
+  const unknown: StepSpec[] = [];
+  const better = betterSteps(device, options.tune ?? usualTuning(), unknown, isNormalizedOnLoad);
+  const joined = options.fuse === false ? exact : sumInStore(normalizeOnLoad(exact, device, better), device);
   const ordered = orderForMemory(joined);
   const graph = options.recompute === "never" ? ordered : recompute(ordered);
   verify(graph);
-  return { graph, order: joinForDevice(graph, device) };
+  return { graph, order: joinForDevice(graph, device), unknown };
 }
 
 /** The steps in order, those that the device makes by one kernel being one. */

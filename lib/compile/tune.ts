@@ -44,26 +44,58 @@ function remembered(device: Device): Choice {
   return (spec, ways) => ways.indexOf(file.get(keyOf(spec, machine)) ?? "");
 }
 
-/** Times every way of every step of which the file knows none, and adds the fastest to it. */
-export async function measureWays(specs: readonly StepSpec[], device: Device): Promise<void> {
+/** Times every way of every step of which the file knows none, and adds the fastest to it; steps with fewer than `least` ways are left out. */
+export async function measureWays(specs: readonly StepSpec[], device: Device, least = 2): Promise<void> {
   const file = new TuningFile();
   const machine = describeMachine(device);
   const measured = new Map<string, Measured>();
   for (const spec of specs) {
     const ways = waysOf(spec, device);
     const key = keyOf(spec, machine);
-    if (ways.length < 2 || measured.has(key) || ways.includes(file.get(key) ?? "")) continue;
+    if (ways.length < least || measured.has(key) || ways.includes(file.get(key) ?? "")) continue;
     const times: number[] = [];
+    if (ways.length === 0) times.push(await timeOf(spec, device));
     for (const way of ways.keys())
       times.push(await timeOf({ ...spec, attributes: { ...spec.attributes, way } }, device));
     const milliseconds = Math.min(...times);
     const all = Object.fromEntries(ways.map((way, number) => [way, times[number]]));
-    measured.set(key, { way: ways[times.indexOf(milliseconds)], milliseconds, ways: all });
+    measured.set(key, { way: ways[times.indexOf(milliseconds)] ?? "", milliseconds, ways: all });
   }
   if (measured.size > 0) file.add(measured);
 }
 
-const waysOf = (spec: StepSpec, device: Device) => ask(spec, (step) => device.native.ways(step));
+/** Whether the second of two lists of steps, which do the same, is to be preferred. */
+export type Better = (first: readonly StepSpec[], second: readonly StepSpec[]) => boolean;
+
+/**
+ * By their times, as far as the file knows them; steps of which it does not are put into `unknown`. With `prefer`, it is the second one
+ * if each of its steps that `counts` has such a way. Undefined where tuning is off: the first one always.
+ */
+export function betterSteps(
+  device: Device,
+  tuning: Tuning,
+  unknown: StepSpec[],
+  counts: (spec: StepSpec) => boolean,
+): Better | undefined {
+  if (tuning === "off") return undefined;
+  if (typeof tuning === "object") {
+    const choose = startingWith(tuning.prefer);
+    return (_, second) => second.filter(counts).every((spec) => choose(spec, waysOf(spec, device)) >= 0);
+  }
+  const file = new TuningFile();
+  const machine = describeMachine(device);
+  const total = (specs: readonly StepSpec[]) => {
+    const times = specs.map((spec) => file.milliseconds(keyOf(spec, machine)));
+    unknown.push(...specs.filter((_, index) => times[index] === undefined));
+    return times.reduce<number>((sum, time) => sum + (time ?? Number.NaN), 0);
+  };
+  return (first, second) => {
+    const [apart, together] = [total(first), total(second)];
+    return together < apart;
+  };
+}
+
+export const waysOf = (spec: StepSpec, device: Device) => ask(spec, (step) => device.native.ways(step));
 
 /** What the time of every step depends on. */
 const describeMachine = (device: Device) => `voxgrad ${version()}, ${device.describe()}`;

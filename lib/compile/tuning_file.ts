@@ -28,6 +28,11 @@ export class TuningFile {
     return this.entries.get(key)?.way;
   }
 
+  /** By the fastest way. */
+  milliseconds(key: string): number | undefined {
+    return this.entries.get(key)?.milliseconds;
+  }
+
   /** Adds what was measured to the file, beside what other processes have put there meanwhile. */
   add(measured: ReadonlyMap<string, Measured>): void {
     const all = new Map([...read(this.path), ...this.entries, ...measured]);

@@ -8,6 +8,10 @@ namespace {
 // A row of voxels that is shorter than this is not worth a tile of its own.
 constexpr int64_t kLeastVoxels = 4;
 
+bool isZero(const float* bias, int64_t channels) {
+  return std::all_of(bias, bias + channels, [](float value) { return value == 0.0f; });
+}
+
 }  // namespace
 
 bool isPointwise(const Conv3dProblem& p) {
@@ -102,6 +106,8 @@ struct Dense::Blocks {
   int64_t groupsPerRow;
   int64_t groupsPerBlock, count;
   int64_t columnTasks;  // of a block, that share its columns
+  // While the tiles of a row are computed, they clear what the next row of the block answers for.
+  bool clears;
 };
 
 Dense::Blocks Dense::cut() const {
@@ -113,6 +119,15 @@ Dense::Blocks Dense::cut() const {
   const int64_t groupFloats = segments_ * steps_ * kernels_.groupVoxels;
   const int64_t tiles = std::max(kLeastTiles, kSourceFloats / (groupFloats * tile));
   blocks.groupsPerBlock = tile * std::min(tiles, divideUp(groups, tile * 64));
+  const int64_t planes = std::max(problem_.stride[0], problem_.D - (problem_.Z - 1) * problem_.stride[0]);
+  blocks.clears =
+      !covers_ && !inLines_ && blocks.groupsPerRow >= tile && divideUp(blocks.groupsPerRow, tile) >= planes;
+  if (blocks.clears) {
+    // Nobody clears the first row's meanwhile.
+    constexpr int64_t kMostRows = 16, kTasks = 24;
+    blocks.groupsPerBlock = std::max(blocks.groupsPerBlock,
+                                     std::clamp<int64_t>(rows_ / kTasks, 1, kMostRows) * blocks.groupsPerRow);
+  }
   // Rows are whole where voxels between the runs are filled row by row by the task that has the row; a line
   // is cut as a whole.
   if (!covers_ || inLines_)
@@ -163,22 +178,31 @@ Dense::Place Dense::placeRow(int64_t row) const {
   return inputGradient_ ? Place{y, x} : Place{x, y};
 }
 
-// The bias, or zero, for all voxels of dx that the row-th row of y answers for: those up to the next row.
-void Dense::fillRow(int64_t row, const float* bias, float* output) const {
+// What the row-th row of y answers for in dx, up to the next row: some rows of each of so many planes.
+int64_t Dense::gaps(int64_t row) const {
+  const int64_t z = row / problem_.P % problem_.Z, first = z * problem_.stride[0];
+  return (z + 1 == problem_.Z ? problem_.D : first + problem_.stride[0]) - first;
+}
+
+Dense::Gap Dense::gap(int64_t row, int64_t index, float* output) const {
   const Conv3dProblem& p = problem_;
   const int64_t n = row / (p.Z * p.P), z = row / p.P % p.Z, q = row % p.P;
-  const int64_t endD = z + 1 == p.Z ? p.D : (z + 1) * p.stride[0];
-  const int64_t firstH = q * p.stride[1], endH = q + 1 == p.P ? p.H : (q + 1) * p.stride[1];
-  const bool zero = std::all_of(bias, bias + p.C, [](float value) { return value == 0.0f; });
-  for (int64_t d = z * p.stride[0]; d < endD; ++d) {
-    float* to = output + ((n * p.D + d) * p.H + firstH) * p.W * p.C;
-    const int64_t voxels = (endH - firstH) * p.W;
+  const int64_t d = z * p.stride[0] + index, first = q * p.stride[1];
+  const int64_t end = q + 1 == p.P ? p.H : first + p.stride[1];
+  return {output + ((n * p.D + d) * p.H + first) * p.W * p.C, (end - first) * p.W * p.C};
+}
+
+// Fills it with the bias, or zero.
+void Dense::fillRow(int64_t row, const float* bias, float* output) const {
+  const bool zero = isZero(bias, problem_.C);
+  for (int64_t i = 0; i < gaps(row); ++i) {
+    const Gap all = gap(row, i, output);
     // A call per voxel costs more than the stores of one; gradients have no bias.
     if (zero) {
-      std::fill_n(to, voxels * p.C, 0.0f);
+      std::fill_n(all.at, all.floats, 0.0f);
       continue;
     }
-    for (int64_t i = 0; i < voxels; ++i) to = std::copy_n(bias, p.C, to);
+    for (float* to = all.at; to < all.at + all.floats;) to = std::copy_n(bias, problem_.C, to);
   }
 }
 
@@ -189,11 +213,12 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
   const int64_t first = block * blocks.groupsPerBlock;
   const int64_t groups = std::min(blocks.groupsPerBlock, rows_ * blocks.groupsPerRow - first);
   const float* source = from.data;
+  const bool clears = blocks.clears && isZero(bias, p.C);
   Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
   for (int64_t g = 0; g < groups;) {
     const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
     const Place start = placeRow(row);
-    if (!covers_) fillRow(row, bias, output);
+    if (!covers_ && (g == 0 || !clears)) fillRow(row, bias, output);
     const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
     for (int64_t i = inRow; i < inRow + count; ++i) {
       // The last group overlaps its neighbour where groups do not divide the row.
@@ -230,12 +255,22 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
     tile.bias = bias + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
-    const DenseKernel* const kernels = inLines_ ? kernels_.line[vectors - 1] : kernels_.tile[vectors - 1];
+    const DenseKernel* const plain = inLines_ ? kernels_.line[vectors - 1] : kernels_.tile[vectors - 1];
     // Tiles are as even as possible; those of one line end with it.
-    const int64_t unit = inLines_ ? blocks.groupsPerRow : groups;
+    const int64_t unit = inLines_ || clears ? blocks.groupsPerRow : groups;
     const int64_t tiles = divideUp(unit, mostGroups);
     for (int64_t start = 0; start < groups; start += unit) {
+      const bool clearsNext = clears && column == 0 && start + unit < groups;
+      const int64_t nextRow = (first + start) / blocks.groupsPerRow + 1;
+      const int64_t tilesPerGap = clearsNext ? tiles / gaps(nextRow) : 1;
       for (int64_t t = 0, g = 0; t < tiles; ++t) {
+        tile.zeroFloats = 0;
+        if (clearsNext && t / tilesPerGap < gaps(nextRow)) {
+          const Gap next = gap(nextRow, t / tilesPerGap, output);
+          const int64_t part = t % tilesPerGap, from = next.floats * part / tilesPerGap;
+          tile.zeros = next.at + from;
+          tile.zeroFloats = next.floats * (part + 1) / tilesPerGap - from;
+        }
         const int64_t used = unit * (t + 1) / tiles - g;
         for (int64_t i = 0; i < used; ++i) {
           groupPlaces.sources[i] = source + places[start + g + i].source;
@@ -243,7 +278,7 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
           const int64_t next = std::min(start + g + used + i, groups - 1);
           groupPlaces.ahead[i] = places[next].source - places[start + g + i].source;
         }
-        kernels[used - 1](tile);
+        (tile.zeroFloats > 0 ? kernels_.clearing[vectors - 1] : plain)[used - 1](tile);
         g += used;
       }
     }

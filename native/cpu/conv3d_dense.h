@@ -59,11 +59,17 @@ class Dense final : public NormalizingConvolution {
   struct Place {
     int64_t source, output;  // floats from the start of the tensor
   };
+  struct Gap {
+    float* at;
+    int64_t floats;
+  };
   struct Blocks;
 
   int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
   const float* normalize(const ConvolutionSource& source, Place* places, int64_t groups) const;
   Place placeRow(int64_t row) const;
+  int64_t gaps(int64_t row) const;
+  Gap gap(int64_t row, int64_t index, float* output) const;
   void fillRow(int64_t row, const float* bias, float* output) const;
   void runBlock(const ConvolutionSource& from, const float* packed, const float* bias, float* output,
                 const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const;

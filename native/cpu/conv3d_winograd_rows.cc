@@ -51,7 +51,7 @@ bool WinogradRows::fits(const Conv3dProblem& p) {
 // Each weight that is loaded serves a group of tiles, and two loads a cycle feed two multiply-adds; tiles
 // that both parts of a row of taps meet are loaded once.
 double WinogradRows::cost(const Conv3dProblem& p) {
-  constexpr double kOutput = 25, kSource = 7;
+  constexpr double kOutput = 14, kSource = 5;
   const Cut cut(p);
   const double product = cut.parts == 1 ? 1.25 : cut.phases == 1 ? 1.15 : 1.4;
   const StemBlocks blocks(p, p.C * cut.phases * cut.map, kWindowFloats, kLeastBlocks);

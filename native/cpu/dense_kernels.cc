@@ -73,7 +73,7 @@ VOXGRAD_INLINE void denseStep(vfloat (&sums)[Groups * kGroupVoxels][Vectors],
   }
 }
 
-template <int Vectors, int Groups>
+template <int Vectors, int Groups, bool Clears>
 void dense(const DenseTile& tile) {
   vfloat sums[Groups * kGroupVoxels][Vectors];
   begin<Vectors>(sums, tile.bias);
@@ -91,17 +91,26 @@ void dense(const DenseTile& tile) {
     for (int g = 0; g < Groups; ++g) source[g] += steps;
     weights += steps * Vectors * kLanes;
   };
+  float* zeros = tile.zeros;
+  int64_t zerosLeft = tile.zeroFloats;
+  const int64_t rounds = tile.segments * (tile.steps / 4) * kLanes;
+  const int64_t zerosAtOnce = Clears && rounds > 0 ? (zerosLeft + rounds - 1) / rounds : 0;
+  const auto clear = [&] {
+    store(zeros, vfloat{});
+    zeros += kLanes;
+    zerosLeft -= kLanes;
+  };
   for (int64_t segment = 0; segment < tile.segments; ++segment) {
-    // While four steps read four floats of each of a group's voxels, as many are fetched ahead.
-    int64_t ahead[Groups];
-#pragma GCC unroll 8
-    for (int g = 0; g < Groups; ++g) ahead[g] = tile.ahead[g];
-    int64_t left = tile.steps;
+    // While four steps read four floats of each of a group's voxels, as many are fetched ahead, of one voxel
+    // after another.
+    const int64_t apart = stride - 4;
+    int64_t ahead = 0, left = tile.steps;
     for (; left >= 4; left -= 4) {
 #pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) {
-        __builtin_prefetch(source[g] + ahead[g]);
-        ahead[g] += 4 * (kGroupVoxels - 1);
+      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + tile.ahead[g] + ahead);
+      ahead = ahead == (kGroupVoxels - 1) * apart ? 0 : ahead + apart;
+      if constexpr (Clears) {
+        for (int64_t i = 0; i < zerosAtOnce && zerosLeft >= kLanes; ++i) clear();
       }
       reduce(Steps<4>{});
     }
@@ -111,6 +120,10 @@ void dense(const DenseTile& tile) {
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) source[g] += jump.source;
     weights += jump.weights;
+  }
+  if constexpr (Clears) {
+    while (zerosLeft >= kLanes) clear();
+    if (zerosLeft > 0) storeFirst(zeros, vfloat{}, zerosLeft);
   }
   finish<Vectors, Groups, false>(sums, tile.outputs, tile.outputStride, tile.channels);
 }
@@ -253,7 +266,8 @@ void stem(const StemProduct& p) {
 template <int Vectors, int Groups>
 constexpr void fillTiles(DenseKernels& table) {
   if constexpr (Groups > 0) {
-    table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups>;
+    table.tile[Vectors - 1][Groups - 1] = dense<Vectors, Groups, false>;
+    table.clearing[Vectors - 1][Groups - 1] = dense<Vectors, Groups, true>;
     table.line[Vectors - 1][Groups - 1] = denseLine<Vectors, Groups>;
     fillTiles<Vectors, Groups - 1>(table);
   }

@@ -32,6 +32,9 @@ struct DenseTile {
   int64_t outputStride;         // floats between neighbouring voxels of a group
   const float* bias;            // [vectors][lanes]
   int64_t channels;             // output channels to store
+  // Set to zero meanwhile, by `clearing` kernels: products leave room for stores.
+  float* zeros;
+  int64_t zeroFloats;
 };
 using DenseKernel = void (*)(const DenseTile&);
 
@@ -73,6 +76,7 @@ struct DenseKernels {
   int groupVoxels;
   int maxGroups[kMaxDenseVectors];
   DenseKernel tile[kMaxDenseVectors][kMaxDenseGroups];  // [vectors - 1][groups - 1]; null beyond maxGroups
+  DenseKernel clearing[kMaxDenseVectors][kMaxDenseGroups];
   // The same for voxels in one line, one source float apart: the first group's pointers are enough.
   DenseKernel line[kMaxDenseVectors][kMaxDenseGroups];
 

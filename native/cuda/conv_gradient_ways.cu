@@ -104,12 +104,13 @@ std::vector<GradientWay> gradientWaysOf(const Conv3dProblem& problem, Precision 
 }
 
 GradientWay gradientWayOf(const Step& step, const Conv3dProblem& problem, bool normalize) {
-  if (!step.attributes.has("way")) {
+  const bool named = step.attributes.has("way");
+  if (!named) {
     const GradientWay usual = usualWay(problem, precisionOf(step));
-    if (normalize && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
-    return usual;
+    if (!normalize || usual.normalizes()) return usual;
   }
   const std::vector<GradientWay> ways = gradientWaysOf(problem, precisionOf(step), normalize);
+  if (ways.empty() && !named) refuse(step, "no algorithm normalises its source");
   return ways[wayNumber(step, ways.size())];
 }
 

@@ -28,7 +28,8 @@ struct GradientWay {
   void runNormalizing(const GradientOperands& operands, const SourceNorm& norm) const;
 };
 
-// The first is what the table takes. Of those that normalise there may be none.
+// The first is what the table takes. Of those that normalise, which may be none, it is the first one that
+// does.
 std::vector<GradientWay> gradientWaysOf(const Conv3dProblem& problem, Precision precision, bool normalize);
 // The one that the step's attribute `way` numbers, or the first. Throws Error("ERR_PLAN") where there is
 // none.

@@ -20,17 +20,19 @@ Step bareOf(const Step& step) {
 // Both activations may be bf16.
 Conv3dProblem problemOf(const Step& bare) { return packedProblem(widened(bare, 1 | outputBit)); }
 
-// A step that `prepare` has accepted, decoded.
+// A step whose operands `prepare` has checked, decoded.
 struct Packed {
+  const Step& bare;
   Gather gather;
   Extras extras;
-  GatherWay way;
 
   Packed(const Step& bare, bool normalizes, bool sums)
-      : gather(gatherOf(problemOf(bare), isInputGradient(bare))),
+      : bare(bare),
+        gather(gatherOf(problemOf(bare), isInputGradient(bare))),
         extras{bare.inputs.size() > 2,
-               precisionOf(bare) == Precision::bf16 && bare.output.dtype != DType::bf16, normalizes, sums},
-        way(wayOf(bare, gather, extras)) {}
+               precisionOf(bare) == Precision::bf16 && bare.output.dtype != DType::bf16, normalizes, sums} {}
+
+  GatherWay way() const { return wayOf(bare, gather, extras); }
 };
 
 template <bool SUMS, bool NORMALIZES>
@@ -51,7 +53,7 @@ size_t prepare(const Step& step) {
     expectCount(step, step.inputs[0], 2 * step.output.channels());
   }
   const Packed packed(bare, NORMALIZES, SUMS);
-  return packed.way.workspace(packed.gather, precisionOf(step), SUMS);
+  return packed.way().workspace(packed.gather, precisionOf(step), SUMS);
 }
 
 template <bool SUMS, bool NORMALIZES>
@@ -71,29 +73,33 @@ void run(const Step& step) {
       refuse(step, "it takes operands aligned to 16 bytes");
   }
   if (SUMS) call.moments = step.inputs[0].f32();
-  packed.way.run(call, step.workspace);
+  packed.way().run(call, step.workspace);
 }
 
 template <bool SUMS, bool NORMALIZES>
 std::vector<std::string> ways(const Step& step) {
-  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES, SUMS);
+  const Step bare = bareOf<SUMS, NORMALIZES>(step);
+  const Packed packed(bare, NORMALIZES, SUMS);
   const Precision precision = precisionOf(step);
   return namesOf(waysOf(packed.gather, precision, packed.extras), packed.gather, precision);
 }
 
 template <bool SUMS, bool NORMALIZES>
 const char* algorithm(const Step& step) {
-  const Packed packed(bareOf<SUMS, NORMALIZES>(step), NORMALIZES, SUMS);
-  return packed.way.name(packed.gather, precisionOf(step));
+  const Step bare = bareOf<SUMS, NORMALIZES>(step);
+  const Packed packed(bare, NORMALIZES, SUMS);
+  return packed.way().name(packed.gather, precisionOf(step));
 }
 
 // Whether a step of `conv3dPacked` could normalise its source, and whether it, or one that does, could sum
 // what it stores.
-bool normalizes(const Step& step) { return Packed(step, false, false).way.normalizes(); }
+bool normalizes(const Step& step) { return Packed(step, false, false).way().normalizes(); }
 
 template <bool NORMALIZES>
 bool sums(const Step& step) {
-  return Packed(bareOf<false, NORMALIZES>(step), NORMALIZES, true).way.sumsInStore();
+  const Step bare = bareOf<false, NORMALIZES>(step);
+  const GatherWay way = Packed(bare, NORMALIZES, true).way();
+  return way.sumsInStore() || way.kind == GatherWay::cudnn;
 }
 
 size_t onlyMoments(const Step&) { return 1; }

@@ -152,12 +152,13 @@ size_t wayNumber(const Step& step, size_t ways) {
 }
 
 GatherWay wayOf(const Step& step, const Gather& gather, const Extras& extras) {
-  if (!step.attributes.has("way")) {
+  const bool named = step.attributes.has("way");
+  if (!named) {
     const GatherWay usual = usualWay(gather, precisionOf(step));
-    if (extras.normalizes && !usual.normalizes()) refuse(step, "its algorithm does not normalise");
-    return usual;
+    if (!extras.normalizes || usual.normalizes()) return usual;
   }
   const std::vector<GatherWay> ways = waysOf(gather, precisionOf(step), extras);
+  if (ways.empty() && !named) refuse(step, "no algorithm normalises its source");
   return ways[wayNumber(step, ways.size())];
 }
 

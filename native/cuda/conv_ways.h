@@ -41,7 +41,8 @@ struct GatherWay {
   void compute(const GatherCall& call, bool whole, void* workspace) const;
 };
 
-// The first is what the table takes. Of those that normalise there may be none.
+// The first is what the table takes. Of those that normalise, which may be none, it is the first one that
+// does.
 std::vector<GatherWay> waysOf(const Gather& gather, Precision precision, const Extras& extras);
 // The one that the step's attribute `way` numbers, or the first. Throws Error("ERR_PLAN") where there is
 // none.

@@ -41,6 +41,9 @@ bool keeps(const Descriptor& config, Precision precision) {
   });
 }
 
+// Bytes of workspace that an engine may ask for: they come on top of a plan's activations.
+constexpr int64_t mostWorkspace = int64_t{1} << 30;
+
 // cuDNN's state, of which one thread at a time makes use.
 std::mutex stateMutex;
 
@@ -69,6 +72,7 @@ std::unique_ptr<Plan> Plan::make(const Problem& problem, bool widens) try {
       if (!plan.tryFinalize()) continue;
       int64_t workspace = 0;
       plan.get(attribute::planWorkspace, type::int64, 1, &workspace);
+      if (workspace > mostWorkspace) continue;
       State state{std::move(graph), std::move(config), std::move(plan), static_cast<size_t>(workspace)};
       return std::unique_ptr<Plan>(new Plan(std::make_unique<State>(std::move(state))));
     }

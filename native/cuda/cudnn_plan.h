@@ -18,7 +18,8 @@ struct Operands {
 class Plan {
  public:
   // The first that cuDNN proposes of those that keep the precision, and give the same bits every time unless
-  // VOXGRAD_DETERMINISTIC is `off`; made once for a problem. Null where there is none.
+  // VOXGRAD_DETERMINISTIC is `off`, with a GiB of workspace at most; made once for a problem. Null where
+  // there is none.
   static const Plan* of(const Problem& problem);
 
   ~Plan();

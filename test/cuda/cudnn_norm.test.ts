@@ -1,83 +1,33 @@
 /** cuDNN's graphs around a batch norm, by a library that stands for it: a source normalised on load, and sums of what is stored. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { describeCudnnGraphs } from "../../lib/cli/cudnn_graphs.ts";
-import { compile, type CompileOptions, planOnly } from "../../lib/compile/compile.ts";
+import { compile, planOnly } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { convTranspose3d } from "../../lib/ops/conv.ts";
 import { moments } from "../../lib/ops/norm.ts";
-import { openDevice, type Precision, precisions, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice, type Precision, precisions } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
-import { buildFakeCudnn } from "./fake_cudnn.ts";
-import {
-  feedOfNormalized,
-  type NormalizedConv,
-  normalizedConvs,
-  traceNormalized,
-} from "./normalized_conv.ts";
+import { feedOfNormalized, normalizedConvs, traceNormalized } from "./normalized_conv.ts";
 import { runStep } from "./run_step.ts";
-import { expectMoments, feedOfSummed, type SummedConv, traceSummed } from "./summed_conv.ts";
+import { expectMoments, feedOfSummed, traceSummed } from "./summed_conv.ts";
+import {
+  accuracy,
+  chosen,
+  emulator,
+  reason,
+  runNormalized,
+  summedConvs,
+  summing,
+  usual,
+} from "./with_fake_cudnn.ts";
 import { withVariable } from "./with_variable.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "voxgrad-cudnn-norm-"));
-process.env.VOXGRAD_CUDNN = join(folder, "libcudnn.so.9");
-process.env.VOXGRAD_TUNING = join(folder, "tuning.json");
-const reason = whyNot("emulator");
 if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
 
-const usual = "cuDNN 9.15.1";
-const summing = `${usual} with sums`;
-const accuracy: Readonly<Record<Precision, number>> = { f32: 2e-6, tf32: 2e-3, bf16: 2 ** -7 };
-
-/** A slices' and a volumes' convolution besides those of few channels: these are not normalised on load. */
-const summedConvs: readonly SummedConv[] = [
-  { name: "3x3x3 by a stride", x: [2, 5, 7, 9, 8], w: [12, 3, 3, 3, 8], options: { padding: 1, stride: 2 } },
-  { name: "of slices", x: [3, 1, 9, 7, 64], w: [68, 1, 3, 3, 64], options: { padding: [0, 1, 1] } },
-  {
-    name: "in groups",
-    x: [1, 3, 5, 7, 16],
-    w: [24, 2, 3, 1, 8],
-    options: { groups: 2, dilation: [1, 2, 1] },
-  },
-];
-
-interface Chosen {
-  readonly kernel: string;
-  readonly algorithm: string;
-}
-
 if (reason === undefined) {
-  buildFakeCudnn(process.env.VOXGRAD_CUDNN);
-  const device = openDevice("emulator");
-
-  const chosen = ({ layout }: { layout: ReturnType<typeof planOnly>["layout"] }): Chosen[] =>
-    layout.steps.map(({ spec: { kernel }, algorithm = "" }) => ({ kernel, algorithm }));
+  const device = emulator();
   const launchesOf = (name: string) => device.native.launches()[name] ?? 0;
-
-  /** The ways of each step that fuses a batch norm. */
-  const offered = (trace: (graph: Graph) => object, precision: Precision) =>
-    planOnly(trace as (graph: Graph) => Record<string, never>, { device, precision }).layout.steps.flatMap(
-      ({ spec }) => (/^normalizeReluConv|Moments$/.test(spec.kernel) ? [device.native.ways(spec)] : []),
-    );
-
-  async function run(
-    each: NormalizedConv,
-    bias: boolean,
-    options: CompileOptions & { precision: Precision },
-  ) {
-    using plan = await compile(traceNormalized(each, options.precision, bias), {
-      device,
-      paranoid: true,
-      ...options,
-    });
-    const feed = feedOfNormalized(plan.graph.inputs);
-    const first = await plan.run(feed);
-    return { ...first, steps: chosen(plan) };
-  }
 
   for (const [number, each] of normalizedConvs.slice(0, 5).entries())
     for (const precision of precisions)
@@ -87,7 +37,7 @@ if (reason === undefined) {
         const expected = await cpu.run(feedOfNormalized(cpu.graph.inputs));
         for (const prefer of precision === "f32" ? [usual] : [usual, summing]) {
           const sums = launchesOf("sumOutput");
-          const found = await run(each, bias, { precision, tune: { prefer } });
+          const found = await runNormalized(each, bias, { precision, tune: { prefer } });
           const fused = found.steps.filter(({ kernel }) => kernel.startsWith("normalizeReluConv3d"));
           assert.ok(fused.length > 0);
           for (const { kernel, algorithm } of fused)
@@ -138,81 +88,6 @@ if (reason === undefined) {
     const [found, expected] = [await plan.run(feed), await cpu.run(feed)];
     for (const name of ["y", "own"] as const)
       expectClose(found[name], Float64Array.from(expected[name]), 2e-6, name);
-  });
-
-  // Of another batch each, since cuDNN is asked about a graph once.
-  const batchOf = <T extends SummedConv>(each: T, batch: number): T => ({
-    ...each,
-    x: each.x.with(0, batch),
-  });
-  for (const [batch, refused, normalizes, sums] of [
-    [3, "", true, true],
-    [4, "normalisation", false, true],
-    [5, "sums", true, false],
-    [6, "plans", false, false],
-  ] as const)
-    test(`${refused || "nothing"} refused: what cuDNN has no engine for is not offered`, () =>
-      withVariable("FAKE_CUDNN_REFUSES", refused, () => {
-        for (const precision of precisions) {
-          const byCudnn = (name: string) => name.startsWith(usual);
-          const [forward, backward] = offered(
-            traceNormalized(batchOf(normalizedConvs[1], batch), precision),
-            precision,
-          ).map((ways) => ways.filter(byCudnn));
-          assert.equal(forward, [
-            ...(normalizes ? [`${usual}, ${precision}`] : []),
-            ...(normalizes && sums && precision !== "f32" ? [`${summing}, ${precision}`] : []),
-          ]);
-          assert.equal(backward, normalizes ? [`${usual}, ${precision}`] : []);
-          const [alone] = offered(traceSummed(batchOf(summedConvs[0], batch), precision), precision);
-          assert.equal(alone.filter(byCudnn), [
-            `${usual}, ${precision}`,
-            ...(sums && precision !== "f32" ? [`${summing}, ${precision}`] : []),
-          ]);
-        }
-        return Promise.resolve();
-      }));
-
-  test("channels that cuDNN does not take are left to our own kernels", () => {
-    const odd = { ...normalizedConvs[1], w: [18, 3, 3, 3, 16] };
-    for (const ways of offered(traceNormalized(odd, "bf16"), "bf16"))
-      assert.not.ok(ways.some((name) => name.startsWith(usual)));
-  });
-
-  test("doctor says which graphs there are", () => {
-    const fused = ["convolution", "normalised on load"].flatMap((name) => [name, `${name} with sums`]);
-    const all = [...fused, "weight gradient, normalised on load"];
-    const inF32 = all.filter((name) => !name.endsWith("with sums"));
-    assert.equal(describeCudnnGraphs(device), [
-      `f32  ${inF32.join("; ")}`,
-      `tf32 ${all.join("; ")}`,
-      `bf16 ${all.join("; ")}`,
-    ]);
-    assert.equal(describeCudnnGraphs(openDevice("cpu")), []);
-  });
-
-  test("every way of every step that fuses a batch norm is timed, recorded, and the fastest taken again", async () => {
-    const trace = traceNormalized(normalizedConvs[0], "bf16");
-    (await compile(trace, { device, precision: "bf16", tune: "on" })).dispose();
-    const file = process.env.VOXGRAD_TUNING as string;
-    const found = JSON.parse(readFileSync(file, "utf8")) as {
-      entries: Record<string, { way: string; ways: Record<string, number> }>;
-    };
-    const fused = Object.entries(found.entries).filter(([key]) => /; normalizeReluConv3d/.test(key));
-    assert.is(fused.length, 2);
-    for (const [key, entry] of fused) {
-      const names = Object.keys(entry.ways);
-      assert.ok(names.includes(entry.way) && names.includes(`${usual}, bf16`), names.join());
-      assert.is(names.includes(`${summing}, bf16`), key.includes("Moments"));
-      entry.way = key.includes("Moments") ? `${summing}, bf16` : `${usual}, bf16`;
-    }
-    writeFileSync(file, JSON.stringify(found));
-    const steps = chosen(planOnly(trace, { device, precision: "bf16", tune: "cached" }));
-    const algorithms = steps.filter(({ kernel }) => kernel.startsWith("normalizeReluConv3d"));
-    assert.equal(
-      algorithms.map(({ algorithm }) => algorithm),
-      [`${summing}, bf16`, `${usual}, bf16`],
-    );
   });
 
   test("a recorded plan gives the same bits", async () => {
@@ -280,5 +155,4 @@ if (reason === undefined) {
   });
 }
 
-test.after(() => rmSync(folder, { recursive: true, force: true }));
 test.run();

@@ -1,6 +1,7 @@
 // Stands for libcudnn.so.9 in the tests: the functions of its backend of operation graphs that are called. Anything
-// unexpected is refused. FAKE_CUDNN_VERSION is the version it claims, FAKE_CUDNN_REFUSES what it has no engine for besides, any
-// of `normalisation`, `sums`, `bf16 sums` and `plans` of more than a convolution and its bias.
+// unexpected is refused. FAKE_CUDNN_VERSION is the version it claims, FAKE_CUDNN_WORKSPACE the bytes that its engines ask
+// for, FAKE_CUDNN_REFUSES what it has no engine for besides, any of `normalisation`, `sums`, `bf16 sums` and `plans` of more
+// than a convolution and its bias.
 #include <cstdlib>
 #include <string>
 
@@ -85,7 +86,8 @@ int answer(const Descriptor& from, int name, int64_t room, int64_t* count, void*
     return good;
   }
   if (from.kind == executionPlan && name == 402 && room == 1) {
-    *static_cast<int64_t*>(values) = workspaceBytes;
+    const char* const bytes = std::getenv("FAKE_CUDNN_WORKSPACE");
+    *static_cast<int64_t*>(values) = bytes != nullptr ? std::strtoll(bytes, nullptr, 10) : workspaceBytes;
     return good;
   }
   return refuse("an attribute that cannot be read", name);

@@ -327,6 +327,10 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
     // The same read where they lie, and output channels in ranges.
     of([2, 1, 64, 67, 32], 70, all(1), [1, 2, 2]),
     of([1, 5, 6, 7, 64], 140, all(1), all(2)),
+    // Long rows, whose tiles clear what lies between the voxels of the next row.
+    of([1, 21, 19, 54, 5], 24, all(1), all(2)),
+    of([1, 9, 40, 60, 6], 20, [1, 2, 1], [2, 3, 2]),
+    of([1, 1, 130, 60, 6], 3, all(1), [1, 2, 2]),
     of([1, 12, 14, 13, 20], 13, all(1), all(1)),
     // Lines of neighbours, and runs that are cut for want of registers.
     of([2, 6, 5, 24, 1], 24, all(3), all(1), all(1)),

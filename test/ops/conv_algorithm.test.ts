@@ -5,7 +5,8 @@ import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";
-import { compile } from "../../lib/compile/compile.ts";
+import { compile, planOnly } from "../../lib/compile/compile.ts";
+import type { Shape } from "../../lib/graph/value.ts";
 import { sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d, type ConvOptions } from "../../lib/ops/conv.ts";
 import { native } from "../../lib/runtime/native.ts";
@@ -155,6 +156,18 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   assert.equal(await printed(64, [1, 8], { padding: padding(1), stride: [1, 2, 2] }), tiled);
   const many = await printed(256, [1, 32], { padding: padding(12), dilation: [1, 12, 12] });
   assert.equal(many, usesAmx ? thrice("amx") : direct);
+});
+
+test("first layers and stems along W, but for lines of a tile or two", () => {
+  const forward = (x: Shape, w: Shape, options: ConvOptions) => {
+    const plan = planOnly((graph) => ({ y: conv3d(graph.input("x", x), graph.input("w", w), options) }));
+    return plan.layout.steps.find(({ spec }) => spec.kernel === "conv3dPacked")?.algorithm;
+  };
+  assert.is(forward([2, 64, 64, 64, 1], [16, 3, 3, 3, 1], { padding: 1 }), "winograd F(4,3) along W");
+  assert.is(forward([2, 64, 64, 64, 1], [16, 7, 7, 7, 1], { padding: 3 }), "winograd F(4,4) along W");
+  const halved: ConvOptions = { padding: [0, 3, 3], stride: [1, 2, 2] };
+  assert.is(forward([4, 1, 256, 256, 3], [64, 1, 7, 7, 3], halved), "winograd F(4,4) along W");
+  assert.is(forward([2, 64, 64, 5, 1], [16, 3, 3, 3, 1], { padding: 1 }), "direct");
 });
 
 test("a product of three parts is as exact as floats are, alone and beside large ones", async () => {
