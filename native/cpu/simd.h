@@ -121,19 +121,23 @@ VOXGRAD_INLINE vfloat upperHalf(vfloat v) {
 #endif
 }
 
-// kLanes x kLanes transpose. A round interleaves rows i and i + kLanes / 2, which rotates the bits of every
-// element's (row, lane) address by one place; log2(kLanes) rounds swap row and lane.
-VOXGRAD_INLINE void transpose(vfloat (&rows)[kLanes]) {
-  for (int round = 1; round < kLanes; round *= 2) {
-    vfloat mixed[kLanes];
+// Interleaves rows i and i + Rows / 2, which rotates the bits of every element's (row, lane) address by one
+// place.
+template <int Rows>
+VOXGRAD_INLINE void interleave(vfloat (&rows)[Rows]) {
+  vfloat mixed[Rows];
 #pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
-      mixed[2 * i] = VOXGRAD_SHUFFLE(rows[i], rows[i + kLanes / 2], VOXGRAD_LOW);
-      mixed[2 * i + 1] = VOXGRAD_SHUFFLE(rows[i], rows[i + kLanes / 2], VOXGRAD_HIGH);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) rows[i] = mixed[i];
+  for (int i = 0; i < Rows / 2; ++i) {
+    mixed[2 * i] = VOXGRAD_SHUFFLE(rows[i], rows[i + Rows / 2], VOXGRAD_LOW);
+    mixed[2 * i + 1] = VOXGRAD_SHUFFLE(rows[i], rows[i + Rows / 2], VOXGRAD_HIGH);
   }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; ++i) rows[i] = mixed[i];
+}
+
+// kLanes x kLanes transpose: log2(kLanes) rounds swap row and lane.
+VOXGRAD_INLINE void transpose(vfloat (&rows)[kLanes]) {
+  for (int round = 1; round < kLanes; round *= 2) interleave(rows);
 }
 
 }  // namespace VOXGRAD_ISA_NAME

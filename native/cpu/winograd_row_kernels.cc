@@ -35,8 +35,7 @@ VOXGRAD_INLINE void gatherTiles(const float* source, vfloat (&s)[Count]) {
   if constexpr (Count > 6) s[6] = seventh;
 }
 
-// A round interleaves rows i and i + 4, which rotates the bits of every float's place by one (see transpose
-// in simd.h): after three, a tile's floats lie together.
+// Three rounds of interleaving bring a tile's floats together.
 template <int Frequencies>
 void transform(const WinogradRow& row) {
   float* to = row.transformed;
@@ -47,17 +46,7 @@ void transform(const WinogradRow& row) {
     vfloat rows[kRowTile];
 #pragma GCC unroll 8
     for (int i = 0; i < kRowTile; ++i) rows[i] = i < Frequencies ? s[i] : s[0];
-#pragma GCC unroll 3
-    for (int round = 0; round < 3; ++round) {
-      vfloat mixed[kRowTile];
-#pragma GCC unroll 4
-      for (int i = 0; i < kRowTile / 2; ++i) {
-        mixed[2 * i] = VOXGRAD_SHUFFLE(rows[i], rows[i + kRowTile / 2], VOXGRAD_LOW);
-        mixed[2 * i + 1] = VOXGRAD_SHUFFLE(rows[i], rows[i + kRowTile / 2], VOXGRAD_HIGH);
-      }
-#pragma GCC unroll 8
-      for (int i = 0; i < kRowTile; ++i) rows[i] = mixed[i];
-    }
+    for (int round = 1; round < kRowTile; round *= 2) interleave(rows);
 #pragma GCC unroll 8
     for (int i = 0; i < kRowTile; ++i) store(to + i * kLanes, rows[i]);
   }
