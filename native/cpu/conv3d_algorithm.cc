@@ -123,7 +123,7 @@ double stridedWeightGradientCost(const Conv3dProblem& p, double lanes) {
                          WinogradStridedTiles::kFrequencies * vectors * rows) *
                         lanes;
   const bool cached = WinogradStridedWeightGradient::cachesSums(p), memory = !cached && floats > kSharedTiles;
-  const double source = cached ? 600 : memory ? 3600 : 900, gradient = memory ? 1100 : 400;
+  const double source = cached ? 600 : memory ? 1800 : 900, gradient = memory ? 700 : 400;
   const double sums = WinogradStridedTiles::kProducts * static_cast<double>(p.R * p.K) * sources;
   return rows * (kProduct * sums + gradient * vectors) + spans * source * sources + kSumLine * sums;
 }
@@ -244,7 +244,8 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
                          : std::numeric_limits<double>::infinity();
   if (amx < loss * direct.cost) direct = {ConvAlgorithm::amx, amx};
   // Where it is close the direct kernels win: they need less memory.
-  const double margin = direct.algorithm == ConvAlgorithm::amx ? 1.25 : 1.1;
+  const bool strides = winograd.algorithm == ConvAlgorithm::winogradStrided && pass == ConvPass::forward;
+  const double margin = direct.algorithm != ConvAlgorithm::amx ? 1.1 : strides ? 1.4 : 1.25;
   const bool slower = winograd.algorithm == ConvAlgorithm::direct || margin * winograd.cost >= direct.cost;
   return slower ? direct.algorithm : winograd.algorithm;
 }

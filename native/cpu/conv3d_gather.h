@@ -56,8 +56,8 @@ class Gather final : public Convolution {
 
   int64_t chunks() const;
   void runTaps(const Phase& phase, const Buffers& buffers) const;
-  void runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
-                int64_t firstColumn, int64_t lastColumn) const;
+  void runBlock(const Phase& phase, const Buffers& buffers, const TapPlan& plan, int64_t firstColumn,
+                int64_t lastColumn) const;
   TapPlan planTaps(const Phase& phase, int64_t firstRow, int64_t lastRow) const;
   void listGroups(const Phase& phase, const int64_t (&first)[3], const int64_t (&last)[3], TapPlan& plan,
                   int64_t (&ends)[3]) const;

@@ -88,10 +88,20 @@ void Gather::runTaps(const Phase& phase, const Buffers& buffers) const {
   const int64_t blocks = divideUp(rows, rowsPerBlock);
   const int64_t columns = problem_.groups * divideUp(vectors_, kMaxVectors);
   const int64_t parts = std::min(columns, divideUp(kTasks, blocks));
+  const auto plan = [&](int64_t block) {
+    return planTaps(phase, block * rowsPerBlock, std::min(rows, (block + 1) * rowsPerBlock));
+  };
+  // Tasks that share a block share its plan too, which takes a while.
+  std::vector<TapPlan> shared(static_cast<size_t>(parts > 1 ? blocks : 0));
+  if (parts > 1)
+    parallelFor(blocks, [&](int64_t block) { shared[static_cast<size_t>(block)] = plan(block); });
   parallelFor(blocks * parts, [&](int64_t task) {
-    const int64_t block = task / parts, part = task % parts;
-    runBlock(phase, buffers, block * rowsPerBlock, std::min(rows, (block + 1) * rowsPerBlock),
-             columns * part / parts, columns * (part + 1) / parts);
+    const int64_t block = task / parts, part = task % parts, first = columns * part / parts,
+                  last = columns * (part + 1) / parts;
+    if (parts > 1)
+      runBlock(phase, buffers, shared[static_cast<size_t>(block)], first, last);
+    else
+      runBlock(phase, buffers, plan(block), first, last);
   });
 }
 
@@ -171,11 +181,10 @@ void Gather::listGroups(const Phase& phase, const int64_t (&first)[3], const int
   }
 }
 
-void Gather::runBlock(const Phase& phase, const Buffers& buffers, int64_t firstRow, int64_t lastRow,
-                      int64_t firstColumn, int64_t lastColumn) const {
+void Gather::runBlock(const Phase& phase, const Buffers& buffers, const TapPlan& plan, int64_t firstColumn,
+                      int64_t lastColumn) const {
   const GatherAxis& axisW = phase.axis[2];
   const int64_t lanes = kernels_.lanes, taps = phase.rowTaps * axisW.taps;
-  const TapPlan plan = planTaps(phase, firstRow, lastRow);
 
   constexpr int64_t kFirstRow[kMaxGroups] = {};
   const float** const sources = threadScratch<const float*>(static_cast<size_t>(2 * taps));
