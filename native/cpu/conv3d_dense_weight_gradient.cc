@@ -21,7 +21,7 @@ struct DenseWeightGradient::Column {
 
 DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
     : problem_(joinVoxels(problem)),
-      kernels_(denseKernels()),
+      kernels_(denseSumKernels()),
       run_(problem.T * problem.C),
       runs_(problem.R * problem.S) {
   runVectors_ = divideUp(run_, kernels_.lanes);
@@ -80,8 +80,8 @@ void DenseWeightGradient::gatherColumn(const ConvolutionSource& x, const Column&
     if (x.norm) {
       const int64_t at = column.place % runFloats();
       const SourceNorm norm{x.norm->mean + at, x.norm->scale + at, x.norm->shift + at};
-      kernels_.normalizeRuns(place, column.vectors * kernels_.lanes, from, stride, count, column.floats,
-                             norm);
+      denseKernels().normalizeRuns(place, column.vectors * kernels_.lanes, from, stride, count, column.floats,
+                                   norm);
     } else {
       kernels_.gatherRuns[column.vectors - 1](place, from, stride, count, column.floats);
     }

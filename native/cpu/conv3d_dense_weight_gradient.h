@@ -36,7 +36,7 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   void reduceFilter(int64_t k, const float* sums, float* dw) const;
 
   const Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row
-  const DenseKernels& kernels_;
+  const DenseSumKernels& kernels_;
   const int64_t run_, runs_;      // floats in a run of x, and runs that a voxel meets
   int64_t runVectors_, columns_;  // of one run
   int64_t voxels_, slabs_;

@@ -55,7 +55,7 @@ bool isStem(const Conv3dProblem& p) {
 StemWeightGradient::StemWeightGradient(const Conv3dProblem& p)
     : problem_(p),
       source_(p),
-      kernels_(denseKernels()),
+      kernels_(denseSumKernels()),
       run_(p.T * p.C),
       rowTaps_(p.R * p.S),
       vectors_(divideUp(p.K, kernels_.lanes)) {

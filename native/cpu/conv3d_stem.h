@@ -47,7 +47,7 @@ class StemWeightGradient final : public ConvolutionWeightGradient {
 
   const Conv3dProblem problem_;
   const PaddedSource source_;
-  const DenseKernels& kernels_;
+  const DenseSumKernels& kernels_;
   const int64_t run_, rowTaps_, vectors_;  // floats in the run of a row of taps, such rows, vectors of dy
   int64_t parts_;                          // of a run
   int64_t rowBlocks_;                      // of the rows of taps

@@ -5,6 +5,7 @@
 #include "conv3d_kernels.h"
 #include "conv3d_weight_gradient_kernels.h"
 #include "dense_kernels.h"
+#include "dense_sum_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
 #include "softmax_kernels.h"
@@ -23,6 +24,7 @@
   table(Winograd2dTable, winograd2dTable)             \
   table(WinogradRowKernels, winogradRowKernels)       \
   table(DenseKernels, denseKernels)                   \
+  table(DenseSumKernels, denseSumKernels)             \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \
   table(FusedLossKernels, fusedLossKernels)           \

@@ -1,0 +1,142 @@
+// Micro-kernels of sums over voxels, for weight gradients. Compiled once per instruction set; see simd.h.
+#include "dense_sum_kernels.h"
+
+#include "simd.h"
+
+namespace voxgrad {
+namespace cpu {
+namespace VOXGRAD_ISA_NAME {
+namespace {
+
+// Accumulators stay in registers: 32 of them on AVX-512, 16 elsewhere, less a run and a broadcast.
+constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
+// The stem kernels need one vector beside their sums and, without broadcasts from memory, one broadcast.
+constexpr int kStemSums = kLanes == 16 ? kMaxStemFloats : 13;
+
+// Voxels: as many as pass while a line comes from the third-level cache.
+constexpr int64_t kFactorsAhead = 24;
+
+template <int Channels, int Vectors>
+void product(const DenseProduct& p) {
+  vfloat sums[Channels][Vectors] = {};
+  if (!p.fresh) {
+#pragma GCC unroll 12
+    for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
+    }
+  }
+  const float* factors = p.factors;
+  for (int64_t line = 0; line < p.lines; ++line) {
+    const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
+    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+      vfloat run[Vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
+#pragma GCC unroll 12
+      for (int k = 0; k < Channels; ++k) {
+        const vfloat factor = broadcast(factors + k);
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+      }
+      __builtin_prefetch(next);
+      __builtin_prefetch(factors + kFactorsAhead * p.factorStride);
+      next += p.nextStride;
+      factors += p.factorStride;
+      runs += p.runStride;
+    }
+  }
+#pragma GCC unroll 12
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) store(p.sums + k * p.sumStride + v * kLanes, sums[k][v]);
+  }
+}
+
+template <int Vectors>
+void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, int64_t floats) {
+  const int64_t last = floats - (Vectors - 1) * kLanes;
+  for (int64_t voxel = 0; voxel < voxels; ++voxel) {
+#pragma GCC unroll 4
+    for (int v = 0; v + 1 < Vectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
+    store(to + (Vectors - 1) * kLanes, loadFirst(from + (Vectors - 1) * kLanes, last));
+    to += Vectors * kLanes;
+    from += stride;
+  }
+}
+
+template <int Run, int Rows>
+void stem(const StemProduct& p) {
+  vfloat sums[Rows][Run];
+#pragma GCC unroll 28
+  for (int i = 0; i < Rows * Run; ++i) sums[i / Run][i % Run] = load(p.sums + i * kLanes);
+  for (int64_t line = 0; line < p.lines; ++line) {
+    const float* source[Rows];
+#pragma GCC unroll 28
+    for (int r = 0; r < Rows; ++r) source[r] = p.sources[r] + line * p.sourceLine;
+    const float* gradient = p.gradient + line * p.gradientLine;
+    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
+      const vfloat dy = loadFirst(gradient, p.channels);
+      gradient += p.gradientStride;
+#pragma GCC unroll 28
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 28
+        for (int j = 0; j < Run; ++j) sums[r][j] += broadcast(source[r] + j) * dy;
+        source[r] += p.sourceStride;
+      }
+    }
+  }
+#pragma GCC unroll 28
+  for (int i = 0; i < Rows * Run; ++i) store(p.sums + i * kLanes, sums[i / Run][i % Run]);
+}
+
+constexpr int productLimit(int vectors) {
+  const int fit = kAccumulators / vectors;
+  return fit > kMaxProductChannels ? kMaxProductChannels : fit;
+}
+
+// The tables are filled by recursion over the template parameters.
+template <int Vectors, int Channels>
+constexpr void fillProducts(DenseSumKernels& table) {
+  if constexpr (Channels > 0) {
+    table.product[Vectors - 1][Channels - 1] = product<Channels, Vectors>;
+    fillProducts<Vectors, Channels - 1>(table);
+  }
+}
+
+template <int Run, int Rows>
+constexpr void fillStems(DenseSumKernels& table) {
+  if constexpr (Rows > 0) {
+    table.stem[Run - 1][Rows - 1] = stem<Run, Rows>;
+    fillStems<Run, Rows - 1>(table);
+  } else if constexpr (Run > 1) {
+    fillStems<Run - 1, kStemSums / (Run - 1)>(table);
+  }
+}
+
+constexpr DenseSumKernels makeTable() {
+  DenseSumKernels table = {};
+  table.lanes = kLanes;
+  fillProducts<1, productLimit(1)>(table);
+  fillProducts<2, productLimit(2)>(table);
+  fillProducts<3, productLimit(3)>(table);
+  fillProducts<4, productLimit(4)>(table);
+  for (int v = 0; v < kMaxProductVectors; ++v) table.maxProductChannels[v] = productLimit(v + 1);
+  table.gatherRuns[0] = gatherRuns<1>;
+  table.gatherRuns[1] = gatherRuns<2>;
+  table.gatherRuns[2] = gatherRuns<3>;
+  table.gatherRuns[3] = gatherRuns<4>;
+  table.maxStemFloats = kStemSums;
+  fillStems<kStemSums, 1>(table);
+  return table;
+}
+
+constexpr DenseSumKernels kTable = makeTable();
+
+}  // namespace
+
+const DenseSumKernels& denseSumKernels() { return kTable; }
+
+}  // namespace VOXGRAD_ISA_NAME
+}  // namespace cpu
+}  // namespace voxgrad
