@@ -3,13 +3,21 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 const root = join(import.meta.dirname, "..");
 const folder = join(root, "build-arm64");
 const compiler = process.env.CXX_ARM64 ?? "aarch64-linux-gnu-g++";
 const emulator = process.env.QEMU_ARM64 ?? "qemu-aarch64-static";
-const flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=fast"];
+const flags = [
+  "-std=c++17",
+  "-O2",
+  "-Wall",
+  "-Wextra",
+  "-Wno-unused-parameter",
+  "-Werror",
+  "-ffp-contract=fast",
+];
 
 function run(command, args, env = {}) {
   const { status, error } = spawnSync(command, args, {
@@ -32,7 +40,9 @@ const sources = ["core", "cpu"].flatMap((room) =>
     .filter((file) => file.endsWith(".cc"))
     .map((file) => join("native", room, file)),
 );
-const objects = sources.map((source) => join(folder, `${basename(source, ".cc")}.o`));
+const objects = sources.map((source) =>
+  join(folder, `${basename(dirname(source))}_${basename(source, ".cc")}.o`),
+);
 const rules = sources.map((source, index) => {
   const isa = source.endsWith("_kernels.cc") ? " -DVOXGRAD_ISA_NAME=portable" : "";
   return `${objects[index]}: ; ${compiler} ${flags.join(" ")}${isa} -c ${source} -o $@`;

@@ -38,10 +38,11 @@ VOXGRAD_KERNEL_SET(avx512)
 
 namespace {
 
+#if defined(__x86_64__)
 // Whether the processor has the matrix unit and Linux lets this process use it: its registers are large, and
 // no thread has them before the process has asked.
 bool allowsAmx() {
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__linux__)
   unsigned a = 0, b = 0, c = 0, d = 0;
   constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kBf16) || !(d & kTile)) return false;
@@ -51,6 +52,7 @@ bool allowsAmx() {
   return false;
 #endif
 }
+#endif
 
 KernelSet choose() {
   const char* asked = std::getenv("VOXGRAD_ISA");
