@@ -14,7 +14,6 @@ namespace {
 constexpr int kHalf = kLanes / 2;
 typedef float vhalf __attribute__((vector_size(4 * kHalf)));
 typedef float vhalfUnaligned __attribute__((vector_size(4 * kHalf), aligned(4), may_alias));
-typedef int32_t vhalfInt __attribute__((vector_size(4 * kHalf)));
 typedef double vdouble __attribute__((vector_size(8 * kHalf)));
 
 // Vectors of a row that are added side by side: as many as there are registers for twice their sums. Enough
@@ -33,12 +32,12 @@ VOXGRAD_INLINE void prefetch(const float* p) {
   __builtin_prefetch(reinterpret_cast<const char*>(p) + kAhead);
 }
 
-// What is added up, for one element or a vector of them: `at` counts from the first, `lane` within a row.
+// What is added up, for one element or a vector of them: `at` counts from the first.
 struct ValueTerms {
   const float* x;
 
   template <class T, class Wide>
-  __attribute__((always_inline)) void get(int64_t at, int64_t, Wide (&terms)[1]) const {
+  __attribute__((always_inline)) void get(int64_t at, Wide (&terms)[1]) const {
     T value;
     read(x + at, value);
     terms[0] = widen(value);
@@ -49,7 +48,7 @@ struct SquareTerms {
   const float* x;
 
   template <class T, class Wide>
-  __attribute__((always_inline)) void get(int64_t at, int64_t, Wide (&terms)[2]) const {
+  __attribute__((always_inline)) void get(int64_t at, Wide (&terms)[2]) const {
     T value;
     read(x + at, value);
     terms[0] = widen(value);
@@ -66,7 +65,7 @@ VOXGRAD_INLINE void addBlock(const Terms& terms, int64_t rows, int64_t width, in
     for (int v = 0; v < V; ++v) {
       if (v % 2 == 0) prefetch(terms.x + row * width + lane + v * kHalf);
       vdouble values[K];
-      terms.template get<vhalf>(row * width + lane + v * kHalf, lane + v * kHalf, values);
+      terms.template get<vhalf>(row * width + lane + v * kHalf, values);
 #pragma GCC unroll 2
       for (int k = 0; k < K; ++k) block[v][k] += values[k];
     }
@@ -79,7 +78,7 @@ VOXGRAD_INLINE void addBlock(const Terms& terms, int64_t rows, int64_t width, in
 template <int K, class Terms>
 VOXGRAD_INLINE void addOne(const Terms& terms, int64_t at, int64_t width, int64_t lane, double* sums) {
   double values[K];
-  terms.template get<float>(at, lane, values);
+  terms.template get<float>(at, values);
   for (int k = 0; k < K; ++k) sums[k * width + lane] += values[k];
 }
 
