@@ -12,6 +12,7 @@
 #include "conv3d_amx.h"
 #include "conv3d_dense.h"
 #include "conv3d_gather.h"
+#include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
 #include "conv3d_winograd_rows.h"
@@ -58,6 +59,9 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   double rowTaps = static_cast<double>(p.N);
   rowTaps *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
   rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
+  // Sums over lanes, and voxels at the ends of rows, cost half as much again.
+  if (pass != ConvPass::weightGradient && isThinWithTaps(p, pass == ConvPass::inputGradient))
+    return 1.5 * rowTaps * static_cast<double>(p.T * p.Q * produced * divideUp(reduced, thinKernels().lanes));
   const bool perTap =
       !isBlockwise(p) && (pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                            : Gather::paysPerTap(reduced, produced, p.taps()));

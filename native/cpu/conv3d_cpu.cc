@@ -12,6 +12,7 @@
 #include "conv3d_stem.h"
 #include "conv3d_stem_forward.h"
 #include "conv3d_thin.h"
+#include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -52,6 +53,7 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
   }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
   if (isThin(problem) && !inputGradient) return std::make_unique<Thin>(problem);
+  if (isThinWithTaps(problem, inputGradient)) return std::make_unique<ThinWithTaps>(problem, inputGradient);
   if (isBlockwise(problem)) return std::make_unique<Dense>(problem, inputGradient);
   if (isStem(problem) && !inputGradient) return std::make_unique<Stem>(problem);
   return std::make_unique<Gather>(problem, inputGradient);

@@ -2,8 +2,7 @@
 
 #include <algorithm>
 
-#include "../core/thread_pool.h"
-#include "conv3d_geometry.h"
+#include "conv3d_output_rows.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -16,60 +15,14 @@ void Depthwise::pack(const float* w, float* packed) const {
 }
 
 void Depthwise::run(const float* source, const float* packed, const float* bias, float* output, void*) const {
-  const Conv3dProblem& p = problem_;
-  const bool inputGradient = inputGradient_;
-  const Conv3dKernels& kernels = conv3dKernels();
-  const int64_t xExtent[3] = {p.D, p.H, p.W}, yExtent[3] = {p.Z, p.P, p.Q}, kernel[3] = {p.R, p.S, p.T};
-  const int64_t* const sourceExtent = inputGradient ? yExtent : xExtent;
-  const int64_t* const outputExtent = inputGradient ? xExtent : yExtent;
-  const int64_t channels = p.C;
-
-  const auto axisOf = [&](int axis, int64_t phase) {
-    return inputGradient ? gradientAxis(sourceExtent[axis], kernel[axis], outputExtent[axis], p.stride[axis],
-                                        p.pad[axis], p.dilation[axis], phase)
-                         : forwardAxis(sourceExtent[axis], kernel[axis], outputExtent[axis], p.stride[axis],
-                                       p.pad[axis], p.dilation[axis]);
-  };
-  parallelFor(p.N * outputExtent[0] * outputExtent[1], [&](int64_t line) {
-    const int64_t h = line % outputExtent[1];
-    const int64_t d = line / outputExtent[1] % outputExtent[0];
-    const int64_t n = line / outputExtent[1] / outputExtent[0];
-    const int64_t strideD = inputGradient ? p.stride[0] : 1, strideH = inputGradient ? p.stride[1] : 1;
-    const GatherAxis axisD = axisOf(0, d % strideD), axisH = axisOf(1, h % strideH);
-    const float** const sources = threadScratch<const float*>(2 * p.R * p.S);
-    const float** const weights = sources + p.R * p.S;
-    DepthwiseRow row = {};
-    row.sources = sources;
-    row.bias = bias;
-    row.channels = channels;
-    row.sourceVoxels = sourceExtent[2];
-    const int64_t phases = inputGradient ? std::min(p.stride[2], outputExtent[2]) : 1;
-    for (int64_t phase = 0; phase < phases; ++phase) {
-      const GatherAxis axisW = axisOf(2, phase);
-      row.rowTaps = 0;
-      for (int64_t i = 0; i < axisD.taps; ++i) {
-        const int64_t sd = d / strideD * axisD.sourceStep + axisD.offset(i);
-        if (sd < 0 || sd >= sourceExtent[0]) continue;
-        for (int64_t j = 0; j < axisH.taps; ++j) {
-          const int64_t sh = h / strideH * axisH.sourceStep + axisH.offset(j);
-          if (sh < 0 || sh >= sourceExtent[1]) continue;
-          sources[row.rowTaps] =
-              source + ((n * sourceExtent[0] + sd) * sourceExtent[1] + sh) * sourceExtent[2] * channels;
-          weights[row.rowTaps++] = packed + (axisD.tap(i) * p.S + axisH.tap(j)) * p.T * channels;
-        }
-      }
-      row.weights = weights;
-      row.taps = axisW.taps;
-      row.firstTap = axisW.firstTap;
-      row.tapStep = axisW.tapStep;
-      row.firstOffset = axisW.firstOffset;
-      row.offsetStep = axisW.offsetStep;
-      row.sourceStep = axisW.sourceStep;
-      row.output = output + (line * outputExtent[2] + axisW.first) * channels;
-      row.voxels = axisW.count;
-      row.outputStep = axisW.outputStep;
-      kernels.depthwise(row);
-    }
+  const int64_t channels = problem_.C, sourceVoxels = inputGradient_ ? problem_.Q : problem_.W;
+  const int64_t outputVoxels = inputGradient_ ? problem_.W : problem_.Q;
+  forEachOutputRow(problem_, inputGradient_, source, packed, channels, 1, [&](const OutputRow& row) {
+    const GatherAxis& axis = row.axis;
+    float* const first = output + (row.line * outputVoxels + axis.first) * channels;
+    conv3dKernels().depthwise({row.sources, row.weights, row.rowTaps, axis.taps, axis.firstTap, axis.tapStep,
+                               axis.firstOffset, axis.offsetStep, axis.sourceStep, sourceVoxels, first,
+                               axis.count, axis.outputStep, bias, channels});
   });
 }
 
