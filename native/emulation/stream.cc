@@ -76,8 +76,14 @@ void Stream::drain(uint64_t until) {
   }
 }
 
-int enqueue(Stream* stream, Work work) {
+static bool isUnrecordable(const char* name) {
+  const char* unrecordable = std::getenv("VOXGRAD_EMULATOR_UNRECORDABLE");
+  return capture != nullptr && unrecordable != nullptr && std::strcmp(unrecordable, name) == 0;
+}
+
+int enqueue(Stream* stream, const char* name, Work work) {
   if (failure() != cudaSuccess) return failure();
+  if (isUnrecordable(name)) return spoilCapture();
   stream->push(std::move(work));
   return cudaSuccess;
 }
@@ -99,9 +105,7 @@ int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size
   if (cooperative && uint64_t{grid.x} * grid.y * grid.z > static_cast<uint64_t>(cooperativeBlocks()))
     return cudaErrorCooperativeLaunchTooLarge;
   if (failure() != cudaSuccess) return failure();
-  const char* unrecordable = std::getenv("VOXGRAD_EMULATOR_UNRECORDABLE");
-  if (capture != nullptr && unrecordable != nullptr && std::strcmp(unrecordable, name) == 0)
-    return spoilCapture();
+  if (isUnrecordable(name)) return spoilCapture();
   const auto work = [=] {
     if (isFaulty(name)) {
       fail(cudaErrorIllegalAddress, "an illegal memory access was encountered");
