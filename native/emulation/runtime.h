@@ -9,7 +9,8 @@
 // N-th launch of that kernel fail as an illegal access would: from then on, every call returns that error.
 // VOXGRAD_EMULATOR_GRID is how many blocks a grid may have along y and z, 65535 where it is not set.
 // VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel or library one that no capture takes.
-// VOXGRAD_EMULATOR_CAPABILITY is the major number of the compute capability, 9 where it is not set.
+// VOXGRAD_EMULATOR_CAPABILITY is the major number of the compute capability, 9 where it is not set; with 8, a
+// block has the shared memory of 8.9.
 // VOXGRAD_EMULATOR_COOPERATIVE is how many blocks a cooperative launch may have, 3 where it is not set; with
 // 0 there are no such launches.
 #pragma once

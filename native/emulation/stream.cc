@@ -88,6 +88,11 @@ int enqueue(Stream* stream, const char* name, Work work) {
   return cudaSuccess;
 }
 
+int capability() {
+  const char* text = std::getenv("VOXGRAD_EMULATOR_CAPABILITY");
+  return text == nullptr ? 9 : std::atoi(text);
+}
+
 int cooperativeBlocks() {
   const char* text = std::getenv("VOXGRAD_EMULATOR_COOPERATIVE");
   return text == nullptr ? 3 : std::atoi(text);
@@ -95,7 +100,7 @@ int cooperativeBlocks() {
 
 int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size_t sharedBytes,
              std::function<void()> kernel, bool cooperative) {
-  constexpr size_t mostShared = 227 << 10;
+  const size_t mostShared = (capability() < 9 ? 99 : 227) << 10;
   const char* limit = std::getenv("VOXGRAD_EMULATOR_GRID");
   const unsigned most = limit != nullptr ? std::strtoul(limit, nullptr, 10) : 65535;
   const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;

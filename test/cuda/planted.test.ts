@@ -95,9 +95,13 @@ test("what cannot be recorded spoils the recording, and recording does not run",
   assert.equal(verdicts(streams, "records", "not-launched"), ["wrong", "wrong", "wrong"]);
 });
 
-test("a grid that no device takes is refused", () => {
-  for (const found of verdicts(streams, "uploads", "grid"))
-    assert.is(found, "invalid configuration argument");
+test("a grid that no device takes, and more shared memory than a device has, are refused", () => {
+  const refused = new Array<string>(3).fill("invalid configuration argument");
+  assert.equal(verdicts(streams, "uploads", "grid"), refused);
+  assert.equal(verdicts(streams, "uploads", "shared"), ["right", "right", "right"]);
+  process.env.VOXGRAD_EMULATOR_CAPABILITY = "8";
+  assert.equal(verdicts(streams, "uploads", "shared"), refused);
+  delete process.env.VOXGRAD_EMULATOR_CAPABILITY;
 });
 
 test("with AddressSanitizer, a read behind the shared memory is reported, and nothing else", () => {
