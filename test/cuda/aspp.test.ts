@@ -1,27 +1,8 @@
 /** Every tile of the CUDA kernels behind `aspp` by name, on the emulator; on a GPU the same by the tiles that it takes. */
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { expectErrors, type Results, resultsOf } from "./by_tile.ts";
 import { testDevices } from "./devices.ts";
-
-const root = join(import.meta.dirname, "..", "..");
-
-interface Results {
-  rows: { what: string; algorithms: string[]; errors: Record<string, number> }[];
-  launches: Record<string, number>;
-}
-
-async function results(precision: string, device: string): Promise<Results> {
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ["--import", "tsx", join(import.meta.dirname, "aspp_by_tile.ts"), precision, device],
-    // If it is the emulator, of a device without products of warpgroups, which have a test of their own.
-    { cwd: root, env: { ...process.env, VOXGRAD_EMULATOR_CAPABILITY: "8" } },
-  );
-  return JSON.parse(stdout) as Results;
-}
 
 const tiles = [
   "joined GEMM 128x64",
@@ -40,15 +21,9 @@ for (const device of testDevices)
     ["tf32", "tf32", 2e-5, 2e-3],
   ] as const)
     test(`on ${device}, every tile agrees with the CPU as closely as ${suffix} can`, async () => {
-      const found = await results(precision, device);
+      const found = await resultsOf("aspp_by_tile.ts", precision, device);
       if (device === "emulator") expectEveryTile(found, suffix);
-      let largest = 0;
-      for (const { what, errors } of found.rows)
-        for (const [name, error] of Object.entries(errors)) {
-          assert.ok(error < most, `${name} of ${what} is off by ${error}`);
-          largest = Math.max(largest, error);
-        }
-      assert.ok(largest >= least, `errors up to ${largest} do not look like ${suffix}`);
+      expectErrors(found, () => most, least);
     });
 
 function expectEveryTile({ rows, launches }: Results, suffix: string): void {

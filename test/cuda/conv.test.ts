@@ -1,7 +1,4 @@
 /** Every tile of the CUDA convolutions by name, on the emulator; on a GPU the same convolutions by the tiles that it takes. */
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Graph } from "../../lib/graph/graph.ts";
@@ -9,23 +6,8 @@ import { elements } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { runBare } from "../ops/run_bare.ts";
+import { expectErrors, type Results, resultsOf } from "./by_tile.ts";
 import { kernelDevice, testDevices } from "./devices.ts";
-
-const fixture = join(import.meta.dirname, "conv_by_tile.ts");
-const root = join(import.meta.dirname, "..", "..");
-
-interface Results {
-  rows: { what: string; algorithms: string[]; errors: Record<string, number> }[];
-  launches: Record<string, number>;
-}
-
-async function results(precision: string, device: string): Promise<Results> {
-  // If it is the emulator, of a device without products of warpgroups, which have a test of their own.
-  const env = { ...process.env, VOXGRAD_EMULATOR_CAPABILITY: "8" };
-  const argv = ["--import", "tsx", fixture, precision, device];
-  const { stdout } = await promisify(execFile)(process.execPath, argv, { cwd: root, env });
-  return JSON.parse(stdout) as Results;
-}
 
 const tiles = [
   "folded halo 224x16",
@@ -67,16 +49,10 @@ for (const device of testDevices)
     ["bf16", "bf16", 2 ** -10, 2 ** -8],
   ] as const)
     test(`on ${device}, every tile agrees with the CPU as closely as ${suffix} can`, async () => {
-      const found = await results(precision, device);
+      const found = await resultsOf("conv_by_tile.ts", precision, device);
       if (device === "emulator") expectEveryTile(found, suffix);
-      let largest = 0;
-      for (const { what, errors } of found.rows)
-        for (const [name, error] of Object.entries(errors)) {
-          const exact = name === "moments" || (precision === "bf16" && name !== "stored");
-          assert.ok(error < (exact ? 2e-6 : most), `${name} of ${what} is off by ${error}`);
-          largest = Math.max(largest, error);
-        }
-      assert.ok(largest >= least, `errors up to ${largest} do not look like ${suffix}`);
+      const exact = (name: string) => name === "moments" || (precision === "bf16" && name !== "stored");
+      expectErrors(found, (name) => (exact(name) ? 2e-6 : most), least);
     });
 
 function expectEveryTile({ rows, launches }: Results, suffix: string): void {
