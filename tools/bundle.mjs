@@ -1,5 +1,5 @@
 // Packs what runs on a GPU host that has no Node, no npm and no network: Node itself, the built package, both native
-// libraries, and the tests. Result: build/voxgrad-bundle.tar.xz; unpacked, `./voxgrad`, `./test-cuda`.
+// libraries, and the tests. Result: build/voxgrad-bundle.tar.xz; unpacked, `./voxgrad`, `./test-cuda`, `./gpu-check`.
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -54,6 +54,7 @@ for (const path of [
   "package.json",
   "tsconfig.json",
   "native",
+  "tools/gpu-check.mjs",
 ])
   copy(path);
 const packages = closure(["zod", "tsx", "uvu", "fast-check"]);
@@ -62,10 +63,10 @@ mkdirSync(join(folder, "bin"));
 cpSync(process.execPath, join(folder, "bin/node"));
 spawnSync("strip", [join(folder, "bin/node")]);
 
-const script = (name, line) =>
-  writeFileSync(join(folder, name), `#!/bin/sh\ncd "$(dirname "$0")" && exec ${line}\n`, { mode: 0o755 });
-script("voxgrad", 'bin/node dist/cli/main.js "$@"');
-script("test-cuda", 'bin/node --import tsx test/run.ts cuda/ "$@"');
+const script = (name, line) => writeFileSync(join(folder, name), `#!/bin/sh\n${line}\n`, { mode: 0o755 });
+script("voxgrad", 'exec "$(dirname "$0")/bin/node" "$(dirname "$0")/dist/cli/main.js" "$@"');
+script("test-cuda", 'cd "$(dirname "$0")" && exec bin/node --import tsx test/run.ts cuda/ "$@"');
+script("gpu-check", 'exec "$(dirname "$0")/bin/node" "$(dirname "$0")/tools/gpu-check.mjs" "$@"');
 
 run("tar", "-C", join(root, "build"), "-cJf", packed, "voxgrad-bundle");
 console.log(`${packed}: ${(statSync(packed).size / 2 ** 20).toFixed(1)} MiB`);

@@ -48,7 +48,7 @@ export interface PeerKind {
   readonly modes: readonly string[];
   readonly devices: readonly string[];
   /** Candidates in the order in which they are tried; of each label the first that starts is taken. */
-  launches(workshop: Workshop, signal: AbortSignal): Promise<readonly Launch[]>;
+  launches(workshop: Workshop, signal: AbortSignal, host: Host): Promise<readonly Launch[]>;
 }
 
 /** A folder for what is compiled, made when it is first needed and gone at the end. */
@@ -83,13 +83,12 @@ const torch: PeerKind = {
   install: "apt-get install python3-torch (Debian), or pip install torch",
   modes: ["conv", "aspp", "loss", "step", "memory"],
   devices: ["cpu", "cuda"],
-  launches() {
+  launches(_workshop, _signal, { device }) {
     const args = [program("torch_peer.py")];
     const pythons = ["python3", "/usr/bin/python3"];
-    return Promise.resolve([
-      ...pythons.map((command) => ({ label: "torch", command, args })),
-      ...pythons.map((command) => ({ label: "torch tuned", command, args, env: keepMemory })),
-    ]);
+    const plain = pythons.map((command) => ({ label: "torch", command, args }));
+    const tuned = pythons.map((command) => ({ label: "torch tuned", command, args, env: keepMemory }));
+    return Promise.resolve(device === "cpu" ? [...plain, ...tuned] : plain);
   },
 };
 
@@ -303,7 +302,7 @@ export class Peers implements Disposable {
 
   private async startKind(kind: PeerKind, host: Host, signal: AbortSignal): Promise<void> {
     const reasons = new Map<string, string>();
-    for (const launch of await kind.launches(this.workshop, signal)) {
+    for (const launch of await kind.launches(this.workshop, signal, host)) {
       if (this.running.some(({ label }) => label === launch.label)) continue;
       try {
         this.running.push(await Peer.start(launch, host, signal));

@@ -53,13 +53,9 @@ export async function measureWays(specs: readonly StepSpec[], device: Device, le
     const ways = waysOf(spec, device);
     const key = keyOf(spec, machine);
     if (ways.length < least || measured.has(key) || ways.includes(file.get(key) ?? "")) continue;
-    const times: number[] = [];
-    if (ways.length === 0) times.push(await timeOf(spec, device));
-    for (const way of ways.keys())
-      times.push(await timeOf({ ...spec, attributes: { ...spec.attributes, way } }, device));
-    const milliseconds = Math.min(...times);
-    const all = Object.fromEntries(ways.map((way, number) => [way, times[number]]));
-    measured.set(key, { way: ways[times.indexOf(milliseconds)] ?? "", milliseconds, ways: all });
+    const times = await timesOf(spec, ways, device);
+    const [way, milliseconds] = [...times].reduce((best, each) => (each[1] < best[1] ? each : best));
+    measured.set(key, { way, milliseconds, ways: ways.length > 0 ? Object.fromEntries(times) : {} });
   }
   if (measured.size > 0) file.add(measured);
 }
@@ -109,6 +105,34 @@ function keyOf({ kernel, inputs, output, attributes }: StepSpec, machine: string
 /** A way is run once to warm up and then a few times, or once more where that takes long. */
 const timedRuns = 6;
 const longMilliseconds = 5;
+
+/**
+ * Milliseconds of a step by the names of its ways, or of "" where it has none. Those that the device refuses, which may want too much
+ * memory, are warned of and left out; it throws where that is all of them.
+ */
+async function timesOf(
+  spec: StepSpec,
+  ways: readonly string[],
+  device: Device,
+): Promise<Map<string, number>> {
+  const times = new Map<string, number>();
+  const refusals: Error[] = [];
+  for (const [way, name] of (ways.length > 0 ? ways : [""]).entries()) {
+    const attributes = ways.length > 0 ? { ...spec.attributes, way } : spec.attributes;
+    try {
+      times.set(name, await timeOf({ ...spec, attributes }, device));
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code !== "ERR_DEVICE" && code !== "ERR_OUT_OF_MEMORY") throw error;
+      refusals.push(error as Error);
+      process.emitWarning(`${spec.label}: ${name || spec.kernel} cannot be timed: ${message}`, {
+        code: "VOXGRAD_TUNING",
+      });
+    }
+  }
+  if (times.size === 0) throw refusals[0];
+  return times;
+}
 
 /** Milliseconds of a step by itself, over memory of its own that holds zeroes. */
 async function timeOf(spec: StepSpec, device: Device): Promise<number> {

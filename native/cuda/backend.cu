@@ -49,6 +49,19 @@ const KernelIndex& kernels() {
   return *index;
 }
 
+#ifdef __CUDACC__
+std::string versionText(int cuda) {
+  return "CUDA " + std::to_string(cuda / 1000) + "." + std::to_string(cuda % 1000 / 10);
+}
+
+std::string whyNoDevice(cudaError_t error, int driver) {
+  if (error == cudaSuccess) return "there is no NVIDIA GPU";
+  if (error != cudaErrorInsufficientDriver) return cudaGetErrorString(error);
+  return "the NVIDIA driver is too old: it is for " + versionText(driver) + ", and this was built with " +
+         versionText(CUDART_VERSION) + "; install a newer driver, or build with an older CUDA toolkit";
+}
+#endif
+
 class CudaBackend final : public Backend {
  public:
 #ifdef __CUDACC__
@@ -61,8 +74,7 @@ class CudaBackend final : public Backend {
     check(cudaDriverGetVersion(&driver), "driver version");
     return std::string(properties.name) + ", compute capability " + std::to_string(properties.major) + "." +
            std::to_string(properties.minor) + ", " + std::to_string(properties.totalGlobalMem >> 20) +
-           " MiB, CUDA " + std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10) + ", " +
-           cudnn::describe();
+           " MiB, " + versionText(driver) + ", " + cudnn::describe();
   }
   size_t freeMemory() const override {
     size_t free = 0, total = 0;
@@ -139,7 +151,7 @@ extern "C" __attribute__((visibility("default"))) voxgrad::Backend* voxgrad_back
   }
   const cudaError_t error = cudaGetDeviceCount(&devices);
   if (error != cudaSuccess || devices == 0) {
-    *why = error != cudaSuccess ? cudaGetErrorString(error) : "there is no NVIDIA GPU";
+    *why = voxgrad::cuda::whyNoDevice(error, driver);
     return nullptr;
   }
 #endif

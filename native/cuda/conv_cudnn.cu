@@ -101,13 +101,14 @@ struct Places {
   }
 };
 
-// Has cuDNN put its kernels on stream(). Emulated, they run there as ours do.
+// Has cuDNN put its kernels on stream(). Emulated, they run there as ours do; cuDNN has errors of its own.
 void enqueue(const char* name, const Plan* plan, const cudnn::Operands& operands, void* workspace) {
   countLaunch(name);
 #ifdef __CUDACC__
   plan->run(operands, workspace);
 #else
-  check(emulation::enqueue(stream(), [=] { plan->run(operands, workspace); }), name);
+  if (emulation::enqueue(stream(), "cuDNN", [=] { plan->run(operands, workspace); }) != cudaSuccess)
+    throw Error("ERR_DEVICE", "cuDNN, convolution: the stream takes no more work");
 #endif
 }
 

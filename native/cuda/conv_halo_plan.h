@@ -10,8 +10,8 @@ constexpr int voxelsOfBlock = 128, voxelsOfLine = 16;
 struct BlockShape {
   int lines = voxelsOfBlock / voxelsOfLine, line = voxelsOfLine;
 };
-// What lets two blocks share a multiprocessor.
-constexpr size_t mostSharedBytes = 100 << 10;
+// What a block may have on every device, and what lets two of them share a multiprocessor that has more.
+constexpr size_t mostSharedBytes = 99 << 10;
 
 // How the output is cut into blocks and what one of them reads, by axis.
 struct HaloPlan {

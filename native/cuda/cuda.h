@@ -49,14 +49,17 @@ __device__ __forceinline__ T* sharedMemory() {
 }
 
 #ifdef __CUDACC__
-// Lets a kernel have more shared memory than every kernel may.
+// Lets a kernel have more shared memory than every kernel may: always as much as there is, so that what a
+// recorded launch has been allowed is not taken back by a later one that needs less.
 template <class... Parameters>
 void allowShared(const char* name, void (*kernel)(Parameters...), size_t bytes) {
   constexpr size_t always = 48 << 10;
-  if (bytes > always)
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-          name);
+  if (bytes <= always) return;
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), name);
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+        name);
 }
 #endif
 

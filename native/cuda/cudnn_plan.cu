@@ -34,6 +34,8 @@ bool keeps(const Descriptor& config, Precision precision) {
   const int64_t count = engine.get(attribute::engineNotes, type::numericalNote, lastNote + 1, notes);
   const char* deterministic = std::getenv("VOXGRAD_DETERMINISTIC");
   const bool anyBits = deterministic != nullptr && std::strcmp(deterministic, "off") == 0;
+  // Of a later version there may be more than there is room for.
+  if (count > lastNote + 1) return false;
   return std::none_of(notes, notes + count, [&](int note) {
     if (note == nondeterministic) return !anyBits;
     if (note == tensorCore || note == downConvert) return precision == Precision::f32;

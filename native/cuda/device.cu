@@ -74,7 +74,7 @@ void check(cudaError_t error, const char* what) {
   if (!cause.empty()) throw Error("ERR_DEVICE", "the device cannot be used any more: " + cause);
   const std::string text = health().work + ": " + what + ": " + cudaGetErrorString(error);
   cudaGetLastError();
-  if (recording) throw Error("ERR_RECORDING", text);
+  if (recording) throw Error("ERR_DEVICE", text);
   // An error that is not forgotten by now stays.
   const cudaError_t left = cudaStreamQuery(nullptr);
   if (left == cudaSuccess || left == cudaErrorNotReady) throw Error("ERR_DEVICE", text);
@@ -92,11 +92,11 @@ std::unique_ptr<Recording> record(const std::function<void()>& commands, std::st
     commands();
     recording = false;
     graph = endCapture(why);
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
+    // Of the device or of a library: what stays wrong shows again where the steps are run one by one.
     recording = false;
     std::string spoilt;
     if (cudaGraph_t part = endCapture(&spoilt)) cudaGraphDestroy(part);
-    if (std::string(error.code()) != "ERR_RECORDING") throw;
     *why = error.what();
   }
   if (graph == nullptr) return nullptr;

@@ -29,8 +29,7 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaGetLastError() { return failure(); }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  const char* capability = std::getenv("VOXGRAD_EMULATOR_CAPABILITY");
-  *value = capability == nullptr ? 9 : static_cast<int>(std::strtol(capability, nullptr, 10));
+  *value = emulation::capability();
   return failure();
 }
 

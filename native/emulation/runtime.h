@@ -8,8 +8,9 @@
 // VOXGRAD_EMULATOR_MEMORY is how many bytes cudaMalloc has to give. VOXGRAD_EMULATOR_FAULT=NAME:N makes the
 // N-th launch of that kernel fail as an illegal access would: from then on, every call returns that error.
 // VOXGRAD_EMULATOR_GRID is how many blocks a grid may have along y and z, 65535 where it is not set.
-// VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel one that no capture takes. VOXGRAD_EMULATOR_CAPABILITY
-// is the major number of the compute capability, 9 where it is not set.
+// VOXGRAD_EMULATOR_UNRECORDABLE=NAME makes that kernel or library one that no capture takes.
+// VOXGRAD_EMULATOR_CAPABILITY is the major number of the compute capability, 9 where it is not set; with 8, a
+// block has the shared memory of 8.9.
 // VOXGRAD_EMULATOR_COOPERATIVE is how many blocks a cooperative launch may have, 3 where it is not set; with
 // 0 there are no such launches.
 #pragma once
@@ -26,8 +27,8 @@ class Stream;
 struct Event;
 struct Graph;
 
-// Puts what a library would do on a stream.
-int enqueue(Stream* stream, std::function<void()> work);
+// Puts what a library of that name would do on a stream.
+int enqueue(Stream* stream, const char* name, std::function<void()> work);
 
 // Puts a kernel on a stream; the blocks of a cooperative one may wait for each other.
 int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size_t sharedBytes,

@@ -76,10 +76,21 @@ void Stream::drain(uint64_t until) {
   }
 }
 
-int enqueue(Stream* stream, Work work) {
+static bool isUnrecordable(const char* name) {
+  const char* unrecordable = std::getenv("VOXGRAD_EMULATOR_UNRECORDABLE");
+  return capture != nullptr && unrecordable != nullptr && std::strcmp(unrecordable, name) == 0;
+}
+
+int enqueue(Stream* stream, const char* name, Work work) {
   if (failure() != cudaSuccess) return failure();
+  if (isUnrecordable(name)) return spoilCapture();
   stream->push(std::move(work));
   return cudaSuccess;
+}
+
+int capability() {
+  const char* text = std::getenv("VOXGRAD_EMULATOR_CAPABILITY");
+  return text == nullptr ? 9 : std::atoi(text);
 }
 
 int cooperativeBlocks() {
@@ -89,7 +100,7 @@ int cooperativeBlocks() {
 
 int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size_t sharedBytes,
              std::function<void()> kernel, bool cooperative) {
-  constexpr size_t mostShared = 227 << 10;
+  const size_t mostShared = (capability() < 9 ? 99 : 227) << 10;
   const char* limit = std::getenv("VOXGRAD_EMULATOR_GRID");
   const unsigned most = limit != nullptr ? std::strtoul(limit, nullptr, 10) : 65535;
   const uint64_t count = uint64_t{threads.x} * threads.y * threads.z;
@@ -99,9 +110,7 @@ int launchOn(Stream* stream, const char* name, Extent grid, Extent threads, size
   if (cooperative && uint64_t{grid.x} * grid.y * grid.z > static_cast<uint64_t>(cooperativeBlocks()))
     return cudaErrorCooperativeLaunchTooLarge;
   if (failure() != cudaSuccess) return failure();
-  const char* unrecordable = std::getenv("VOXGRAD_EMULATOR_UNRECORDABLE");
-  if (capture != nullptr && unrecordable != nullptr && std::strcmp(unrecordable, name) == 0)
-    return spoilCapture();
+  if (isUnrecordable(name)) return spoilCapture();
   const auto work = [=] {
     if (isFaulty(name)) {
       fail(cudaErrorIllegalAddress, "an illegal memory access was encountered");

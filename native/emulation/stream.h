@@ -65,6 +65,8 @@ struct State {
 };
 State& state();
 
+// The major number of the compute capability.
+int capability();
 // The error that has stayed.
 cudaError_t failure();
 bool isPinned(const void* data);

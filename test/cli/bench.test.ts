@@ -27,6 +27,7 @@ interface Document {
   machine: { threads: number; isa: string; peakGflops: number; copyGBs: number };
   peers: { label: string; version: string }[];
   leftOut: string[];
+  failed?: string[];
   rows: {
     name: string;
     pass: string;
@@ -74,6 +75,24 @@ test("conv: every pass of every shape, with rates and totals", async () => {
     assert.ok(Math.abs(gflops / (gflop / milliseconds.median / 1e-3) - 1) < 1e-9);
     assert.ok(roofPercent > 0);
   }
+});
+
+test("a row that the device refuses is named, and the others are measured", async () => {
+  const lines = [1, 256, 2].map(
+    (extent) => `of-${extent} x=1x${extent}x${extent}x${extent}x3 out=1 kernel=1`,
+  );
+  const json = join(root, "refused.json");
+  const shapes = file("refused.txt", `${lines.join("\n")}\n`);
+  const argv = ["bench", "conv", "--shapes", shapes, "--filter", "forward"];
+  const { status, out, err } = await voxgrad([...argv, "--min-time", "0.001", "--json", json]);
+  assert.is(status, 1, err);
+  assert.match(err, /failed: of-256, forward: the plan needs 256.0 MiB and 128.0 MiB are free/);
+  assert.match(out, /\nof-2 +forward +[\d.]+ /);
+  assert.equal(
+    read(json).rows.map(({ name }) => name),
+    ["of-1", "of-2"],
+  );
+  assert.is(read(json).failed?.length, 1);
 });
 
 test("operations count taps inside the input apart from all", () => {

@@ -1,4 +1,4 @@
-/** Runs `aspp` with its gradients on the emulator, in the precision that the argument names; prints the algorithms, the errors against the CPU, and what was launched. */
+/** Runs `aspp` with its gradients in the precision and on the device that the arguments name; prints the algorithms, the errors against the CPU, and what was launched. */
 import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
@@ -93,6 +93,8 @@ function error(found: Float32Array, expected: Float32Array): number {
   return worst / largest;
 }
 
+const precision = process.argv[2] as Precision;
+const device = openDevice(process.argv[3]);
 const rows: { what: string; algorithms: string[]; errors: Record<string, number> }[] = [];
 for (const { x, outputs, branches } of cases) {
   const trace = (graph: Graph) => {
@@ -103,21 +105,17 @@ for (const { x, outputs, branches } of cases) {
     return { y, dx, ...Object.fromEntries(dw.map((value, i) => [`dw${i}`, value])) };
   };
   using cpu = await compile(trace, { device: openDevice("cpu") });
-  const precision = process.argv[2] as Precision;
-  using emulated = await compile(trace, { device: openDevice("emulator"), precision, paranoid: true });
+  using plan = await compile(trace, { device, precision, paranoid: true });
   const inputs = Object.fromEntries(
     [...cpu.graph.inputs].map(([name, { shape }], i) => [
       name,
       Float32Array.from(random(elements(shape), i + 1)),
     ]),
   );
-  const [expected, found] = [await cpu.run(inputs), await emulated.run(inputs)] as Record<
-    string,
-    Float32Array
-  >[];
+  const [expected, found] = [await cpu.run(inputs), await plan.run(inputs)] as Record<string, Float32Array>[];
   rows.push({
     what: `[${x.join()}] to ${outputs} by ${JSON.stringify(branches)}`,
-    algorithms: emulated.layout.steps.flatMap(({ spec, algorithm }) =>
+    algorithms: plan.layout.steps.flatMap(({ spec, algorithm }) =>
       spec.kernel.startsWith("aspp") ? (algorithm ?? []) : [],
     ),
     errors: Object.fromEntries(
@@ -125,4 +123,4 @@ for (const { x, outputs, branches } of cases) {
     ),
   });
 }
-console.log(JSON.stringify({ rows, launches: openDevice("emulator").native.launches() }));
+console.log(JSON.stringify({ rows, launches: device.native.launches() }));

@@ -1,4 +1,4 @@
-/** Every tile of the CUDA kernels for convolutions side by side by name, in every precision, on the emulator. */
+/** Every tile of the CUDA kernels for convolutions side by side by name, in every precision. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { gradients } from "../../lib/autograd/gradients.ts";
@@ -7,11 +7,9 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { aspp } from "../../lib/ops/aspp.ts";
-import { openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice, type Precision } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
-
-const missing = whyNot("emulator");
-if (missing !== undefined) test(`skipped: ${missing}`, () => console.log(`skipped: ${missing}`));
+import { kernelDevice as device } from "./devices.ts";
 
 interface Case {
   readonly x: readonly number[];
@@ -47,8 +45,8 @@ function trace({ x: shape, outputs, kernels }: Case) {
 }
 
 /** Results by name, of random operands, and the algorithms in the order of the steps. */
-async function results(each: Case, device: "cpu" | "emulator", precision: Precision) {
-  using plan = await compile(trace(each), { device: openDevice(device), precision, paranoid: true });
+async function results(each: Case, device: Device, precision: Precision) {
+  using plan = await compile(trace(each), { device, precision, paranoid: true });
   const feed = Object.fromEntries(
     [...plan.graph.inputs].map(([name, { shape }], i) => [
       name,
@@ -59,16 +57,16 @@ async function results(each: Case, device: "cpu" | "emulator", precision: Precis
   return { found, algorithms: plan.layout.steps.flatMap(({ algorithm }) => algorithm ?? []) };
 }
 
-for (const [name, each] of missing === undefined ? Object.entries(cases) : [])
+for (const [name, each] of Object.entries(cases))
   test(`${name}: in every precision as closely as it can, twice alike`, async () => {
-    const { found: expected } = await results(each, "cpu", "f32");
+    const { found: expected } = await results(each, openDevice("cpu"), "f32");
     for (const precision of ["f32", "tf32", "bf16"] as const) {
-      const first = await results(each, "emulator", precision);
-      const second = await results(each, "emulator", precision);
+      const first = await results(each, device, precision);
+      const second = await results(each, device, precision);
       const named = each.tiles.map((tile) => `joined GEMM ${tile}, ${suffix[precision]}`);
       const joined = first.algorithms.filter((algorithm) => algorithm.startsWith("joined"));
       assert.equal(joined.sort(), named.sort());
-      for (const tile of named) assert.ok(openDevice("emulator").native.launches()[tile] > 0, tile);
+      for (const tile of named) assert.ok(device.native.launches()[tile] > 0, tile);
       let largest = 0;
       for (const [what, values] of Object.entries(expected)) {
         const own = first.found[what];

@@ -6,15 +6,12 @@ import { disposeStates, readState } from "../../lib/compile/states.ts";
 import { State } from "../../lib/graph/state.ts";
 import { scale } from "../../lib/ops/arithmetic.ts";
 import { ema, sgdStep, sgdVelocity } from "../../lib/ops/update.ts";
-import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 
-const reason = whyNot("emulator");
-if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
-const device = openDevice(reason === undefined ? "emulator" : "cpu");
-
-function emulated(name: string, run: () => Promise<void>): void {
-  if (reason === undefined) test(name, run);
+function onDevice(name: string, run: () => Promise<void>): void {
+  if (device.name !== "cpu") test(name, run);
 }
 
 const counts = [5, 4000, 1, 2501];
@@ -57,7 +54,7 @@ async function follow(on: Device, fed: boolean) {
 }
 
 for (const fed of [false, true])
-  emulated(`averages of a decay that is ${fed ? "fed" : "known"}`, async () => {
+  onDevice(`averages of a decay that is ${fed ? "fed" : "known"}`, async () => {
     const [expected, found] = [await follow(openDevice("cpu"), fed), await follow(device, fed)];
     for (const [i, values] of expected.found.entries())
       expectClose(found.found[i], values, 1e-6, `state ${i}`);

@@ -23,16 +23,14 @@ import { averagePool3d, globalAveragePool, maxPool3d } from "../../lib/ops/pool.
 import { sumToChannels } from "../../lib/ops/reduce.ts";
 import { resize } from "../../lib/ops/resize.ts";
 import { concat, slice } from "../../lib/ops/shape.ts";
-import { openDevice } from "../../lib/runtime/device.ts";
 import type { StepSpec } from "../../lib/runtime/native.ts";
 import { makeConfig } from "../../lib/train/config.ts";
 import { recipeNamed } from "../../lib/train/recipes/index.ts";
 import { makeLearners, traceStep } from "../../lib/train/step.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 import { narrowed } from "./narrowed.ts";
 import { runStep } from "./run_step.ts";
-
-const device = openDevice("emulator");
 
 /** Every op that takes bf16 but for convolutions, with gradients; of channels that fill whole vectors or do not. */
 function graphOf(channels: number): Graph {

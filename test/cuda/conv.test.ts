@@ -1,41 +1,13 @@
-/** Every tile of the CUDA convolutions by name, on the emulator. */
-import { execFile } from "node:child_process";
-import { join } from "node:path";
-import { promisify } from "node:util";
+/** Every tile of the CUDA convolutions by name, on the emulator; on a GPU the same convolutions by the tiles that it takes. */
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
-import { openDevice, whyNot } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { runBare } from "../ops/run_bare.ts";
-
-const missing = whyNot("emulator");
-if (missing !== undefined) test(`skipped: ${missing}`, () => console.log(`skipped: ${missing}`));
-
-/** A test that runs where the emulator is built. */
-function emulated(name: string, run: () => Promise<void>): void {
-  if (missing === undefined) test(name, run);
-}
-
-const fixture = join(import.meta.dirname, "conv_by_tile.ts");
-const root = join(import.meta.dirname, "..", "..");
-
-interface Results {
-  rows: { what: string; algorithms: string[]; errors: Record<string, number> }[];
-  launches: Record<string, number>;
-}
-
-async function results(precision: string): Promise<Results> {
-  // Of a device without products of warpgroups, which have a test of their own.
-  const env = { ...process.env, VOXGRAD_EMULATOR_CAPABILITY: "8" };
-  const { stdout } = await promisify(execFile)(process.execPath, ["--import", "tsx", fixture, precision], {
-    cwd: root,
-    env,
-  });
-  return JSON.parse(stdout) as Results;
-}
+import { expectErrors, type Results, resultsOf } from "./by_tile.ts";
+import { kernelDevice, testDevices } from "./devices.ts";
 
 const tiles = [
   "folded halo 224x16",
@@ -70,41 +42,40 @@ const inEveryPrecision = [
   "head over voxels, 16 filters",
 ];
 
-for (const [precision, suffix, least, most] of [
-  ["f32", "tf32x3", 0, 2e-6],
-  ["tf32", "tf32", 2e-5, 2e-3],
-  ["bf16", "bf16", 2 ** -10, 2 ** -8],
-] as const)
-  emulated(`every tile agrees with the CPU as closely as ${suffix} can`, async () => {
-    const { rows, launches } = await results(precision);
-    const expected = [...tiles.map((tile) => `${tile}, ${suffix}`), ...inEveryPrecision].sort();
-    const found = rows.flatMap(({ algorithms }) => algorithms);
-    const inParts = /, depth in (\d+) parts$/;
-    assert.equal([...new Set(found.map((name) => name.replace(inParts, "")))].sort(), expected);
-    const parts = new Set(found.map((name) => inParts.exec(name)?.[1]));
-    assert.ok(parts.size > 3, `depth only in ${[...parts].join()} parts`);
-    for (const name of [
-      ...expected,
-      "packTransposedKernel",
-      "addSlabs",
-      "addManySlabs",
-      "addParts",
-      "addPartsAndSum",
-      "joinSums",
-    ])
-      assert.ok(launches[name] > 0, `${name} was never launched`);
-    let largest = 0;
-    for (const { what, errors } of rows)
-      for (const [name, error] of Object.entries(errors)) {
-        const exact = name === "moments" || (precision === "bf16" && name !== "stored");
-        assert.ok(error < (exact ? 2e-6 : most), `${name} of ${what} is off by ${error}`);
-        largest = Math.max(largest, error);
-      }
-    assert.ok(largest >= least, `errors up to ${largest} do not look like ${suffix}`);
-  });
+for (const device of testDevices)
+  for (const [precision, suffix, least, most] of [
+    ["f32", "tf32x3", 0, 2e-6],
+    ["tf32", "tf32", 2e-5, 2e-3],
+    ["bf16", "bf16", 2 ** -10, 2 ** -8],
+  ] as const)
+    test(`on ${device}, every tile agrees with the CPU as closely as ${suffix} can`, async () => {
+      const found = await resultsOf("conv_by_tile.ts", precision, device);
+      if (device === "emulator") expectEveryTile(found, suffix);
+      const exact = (name: string) => name === "moments" || (precision === "bf16" && name !== "stored");
+      expectErrors(found, (name) => (exact(name) ? 2e-6 : most), least);
+    });
 
-emulated("weights as they are, at addresses that are aligned to a number only", async () => {
-  const device = openDevice("emulator").native;
+function expectEveryTile({ rows, launches }: Results, suffix: string): void {
+  const expected = [...tiles.map((tile) => `${tile}, ${suffix}`), ...inEveryPrecision].sort();
+  const found = rows.flatMap(({ algorithms }) => algorithms);
+  const inParts = /, depth in (\d+) parts$/;
+  assert.equal([...new Set(found.map((name) => name.replace(inParts, "")))].sort(), expected);
+  const parts = new Set(found.map((name) => inParts.exec(name)?.[1]));
+  assert.ok(parts.size > 3, `depth only in ${[...parts].join()} parts`);
+  for (const name of [
+    ...expected,
+    "packTransposedKernel",
+    "addSlabs",
+    "addManySlabs",
+    "addParts",
+    "addPartsAndSum",
+    "joinSums",
+  ])
+    assert.ok(launches[name] > 0, `${name} was never launched`);
+}
+
+test("weights as they are, at addresses that are aligned to a number only", async () => {
+  const device = kernelDevice.native;
   const graph = new Graph();
   const inputs = [graph.input("x", [1, 4, 3, 5, 8]), graph.input("w", [8, 3, 2, 3, 4])] as const;
   const [x, w] = inputs.map(({ shape }, i) => Float32Array.from(random(elements(shape), i)));

@@ -6,15 +6,14 @@ import { compile, planOnly } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { moments } from "../../lib/ops/norm.ts";
-import { openDevice, precisions, whyNot } from "../../lib/runtime/device.ts";
+import { precisions } from "../../lib/runtime/device.ts";
 import { makeConfig } from "../../lib/train/config.ts";
 import { recipeNamed } from "../../lib/train/recipes/index.ts";
 import { makeLearners, traceStep } from "../../lib/train/step.ts";
 import { expectClose } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 import { runStep } from "./run_step.ts";
 import { expectMoments, feedOfSummed, numbers, type SummedConv, traceSummed } from "./summed_conv.ts";
-
-const device = openDevice(whyNot("cuda") === undefined ? "cuda" : "emulator");
 
 const cases: readonly SummedConv[] = [
   { name: "halo 128x16", x: [1, 4, 6, 15, 8], w: [11, 3, 3, 3, 8], options: { padding: 1 } },

@@ -4,8 +4,9 @@ import * as assert from "uvu/assert";
 import { compile, type CompileOptions, planOnly } from "../../lib/compile/compile.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import type { ConvOptions } from "../../lib/ops/conv.ts";
-import { openDevice, type Precision, precisions, whyNot } from "../../lib/runtime/device.ts";
+import { type Precision, precisions } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 import { type ConvGeometry, conv, convInputGradient, convWeightGradient } from "../oracle/conv.ts";
 import {
   feedOfNormalized,
@@ -15,7 +16,6 @@ import {
 } from "./normalized_conv.ts";
 import { runStep } from "./run_step.ts";
 
-const device = openDevice(whyNot("cuda") === undefined ? "cuda" : "emulator");
 const forward = /^normalizeReluConv3dPacked/;
 const backward = "normalizeReluConv3dWeightGradient";
 

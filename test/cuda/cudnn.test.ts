@@ -7,9 +7,10 @@ import { promisify } from "node:util";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { whyNot } from "../../lib/runtime/device.ts";
+import { noCompiler } from "./compiler.ts";
 import { buildFakeCudnn, buildLibrary } from "./fake_cudnn.ts";
 
-const reason = whyNot("emulator");
+const reason = whyNot("emulator") ?? noCompiler;
 if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
 
 const folder = mkdtempSync(join(tmpdir(), "voxgrad-cudnn-"));

@@ -13,7 +13,7 @@ import {
   normalizedConvs,
   traceNormalized,
 } from "./normalized_conv.ts";
-import { type SummedConv, traceSummed } from "./summed_conv.ts";
+import { feedOfSummed, type SummedConv, traceSummed } from "./summed_conv.ts";
 import {
   accuracy,
   chosen,
@@ -95,6 +95,46 @@ if (reason === undefined) {
         assert.not.ok(ways.some((name) => name.startsWith(usual)));
       return Promise.resolve();
     }));
+
+  test("a way that the device has no memory for is warned of, and the others are timed", async () => {
+    const warnings: string[] = [];
+    const listener = ({ message }: Error) => warnings.push(message);
+    process.on("warning", listener);
+    const shape = batchOf(summedConvs[0], 8);
+    await withVariable("FAKE_CUDNN_WORKSPACE", 2 ** 29, () =>
+      withVariable("VOXGRAD_EMULATOR_MEMORY", 2 ** 28, async () =>
+        (await compile(traceSummed(shape), { device, tune: "on" })).dispose(),
+      ),
+    );
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off("warning", listener);
+    assert.ok(
+      warnings.some((line) => line.includes(`${usual}, f32 cannot be timed: the device refused`)),
+      warnings.join("\n"),
+    );
+    let timed = 0;
+    editEntries((key, { way, milliseconds, ways }) => {
+      if (!key.includes("; conv3d") || !key.includes("f32[8,5,7,9,8]")) return;
+      timed++;
+      assert.ok(milliseconds > 0 && way in ways && !(`${usual}, f32` in ways), JSON.stringify(ways));
+    });
+    assert.is(timed, 1);
+  });
+
+  test("where cuDNN cannot be recorded, steps are run one by one, and the plan says why", async () => {
+    const shape = summedConvs[1];
+    const options = { device, precision: "tf32", tune: { prefer: usual } } as const;
+    using plan = await compile(traceSummed(shape, "tf32"), options);
+    assert.ok(chosen(plan).some(({ algorithm }) => algorithm.startsWith(usual)));
+    const results: Float32Array[] = [];
+    await withVariable("VOXGRAD_EMULATOR_UNRECORDABLE", "cuDNN", async () => {
+      for (let run = 0; run < 3; run++)
+        results.push((await plan.run(feedOfSummed(shape, 0, "tf32"))).y as Float32Array);
+    });
+    assert.match(plan.recordingState, /^cuDNN, convolution: /);
+    assert.equal(results[1], results[0]);
+    assert.equal(results[2], results[0]);
+  });
 
   test("doctor says which graphs there are", () => {
     const fused = ["convolution", "normalised on load"].flatMap((name) => [name, `${name} with sums`]);

@@ -4,16 +4,15 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { StepSpec, TensorSpec } from "../../lib/runtime/native.ts";
-import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { testDevices } from "./devices.ts";
 import { runStep } from "./run_step.ts";
 import { everyOp } from "../runtime/fixtures/every_op.ts";
 
 const cpu = openDevice("cpu");
-const reason = whyNot("cuda");
-if (reason !== undefined) console.log(`skipped: ${reason}`);
-const devices = [openDevice("emulator"), ...(reason === undefined ? [openDevice("cuda")] : [])];
+const devices = testDevices.map((name) => openDevice(name));
 
 /**
  * Kernels of weights that are laid out as their device likes, and such as the compiler puts in where a device says that it

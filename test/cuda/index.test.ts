@@ -5,13 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { compiler, noCompiler } from "./compiler.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "voxgrad-index-"));
 
-test("quotients and remainders are those of a division", () => {
+test(`quotients and remainders are those of a division${noCompiler === undefined ? "" : `; skipped: ${noCompiler}`}`, () => {
+  if (noCompiler !== undefined) return;
   const program = join(folder, "index");
   const source = join(import.meta.dirname, "index.cu");
-  execFileSync(process.env.CXX ?? "g++", ["-std=c++17", "-O1", "-o", program, "-xc++", source]);
+  execFileSync(compiler, ["-std=c++17", "-O1", "-o", program, "-xc++", source]);
   assert.is(execFileSync(program, { encoding: "utf8" }), "0 wrong\n");
 });
 

@@ -98,6 +98,7 @@ int main(int, char** arguments) {
     check(cudaStreamCreateWithFlags(&working, cudaStreamNonBlocking), "stream");
     if (mistake == "grid")
       LAUNCH(forEachKernel<Double>, (Grid{dim3(1, 1, 65536), 32}), int64_t{0}, Double{});
+    if (mistake == "shared") LAUNCH(forEachKernel<Double>, (Grid{1, 32, 100 << 10}), int64_t{0}, Double{});
     const bool right = std::string(arguments[1]) == "uploads" ? uploads(mistake) : records(mistake);
     std::puts(right ? "right" : "wrong");
   } catch (const voxgrad::Error& error) {

@@ -7,16 +7,11 @@ import { NotFiniteError } from "../../lib/errors.ts";
 import { State } from "../../lib/graph/state.ts";
 import { add, mul, scale, sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d } from "../../lib/ops/conv.ts";
-import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { emulated, kernelDevice as device } from "./devices.ts";
 
-const reason = whyNot("emulator");
-if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
-
-function emulated(name: string, run: () => Promise<void>): void {
-  if (reason === undefined) test(name, run);
+function onDevice(name: string, run: () => Promise<void>): void {
+  if (device.name !== "cpu") test(name, run);
 }
-
-const device = reason === undefined ? openDevice("emulator") : openDevice("cpu");
 
 /** Adds x to `total` and returns a multiple of its sum: not finite where the factor is not. */
 async function accumulator(total: State, options: { record?: boolean } = {}) {
@@ -39,7 +34,7 @@ async function fails(run: Promise<unknown>): Promise<Error> {
   ) as Promise<Error>;
 }
 
-emulated("the second run is recorded and later ones replay it with inputs of their own", async () => {
+onDevice("the second run is recorded and later ones replay it with inputs of their own", async () => {
   const total = new State("total", [4]);
   using plan = await accumulator(total);
   const states: string[] = [plan.recordingState];
@@ -57,7 +52,7 @@ emulated("the second run is recorded and later ones replay it with inputs of the
   disposeStates(device, [total]);
 });
 
-emulated("recording can be switched off, and is where a test looks at each step", async () => {
+onDevice("recording can be switched off, and is where a test looks at each step", async () => {
   const total = new State("total", [4]);
   using plan = await accumulator(total, { record: false });
   await plan.run({ x: ones, factor: 1 });
@@ -71,7 +66,7 @@ emulated("recording can be switched off, and is where a test looks at each step"
   disposeStates(device, [total]);
 });
 
-emulated("a loss that is not finite is named, leaves states alone, and later runs go on", async () => {
+onDevice("a loss that is not finite is named, leaves states alone, and later runs go on", async () => {
   const total = new State("total", [4]);
   using plan = await accumulator(total);
   for (let run = 0; run < 5; run++) {
@@ -85,33 +80,34 @@ emulated("a loss that is not finite is named, leaves states alone, and later run
   disposeStates(device, [total]);
 });
 
-emulated("an aborted run changes no state, recorded or not", async () => {
-  const total = new State("total", [1]);
-  const weight = new State("weight", [16, 3, 3, 3, 16], { initial: 1 / 432 });
-  using plan = await compile(
-    (graph) => {
-      let x = graph.input("x", [1, 4, 16, 16, 16]);
-      for (let i = 0; i < 3; i++) x = conv3d(x, weight, { padding: 1 });
-      const loss = sum(x);
-      graph.assign(total, add(total, graph.input("one", [1])));
-      return { loss };
-    },
-    { device },
-  );
-  const feed = { x: new Float32Array(4 * 16 * 16 * 16).fill(0.001), one: Float32Array.of(1) };
-  for (let run = 0; run < 3; run++) {
-    const controller = new AbortController();
-    const running = plan.run(feed, { signal: controller.signal });
-    setTimeout(() => controller.abort(new Error("enough")), 5);
-    assert.match((await fails(running)).message, /enough/);
-    assert.is((await readState(device, total))[0], run);
-    await plan.run(feed);
-  }
-  assert.is(plan.recordingState, "recorded");
-  disposeStates(device, [total, weight]);
-});
+if (emulated)
+  test("an aborted run changes no state, recorded or not", async () => {
+    const total = new State("total", [1]);
+    const weight = new State("weight", [16, 3, 3, 3, 16], { initial: 1 / 432 });
+    using plan = await compile(
+      (graph) => {
+        let x = graph.input("x", [1, 4, 16, 16, 16]);
+        for (let i = 0; i < 3; i++) x = conv3d(x, weight, { padding: 1 });
+        const loss = sum(x);
+        graph.assign(total, add(total, graph.input("one", [1])));
+        return { loss };
+      },
+      { device },
+    );
+    const feed = { x: new Float32Array(4 * 16 * 16 * 16).fill(0.001), one: Float32Array.of(1) };
+    for (let run = 0; run < 3; run++) {
+      const controller = new AbortController();
+      const running = plan.run(feed, { signal: controller.signal });
+      setTimeout(() => controller.abort(new Error("enough")), 5);
+      assert.match((await fails(running)).message, /enough/);
+      assert.is((await readState(device, total))[0], run);
+      await plan.run(feed);
+    }
+    assert.is(plan.recordingState, "recorded");
+    disposeStates(device, [total, weight]);
+  });
 
-emulated("two recorded plans share a state, and one goes on when the other is gone", async () => {
+onDevice("two recorded plans share a state, and one goes on when the other is gone", async () => {
   const total = new State("total", [4]);
   const first = await accumulator(total);
   using second = await accumulator(total);
@@ -127,7 +123,7 @@ emulated("two recorded plans share a state, and one goes on when the other is go
   disposeStates(device, [total]);
 });
 
-emulated("weights that are written between recorded runs are packed again", async () => {
+onDevice("weights that are written between recorded runs are packed again", async () => {
   const weight = new State("weight", [4, 3, 3, 3, 4], { initial: 1 });
   using plan = await compile((graph) => ({ y: sum(conv3d(graph.input("x", [1, 3, 3, 3, 4]), weight)) }), {
     device,
@@ -141,21 +137,23 @@ emulated("weights that are written between recorded runs are packed again", asyn
   disposeStates(device, [weight]);
 });
 
-emulated("what cannot be recorded is run step by step, and the plan says why", async () => {
-  const total = new State("total", [4]);
-  using plan = await accumulator(total);
-  process.env.VOXGRAD_EMULATOR_UNRECORDABLE = "mul";
-  try {
-    for (let run = 1; run <= 3; run++) assert.is((await plan.run({ x: ones, factor: run })).loss[0], 4 * run);
-  } finally {
-    delete process.env.VOXGRAD_EMULATOR_UNRECORDABLE;
-  }
-  assert.match(plan.recordingState, /mul #\d+: mul: operation not permitted when stream is capturing/);
-  assert.equal([...(await readState(device, total))], [3, 3, 3, 3]);
-  disposeStates(device, [total]);
-});
+if (emulated)
+  test("what cannot be recorded is run step by step, and the plan says why", async () => {
+    const total = new State("total", [4]);
+    using plan = await accumulator(total);
+    process.env.VOXGRAD_EMULATOR_UNRECORDABLE = "mul";
+    try {
+      for (let run = 1; run <= 3; run++)
+        assert.is((await plan.run({ x: ones, factor: run })).loss[0], 4 * run);
+    } finally {
+      delete process.env.VOXGRAD_EMULATOR_UNRECORDABLE;
+    }
+    assert.match(plan.recordingState, /mul #\d+: mul: operation not permitted when stream is capturing/);
+    assert.equal([...(await readState(device, total))], [3, 3, 3, 3]);
+    disposeStates(device, [total]);
+  });
 
-emulated("inputs are brought to the device ahead of their runs, in any order", async () => {
+onDevice("inputs are brought to the device ahead of their runs, in any order", async () => {
   using plan = await compile((graph) => ({ y: mul(graph.input("x", [3000]), graph.input("z", [3000])) }), {
     device,
   });
@@ -174,7 +172,7 @@ emulated("inputs are brought to the device ahead of their runs, in any order", a
   );
 });
 
-emulated("runs are timed as they are when recorded", async () => {
+onDevice("runs are timed as they are when recorded", async () => {
   const total = new State("total", [4]);
   using plan = await accumulator(total);
   assert.is((await plan.time({ x: ones, factor: 1 }, 5)).length, 5);

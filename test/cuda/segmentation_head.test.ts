@@ -11,11 +11,11 @@ import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { conv3d } from "../../lib/ops/conv.ts";
 import { batchNormEval } from "../../lib/ops/norm.ts";
 import { segmentationLosses } from "../../lib/ops/segmentation.ts";
-import { type Device, openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice, type Precision } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 import { inOrder, withBlocks } from "./with_variable.ts";
 
-const device = openDevice(whyNot("cuda") === undefined ? "cuda" : "emulator");
 const kernel = "headSegmentationLosses";
 
 interface Case {

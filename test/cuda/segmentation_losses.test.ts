@@ -7,16 +7,13 @@ import type { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { ratioOfSums, segmentationLosses } from "../../lib/ops/segmentation.ts";
-import { type Device, openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { type Device, openDevice } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
+import { emulated, kernelDevice as device } from "./devices.ts";
 import { withBlocks } from "./with_variable.ts";
 
-const reason = whyNot("emulator");
-if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
-const device = openDevice(reason === undefined ? "emulator" : "cpu");
-
-function emulated(name: string, run: () => Promise<void>): void {
-  if (reason === undefined) test(name, run);
+function onDevice(name: string, run: () => Promise<void>): void {
+  if (device.name !== "cpu") test(name, run);
 }
 
 /** More voxels than a block adds up at a time, and a number of them that fills no vectors. */
@@ -69,7 +66,7 @@ for (const which of [
   { classes: 2, masked: true },
   { classes: 5, masked: false },
 ])
-  emulated(
+  onDevice(
     `${which.classes} classes: one launch, the same bits for any number of blocks, recorded or not`,
     async () => {
       const expected = await results(which, openDevice("cpu"));
@@ -96,11 +93,11 @@ for (const which of [
       const apart = await withBlocks(0, () => results(which, device));
       assert.equal(apart.first, few.first, "where blocks cannot wait for each other");
       assert.equal(apart.recorded, few.first);
-      assert.is(apart.launches, 3);
+      if (emulated) assert.is(apart.launches, 3);
     },
   );
 
-emulated("rows of many classes, and every write inside the results", async () => {
+onDevice("rows of many classes, and every write inside the results", async () => {
   const classes = 40;
   const build = (graph: Graph) => {
     const x = graph.input("x", [2, 1, 1, 7, classes]);
@@ -118,7 +115,7 @@ emulated("rows of many classes, and every write inside the results", async () =>
   for (const name of ["loss", "gradient"] as const) expectClose(found[name], expected[name], 1e-6, name);
 });
 
-emulated(
+onDevice(
   "losses whose slopes depend on their sums, or are wanted themselves, keep their own kernels",
   async () => {
     const kernels = async (build: (graph: Graph) => Record<string, ReturnType<typeof add>>) => {
@@ -151,7 +148,7 @@ emulated(
   },
 );
 
-emulated("terms that do not fit are refused", async () => {
+onDevice("terms that do not fit are refused", async () => {
   await Promise.resolve();
   const place = (of: readonly number[], dtype: "f32" | "u8" = "f32") => ({ dtype, shape: of, offset: 0 });
   const [logits, labels, sums] = [place([1, 4, 3]), place([1, 4], "u8"), place([1, 5, 3])];

@@ -13,16 +13,13 @@ import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { sgdStep, sgdVelocity } from "../../lib/ops/update.ts";
 import { Sgd } from "../../lib/optim/sgd.ts";
 import { slice } from "../../lib/ops/shape.ts";
-import { openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { type Precision } from "../../lib/runtime/device.ts";
 import type { TensorSpec } from "../../lib/runtime/native.ts";
 import { random } from "../ops/harness.ts";
+import { kernelDevice as device } from "./devices.ts";
 
-const reason = whyNot("emulator");
-if (reason !== undefined) test(`skipped: ${reason}`, () => console.log(`skipped: ${reason}`));
-const device = openDevice(reason === undefined ? "emulator" : "cpu");
-
-function emulated(name: string, run: () => void | Promise<void>): void {
-  if (reason === undefined) test(name, run);
+function onDevice(name: string, run: () => void | Promise<void>): void {
+  if (device.name !== "cpu") test(name, run);
 }
 
 /** Channels that fill tiles of the packing and such that do not, groups, a weight of two convolutions, a bias. */
@@ -92,7 +89,7 @@ async function launchesOf(run: () => Promise<unknown>): Promise<Record<string, n
 }
 
 for (const precision of ["f32", "tf32", "bf16"] as const)
-  emulated(`steps in ${precision} have the bits of plans that pack every weight`, async () => {
+  onDevice(`steps in ${precision} have the bits of plans that pack every weight`, async () => {
     const [kept, fresh] = [new Network(), new Network()];
     using plan = await kept.compile(precision);
     assert.is(plan.layout.prologue, 7);
@@ -111,7 +108,7 @@ for (const precision of ["f32", "tf32", "bf16"] as const)
     disposeStates(device, [...kept.states, ...fresh.states]);
   });
 
-emulated("a step launches one update of all parameters, and packs none that it has updated", async () => {
+onDevice("a step launches one update of all parameters, and packs none that it has updated", async () => {
   const network = new Network();
   using plan = await network.compile("bf16");
   const packing = ({ packTransposedKernel = 0, cast = 0 }: Record<string, number>) =>
@@ -130,7 +127,7 @@ emulated("a step launches one update of all parameters, and packs none that it h
   disposeStates(device, network.states);
 });
 
-emulated("copies that do not fit are refused", () => {
+onDevice("copies that do not fit are refused", () => {
   const place = (shape: readonly number[], dtype: "f32" | "bf16" = "f32") => ({ dtype, shape, offset: 0 });
   const weight = place([6, 1, 1, 3, 4]);
   const refuses = (copies: number[], packed: readonly TensorSpec[], message: RegExp) =>
@@ -155,7 +152,7 @@ emulated("copies that do not fit are refused", () => {
   refuses([0, 1, 1, 0, 0, 1], [place([72]), place([72], "bf16")], /unexpected element type bf16/);
 });
 
-emulated("hundreds of parameters are updated by one launch, more by several", async () => {
+onDevice("hundreds of parameters are updated by one launch, more by several", async () => {
   const states = Array.from({ length: 450 }, (_, i) => new State(`p${i}`, [3 + (i % 2)], { initial: i }));
   const velocities = states.map(({ name, shape }) => new State(`${name}.velocity`, shape));
   using plan = await compile(

@@ -2,9 +2,10 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import type { Plan } from "../../lib/compile/plan.ts";
-import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 import type { Config } from "../../lib/train/config.ts";
 import { tinyCohort, tinyConfig, tinyRun } from "../train/fixtures.ts";
+import { testDevices } from "./devices.ts";
 
 // Gentle steps without dropout: devices round differently, and a wild run would magnify it. Ten steps magnify more than three.
 const gentle: Record<string, Partial<Config>> = {
@@ -33,19 +34,13 @@ async function losses(
   return (await run.metrics()).flatMap((line) => [line["loss.vnet"], line["loss.resvnet"]] as number[]);
 }
 
-for (const device of ["emulator", "cuda"] as const) {
-  const reason = whyNot(device);
-  if (device === "cuda" && reason !== undefined) {
-    console.log(`skipped: ${reason}`);
-    continue;
-  }
+for (const device of testDevices) {
   const settings = gentle[device];
   for (const [precision, bound] of [
     ["f32", 1e-4],
     ["bf16", 0.02],
   ] as const)
     test(`${settings.steps} steps of SD-Net in ${precision} on ${device} follow those on the CPU, twice alike`, async () => {
-      assert.is(reason, undefined);
       const cpu = await losses("cpu", settings);
       const first = await losses(device, { ...settings, precision }, "recorded");
       process.env.VOXGRAD_RECORD = "off";

@@ -1,14 +1,10 @@
 /** The devices that have products of warpgroups: the emulator, and a GPU of compute capability 9; and operands for their tests. */
 import { elements, type Shape } from "../../lib/graph/value.ts";
-import { openDevice, whyNot } from "../../lib/runtime/device.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 import { random } from "../ops/harness.ts";
+import { testDevices } from "./devices.ts";
 
-export const devices = (["emulator", "cuda"] as const)
-  .filter((name) => {
-    const reason = whyNot(name);
-    if (reason !== undefined) console.log(`skipped: ${reason}`);
-    return reason === undefined;
-  })
+export const devices = testDevices
   .map((name) => openDevice(name))
   .filter((device) => device.name === "emulator" || device.describe().includes("compute capability 9."));
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { compile, type CompileOptions } from "../../lib/compile/compile.ts";
 import type { PlannedStep } from "../../lib/compile/plan.ts";
 import { openDevice, type Precision, whyNot } from "../../lib/runtime/device.ts";
+import { noCompiler } from "./compiler.ts";
 import { buildFakeCudnn } from "./fake_cudnn.ts";
 import { feedOfNormalized, type NormalizedConv, traceNormalized } from "./normalized_conv.ts";
 import type { SummedConv } from "./summed_conv.ts";
@@ -15,8 +16,8 @@ process.env.VOXGRAD_TUNING = join(folder, "tuning.json");
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 
 export const tuningFile = process.env.VOXGRAD_TUNING;
-/** Why there is no emulator; undefined where there is one. */
-export const reason = whyNot("emulator");
+/** Why there is no emulator with it; undefined where there is one. */
+export const reason = whyNot("emulator") ?? noCompiler;
 if (reason === undefined) buildFakeCudnn(process.env.VOXGRAD_CUDNN);
 export const emulator = () => openDevice("emulator");
 

@@ -5,7 +5,6 @@ import {
   findLists,
   type Mode,
   modes,
-  type Prepared,
   stepsOf,
   type TimedMode,
 } from "../../bench/cases.ts";
@@ -101,7 +100,8 @@ export const bench = defineCommand({
     const outcome = await measure(setting);
     if (options.json !== undefined)
       await writeAtomically(options.json, [Buffer.from(asJson(setting, outcome))]);
-    return context.signal.aborted ? STOPPED : 0;
+    if (context.signal.aborted) return STOPPED;
+    return outcome.failed === undefined ? 0 : 1;
   },
 });
 
@@ -129,6 +129,8 @@ interface Outcome {
   readonly peers: readonly { label: string; version: string; threads: number }[];
   readonly leftOut: readonly string[];
   readonly rows: readonly unknown[];
+  /** Why rows are missing. */
+  readonly failed?: readonly string[];
 }
 
 function parseFilter(text: string | undefined): RegExp {
@@ -195,7 +197,7 @@ function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcom
 }
 
 async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome> {
-  const { files, filter, seconds, target, context } = setting;
+  const { files, filter, context } = setting;
   const { signal, stdout, stderr } = context;
   const all = casesOf(mode, files);
   const cases = filtered(all, filter, ({ list, name, pass }) => `${list} ${name} ${pass}`);
@@ -205,11 +207,17 @@ async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome>
   progress.done();
   const present = introduce(peers, context);
   const rows: Row[] = [];
+  const failed: string[] = [];
   try {
-    for (const each of cases) {
-      progress.update(rows.length, `${each.name} ${each.pass}`);
-      using prepared = await each.prepare(target, signal);
-      rows.push(await measureRow(each, prepared, peers, seconds, surroundings.machine, signal));
+    for (const [index, each] of cases.entries()) {
+      progress.update(index, `${each.name} ${each.pass}`);
+      try {
+        rows.push(await measureRow(each, peers, setting, surroundings.machine));
+      } catch (error) {
+        // The other rows may do: a device has little memory, or a kernel fails.
+        if (signal.aborted || !(error instanceof VoxgradError) || error instanceof UsageError) throw error;
+        failed.push(`${each.name}, ${each.pass}: ${error.message}`);
+      }
     }
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -220,20 +228,22 @@ async function measureCases(setting: Setting, mode: TimedMode): Promise<Outcome>
   stdout.write(`\n${rowTable(rows, labels)}`);
   if (mode === "conv") stdout.write(totals(rows, all, labels));
   for (const line of failures(rows)) stdout.write(`${paint(stdout, "yellow", "warning:")} ${line}\n`);
-  return { ...surroundings, ...present, rows: rows.map(rowAsJson) };
+  for (const line of failed) stderr.write(`${paint(stderr, "red", "failed:")} ${line}\n`);
+  const measured = { ...surroundings, ...present, rows: rows.map(rowAsJson) };
+  return failed.length > 0 ? { ...measured, failed } : measured;
 }
 
 async function measureRow(
   each: Case,
-  { contender, others = [], work, packing }: Prepared,
   peers: Peers,
-  seconds: number,
+  { seconds, target, context: { signal } }: Setting,
   machine: Machine,
-  signal: AbortSignal,
 ): Promise<Row> {
+  using prepared = await each.prepare(target, signal);
+  const { contender, others = [], work, packing } = prepared;
   const rivals = [...others, ...peers.running.map((peer) => each.rival(peer))];
   const [own, ...scores] = await takeTurns([contender, ...rivals], seconds, signal);
-  if ("failure" in own) throw new VoxgradError("ERR_BENCH", `${each.name}, ${each.pass}: ${own.failure}`);
+  if ("failure" in own) throw new VoxgradError("ERR_BENCH", own.failure);
   const { list, name, pass, count } = each;
   const byLabel = Object.fromEntries(rivals.map(({ name: label }, index) => [label, scores[index]]));
   const limit = roof(work, machine);
