@@ -38,7 +38,10 @@ export const configSchema = z.strictObject({
   /** Voxels along x, y, z as the files list them (after `orientation`); multiples of what the networks divide by. */
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
-  window: z.tuple([z.number(), z.number()]).nullable(),
+  window: z
+    .tuple([z.number(), z.number()])
+    .refine(([low, high]) => low < high, "expected [low, high] with low below high")
+    .nullable(),
   normalize: z.enum(["zscore", "unit", "none"]),
   /** Share of labelled patches that are centred on a labelled structure; unlabelled ones are always uniform. */
   foreground: share,
