@@ -1,5 +1,6 @@
 /** The public interface: ops, graphs, networks, recipes, data. See docs/ for a tour. */
 import { embed } from "./embed.ts";
+import type { Value } from "./graph/value.ts";
 import * as activation from "./ops/activation.ts";
 import * as arg from "./ops/argmax.ts";
 import * as atrous from "./ops/aspp.ts";
@@ -9,19 +10,20 @@ import * as pool from "./ops/pool.ts";
 import * as resizing from "./ops/resize.ts";
 import * as soft from "./ops/softmax.ts";
 
-// These take values of a graph, or tensors outside of any.
-export const aspp = embed(atrous.aspp);
-export const conv3d = embed(conv.conv3d);
-export const convTranspose3d = embed(conv.convTranspose3d);
-export const maxPool3d = embed(pool.maxPool3d);
-export const averagePool3d = embed(pool.averagePool3d);
-export const resize = embed(resizing.resize);
-export const instanceNorm = embed(norm.instanceNorm);
-export const groupNorm = embed(norm.groupNorm);
-export const relu = embed(activation.relu);
-export const leakyRelu = embed(activation.leakyRelu);
-export const prelu = embed(activation.prelu);
-export const softmax = embed(soft.softmax);
+// These take values of a graph, or tensors outside of any; all but argmax yield floats.
+const floats = <F extends (...args: never[]) => Value>(op: F) => embed<F, Float32Array>(op);
+export const aspp = floats(atrous.aspp);
+export const conv3d = floats(conv.conv3d);
+export const convTranspose3d = floats(conv.convTranspose3d);
+export const maxPool3d = floats(pool.maxPool3d);
+export const averagePool3d = floats(pool.averagePool3d);
+export const resize = floats(resizing.resize);
+export const instanceNorm = floats(norm.instanceNorm);
+export const groupNorm = floats(norm.groupNorm);
+export const relu = floats(activation.relu);
+export const leakyRelu = floats(activation.leakyRelu);
+export const prelu = floats(activation.prelu);
+export const softmax = floats(soft.softmax);
 export const argmax = embed(arg.argmax);
 
 export { gradients } from "./autograd/gradients.ts";
