@@ -39,7 +39,7 @@ export type { DType, Operand, Shape, Value } from "./graph/value.ts";
 export type { Connectivity } from "./infer/component_runs.ts";
 export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
 export { type ExportedOnnx, exportOnnx, type ExportOptions } from "./infer/export_onnx.ts";
-export { Predictor } from "./infer/predictor.ts";
+export { Predictor, type PredictorOptions } from "./infer/predictor.ts";
 export { predictSlices, predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";
 export { distanceTransform } from "./metrics/distance_transform.ts";
@@ -59,12 +59,15 @@ export {
 export * from "./nn/index.ts";
 export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";
+export type { ConvOptions, ConvTransposeOptions, PerAxis } from "./ops/conv.ts";
 export { dropout, gaussianNoise } from "./ops/dropout.ts";
 export { randomFlip, randomIntensity, randomRotate } from "./ops/augment.ts";
 export { mixWithNext } from "./ops/mix.ts";
 export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";
-export { batchNorm, batchNormEval } from "./ops/norm.ts";
+export { batchNorm, batchNormEval, type NormOptions } from "./ops/norm.ts";
+export type { PoolOptions } from "./ops/pool.ts";
+export type { ResizeOptions } from "./ops/resize.ts";
 export {
   pseudoLabelError,
   pseudoLabelErrorInSteps,
@@ -84,5 +87,7 @@ export { type Device, openDevice, type Precision, precisions } from "./runtime/d
 export { Random } from "./random.ts";
 export { type Config, makeConfig, presets } from "./train/config.ts";
 export { type Recipe, recipes, type StepContext, type StepResult } from "./train/recipes/index.ts";
-export { RunFolder } from "./train/run.ts";
+export { type LoadedVolume, loadVolume, type Split, splitCases } from "./train/data.ts";
+export { type LoadedRun, loadRun, type WeightsChoice } from "./train/load.ts";
+export { type RunDescription, RunFolder } from "./train/run.ts";
 export { train, type TrainListener, type TrainOptions, type TrainResult } from "./train/trainer.ts";
