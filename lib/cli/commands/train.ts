@@ -15,6 +15,7 @@ import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { findClasses, readLabelMap, readSettings } from "../settings.ts";
+import { paint } from "../style.ts";
 import { sit } from "../training.ts";
 
 const options = {
@@ -150,9 +151,14 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
 
 async function announceClasses(cases: readonly Case[], { stdout }: Context): Promise<number> {
   const progress = new Progress(stdout, { total: cases.length, label: "read labels", unit: "file" });
-  const { classes, files } = await findClasses(cases, (done) => progress.update(done));
+  const { classes, files, absent } = await findClasses(cases, (done) => progress.update(done));
   progress.done();
   progress.log(`classes   ${classes}: the largest label in ${files} label files is at most ${classes - 1}`);
+  if (absent.length > 0)
+    progress.log(
+      `${paint(stdout, "yellow", "warning:")} no voxel has label ${absent.slice(0, 8).join(", ")}${absent.length > 8 ? ", …" : ""}: ` +
+        "where that is no class, number the labels without gaps, or name them in a label map",
+    );
   return classes;
 }
 
