@@ -11,7 +11,7 @@ const share = z.number().min(0).max(1);
 const weight = z.number().min(0);
 
 /** Every number of a training run. The file `config.json` of a run holds all of them, so it can be repeated. */
-export const configSchema = z.strictObject({
+const configSchema = z.strictObject({
   /** Networks that learn together; SD-Net has `vnet` and `resvnet`. */
   networks: z.array(z.enum(Object.keys(models))).min(1),
   /** Classes, background included. */
