@@ -4,10 +4,10 @@
  *   curl localhost:8080/blur      seconds of convolutions       curl localhost:8080/health      answers at once
  */
 import { createServer } from "node:http";
-import { conv3d, ready } from "voxgrad";
+import { conv3d, ready, type Tensor } from "voxgrad";
 
 const size = 96;
-const volume = {
+const volume: Tensor<Float32Array> = {
   data: new Float32Array(size ** 3 * 16).map((_, i) => Math.sin(i)),
   shape: [1, size, size, size, 16],
 };
@@ -31,7 +31,7 @@ const server = createServer((request, response) => {
 
 async function blur(times: number): Promise<number> {
   let x = volume;
-  for (let i = 0; i < times; i++) x = (await conv3d(x, kernel, { padding: 1 })) as typeof volume;
+  for (let i = 0; i < times; i++) x = await conv3d(x, kernel, { padding: 1 });
   return x.data[0];
 }
 

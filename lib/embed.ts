@@ -2,7 +2,7 @@ import { compile } from "./compile/compile.ts";
 import type { Plan, Tensor } from "./compile/plan.ts";
 import { arrayOf } from "./compile/states.ts";
 import { ShapeError } from "./errors.ts";
-import { State } from "./graph/state.ts";
+import { State, type TypedArray } from "./graph/state.ts";
 import { type DType, elements, type Value } from "./graph/value.ts";
 import { openDevice } from "./runtime/device.ts";
 
@@ -19,17 +19,18 @@ type Concrete<A> = A extends Value | State
 
 type ConcreteArguments<A extends unknown[]> = { [K in keyof A]: Concrete<A[K]> };
 
-/** An op that takes values of a graph, or tensors: then it runs at once and resolves to the result. */
-export type Embedded<F extends AnyOp> = F & ((...args: ConcreteArguments<Parameters<F>>) => Promise<Tensor>);
+/** An op that takes values of a graph, or tensors: then it runs at once and resolves to the result, whose data are a `T`. */
+export type Embedded<F extends AnyOp, T extends TypedArray = TypedArray> = F &
+  ((...args: ConcreteArguments<Parameters<F>>) => Promise<Tensor<T>>);
 
 const cacheSize = 64;
 const plans = new Map<string, Promise<Plan<"result">>>();
 
 /**
  * Lets an op be called outside of any graph. The one-op plan is compiled at the first call with these shapes and
- * options, and kept; the least recently used of 64 is dropped.
+ * options, and kept; the least recently used of 64 is dropped. `T` says what the op is known to yield.
  */
-export function embed<F extends AnyOp>(op: F): Embedded<F> {
+export function embed<F extends AnyOp, T extends TypedArray = TypedArray>(op: F): Embedded<F, T> {
   const call = (...args: unknown[]): Value | Promise<Tensor> => {
     const tensors: Tensor[] = [];
     const pattern = replaceTensors(args, (tensor) => {
@@ -39,7 +40,7 @@ export function embed<F extends AnyOp>(op: F): Embedded<F> {
     return tensors.length === 0 ? op(...(args as never[])) : runOnce(op, pattern as unknown[], tensors);
   };
   Object.defineProperty(call, "name", { value: op.name });
-  return call as unknown as Embedded<F>;
+  return call as unknown as Embedded<F, T>;
 }
 
 async function runOnce(op: AnyOp, pattern: unknown[], tensors: readonly Tensor[]): Promise<Tensor> {
@@ -79,7 +80,7 @@ function dtypeOf({ data, shape }: Tensor): DType {
   const found = (Object.keys(arrayOf) as DType[]).find((dtype) => data instanceof arrayOf[dtype]);
   if (found === undefined)
     throw new ShapeError(
-      `a tensor's data must be a Float32Array, Uint8Array or Int32Array, found ${String(data?.constructor.name)}`,
+      `a tensor's data must be a Float32Array, Uint8Array or Int32Array, found ${String((data as TypedArray | undefined)?.constructor.name)}`,
     );
   if (!Array.isArray(shape) || elements(shape) !== data.length)
     throw new ShapeError(
@@ -89,18 +90,16 @@ function dtypeOf({ data, shape }: Tensor): DType {
 }
 
 function isTensor(value: unknown): value is Tensor {
-  return (
-    typeof value === "object" &&
-    value !== null &&
-    "data" in value &&
-    "shape" in value &&
-    ArrayBuffer.isView(value.data)
-  );
+  return typeof value === "object" && value !== null && "data" in value && "shape" in value;
 }
 
 /** A copy of nested arguments with every tensor replaced. */
 function replaceTensors(value: unknown, replace: (tensor: Tensor) => unknown): unknown {
   if (isTensor(value)) return replace(value);
+  if (ArrayBuffer.isView(value))
+    throw new ShapeError(
+      `a tensor is { data, shape }, found a bare ${value.constructor.name}: say { data, shape: [...] }`,
+    );
   if (Array.isArray(value)) return value.map((each) => replaceTensors(each, replace));
   if (typeof value !== "object" || value === null || value instanceof State || "graph" in value) return value;
   return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, replaceTensors(each, replace)]));

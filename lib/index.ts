@@ -1,5 +1,6 @@
 /** The public interface: ops, graphs, networks, recipes, data. See docs/ for a tour. */
 import { embed } from "./embed.ts";
+import type { Value } from "./graph/value.ts";
 import * as activation from "./ops/activation.ts";
 import * as arg from "./ops/argmax.ts";
 import * as atrous from "./ops/aspp.ts";
@@ -9,19 +10,20 @@ import * as pool from "./ops/pool.ts";
 import * as resizing from "./ops/resize.ts";
 import * as soft from "./ops/softmax.ts";
 
-// These take values of a graph, or tensors outside of any.
-export const aspp = embed(atrous.aspp);
-export const conv3d = embed(conv.conv3d);
-export const convTranspose3d = embed(conv.convTranspose3d);
-export const maxPool3d = embed(pool.maxPool3d);
-export const averagePool3d = embed(pool.averagePool3d);
-export const resize = embed(resizing.resize);
-export const instanceNorm = embed(norm.instanceNorm);
-export const groupNorm = embed(norm.groupNorm);
-export const relu = embed(activation.relu);
-export const leakyRelu = embed(activation.leakyRelu);
-export const prelu = embed(activation.prelu);
-export const softmax = embed(soft.softmax);
+// These take values of a graph, or tensors outside of any; all but argmax yield floats.
+const floats = <F extends (...args: never[]) => Value>(op: F) => embed<F, Float32Array>(op);
+export const aspp = floats(atrous.aspp);
+export const conv3d = floats(conv.conv3d);
+export const convTranspose3d = floats(conv.convTranspose3d);
+export const maxPool3d = floats(pool.maxPool3d);
+export const averagePool3d = floats(pool.averagePool3d);
+export const resize = floats(resizing.resize);
+export const instanceNorm = floats(norm.instanceNorm);
+export const groupNorm = floats(norm.groupNorm);
+export const relu = floats(activation.relu);
+export const leakyRelu = floats(activation.leakyRelu);
+export const prelu = floats(activation.prelu);
+export const softmax = floats(soft.softmax);
 export const argmax = embed(arg.argmax);
 
 export { gradients } from "./autograd/gradients.ts";
@@ -37,7 +39,7 @@ export type { DType, Operand, Shape, Value } from "./graph/value.ts";
 export type { Connectivity } from "./infer/component_runs.ts";
 export { type ComponentOptions, type RemovedComponents, removeComponents } from "./infer/components.ts";
 export { type ExportedOnnx, exportOnnx, type ExportOptions } from "./infer/export_onnx.ts";
-export { Predictor } from "./infer/predictor.ts";
+export { Predictor, type PredictorOptions } from "./infer/predictor.ts";
 export { predictSlices, predictVolume, type SlidingOptions } from "./infer/sliding.ts";
 export { decodeSafetensors, encodeSafetensors } from "./interchange/safetensors.ts";
 export { distanceTransform } from "./metrics/distance_transform.ts";
@@ -57,12 +59,15 @@ export {
 export * from "./nn/index.ts";
 export * from "./ops/arithmetic.ts";
 export { constant } from "./ops/constant.ts";
+export type { ConvOptions, ConvTransposeOptions, PerAxis } from "./ops/conv.ts";
 export { dropout, gaussianNoise } from "./ops/dropout.ts";
 export { randomFlip, randomIntensity, randomRotate } from "./ops/augment.ts";
 export { mixWithNext } from "./ops/mix.ts";
 export { dice, type DiceOptions } from "./ops/dice.ts";
 export * from "./ops/loss.ts";
-export { batchNorm, batchNormEval } from "./ops/norm.ts";
+export { batchNorm, batchNormEval, type NormOptions } from "./ops/norm.ts";
+export type { PoolOptions } from "./ops/pool.ts";
+export type { ResizeOptions } from "./ops/resize.ts";
 export {
   pseudoLabelError,
   pseudoLabelErrorInSteps,
@@ -82,5 +87,7 @@ export { type Device, openDevice, type Precision, precisions } from "./runtime/d
 export { Random } from "./random.ts";
 export { type Config, makeConfig, presets } from "./train/config.ts";
 export { type Recipe, recipes, type StepContext, type StepResult } from "./train/recipes/index.ts";
-export { RunFolder } from "./train/run.ts";
+export { type LoadedVolume, loadVolume, type Split, splitCases } from "./train/data.ts";
+export { type LoadedRun, loadRun, type WeightsChoice } from "./train/load.ts";
+export { type RunDescription, RunFolder } from "./train/run.ts";
 export { train, type TrainListener, type TrainOptions, type TrainResult } from "./train/trainer.ts";

@@ -1,4 +1,4 @@
-// Compiles the kernels for 64-bit ARM, where they all take the portable path, and runs the convolution test there under
+// Compiles the kernels for 64-bit ARM, where they all take the portable path, and runs the native tests there under
 // an emulator of the processor. Debian: apt-get install g++-aarch64-linux-gnu qemu-user-static.
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync } from "node:fs";
@@ -47,9 +47,14 @@ const rules = sources.map((source, index) => {
   const isa = source.endsWith("_kernels.cc") ? " -DVOXGRAD_ISA_NAME=portable" : "";
   return `${objects[index]}: ; ${compiler} ${flags.join(" ")}${isa} -c ${source} -o $@`;
 });
-const program = join(folder, "conv3d_test");
-const link = `${compiler} ${flags.join(" ")} -static -pthread test/native/conv3d_test.cc ${objects.join(" ")} -o $@`;
-const makefile = [`${program}: ${objects.join(" ")} ; ${link}`, ...rules].join("\n");
-run("make", ["-B", "-s", `-j${availableParallelism()}`, `--eval=${makefile}`, program]);
+const tests = ["conv3d_test", "thread_pool_test", "task_shares_test"];
+const programs = tests.map((test) => join(folder, test));
+const links = tests.map(
+  (test, index) =>
+    `${programs[index]}: ${objects.join(" ")} ; ` +
+    `${compiler} ${flags.join(" ")} -static -pthread test/native/${test}.cc ${objects.join(" ")} -o $@`,
+);
+const makefile = [...links, ...rules].join("\n");
+run("make", ["-B", "-s", `-j${availableParallelism()}`, `--eval=${makefile}`, ...programs]);
 console.log(`${sources.length} sources compile for 64-bit ARM`);
-run(emulator, [program], { VOXGRAD_THREADS: "2" });
+for (const program of programs) run(emulator, [program], { VOXGRAD_THREADS: "2" });

@@ -7,9 +7,11 @@ import { dirname, join } from "node:path";
 const require = createRequire(import.meta.url);
 const root = join(import.meta.dirname, "..");
 const binary = join(dirname(require.resolve("clang-format/package.json")), "index.js");
-const files = readdirSync(join(root, "native"), { recursive: true, encoding: "utf8" })
-  .filter((file) => /\.(cc|h|cu|cuh)$/.test(file))
-  .map((file) => join(root, "native", file));
+const files = ["native", "test/native"].flatMap((room) =>
+  readdirSync(join(root, room), { recursive: true, encoding: "utf8" })
+    .filter((file) => /\.(cc|h|cu|cuh)$/.test(file))
+    .map((file) => join(root, room, file)),
+);
 const mode = process.argv[2] === "--write" ? ["-i"] : ["--dry-run", "--Werror"];
 try {
   execFileSync(process.execPath, [binary, ...mode, ...files], { stdio: "inherit" });

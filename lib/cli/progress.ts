@@ -108,8 +108,8 @@ export class Progress {
     if (!this.stream.isTTY) return;
     this.drawnAt = this.latest.time;
     this.visible = true;
-    // One column stays free: a full line makes some terminals wrap.
-    const text = clip(this.toString(), Math.max(1, (this.stream.columns ?? 80) - 1));
+    // One column stays free: a full line makes some terminals wrap. One that does not know its width says 0.
+    const text = clip(this.toString(), Math.max(1, (this.stream.columns || 80) - 1));
     const coloured = text.replace(/█+/, (bar) => paint(this.stream, "cyan", bar));
     this.stream.write(`\r${coloured}\x1b[K`);
   }

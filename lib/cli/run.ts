@@ -112,7 +112,7 @@ function overview(commands: readonly Command[], stream: Writer): string {
 }
 
 /** The `--help` text of one command: summary, usage, arguments, options aligned in two columns, examples. */
-export function commandHelp(command: Command, stream: Writer): string {
+function commandHelp(command: Command, stream: Writer): string {
   const section = (title: string, lines: string[]) =>
     lines.length === 0 ? [] : [paint(stream, "bold", title), ...lines, ""];
   const positionals = command.positionals.map((spec): [string, string] => [

@@ -53,23 +53,27 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The number of classes that the labels of these cases need, background included: the largest label + 1, at least 2. */
+/**
+ * The number of classes that the labels of these cases need, background included: the largest label + 1, at least 2. `absent` are
+ * those between background and the largest that no voxel has.
+ */
 export async function findClasses(
   cases: readonly Case[],
   onProgress: (done: number, total: number) => void,
-): Promise<{ classes: number; files: number }> {
+): Promise<{ classes: number; files: number; absent: number[] }> {
   const paths = cases.flatMap(({ label }) => label ?? []);
-  let classes = 2;
+  const present = new Uint8Array(256);
   for (const [index, path] of paths.entries()) {
     const { data } = await readLabels(path);
-    const largest = data.reduce((most, label) => Math.max(most, label), 0);
-    if (largest === 255)
+    for (const label of data) present[label] = 1;
+    if (present[255] === 1)
       throw new DataError(
         path,
         "expected labels numbered from 0 without gaps, found 255; write masks as 0 and 1",
       );
-    classes = Math.max(classes, largest + 1);
     onProgress(index + 1, paths.length);
   }
-  return { classes, files: paths.length };
+  const classes = Math.max(2, present.lastIndexOf(1) + 1);
+  const absent = Array.from({ length: classes - 2 }, (_, index) => index + 1).filter((n) => present[n] === 0);
+  return { classes, files: paths.length, absent };
 }

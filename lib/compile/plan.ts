@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { NotFiniteError, OutOfMemoryError, ShapeError, VoxgradError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { State, TypedArray } from "../graph/state.ts";

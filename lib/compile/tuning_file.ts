@@ -49,7 +49,7 @@ export class TuningFile {
 }
 
 /** `VOXGRAD_TUNING`, or a file in the user's cache folder. */
-export function tuningPath(): string {
+function tuningPath(): string {
   const folder = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
   return process.env.VOXGRAD_TUNING ?? join(folder, "voxgrad", "tuning.json");
 }

@@ -108,9 +108,19 @@ export class Graph {
   }
 }
 
+/** The graph of one operand, none for a state. Scripts in JavaScript may hand over anything. */
+function graphsOf(op: string, operand: Operand | undefined, index: number): Graph[] {
+  if (operand instanceof State) return [];
+  if (operand?.graph instanceof Graph) return [operand.graph];
+  throw new ShapeError(
+    `${op}: operand ${index + 1} must be a value of a graph, a state, or a tensor { data, shape } outside of any graph; ` +
+      `found ${operand === undefined ? "nothing" : typeof operand}`,
+  );
+}
+
 /** The graph that a call's operands belong to; states alone belong to none. */
 export function graphOf(op: string, operands: readonly Operand[]): Graph {
-  const graphs = new Set(operands.flatMap((operand) => (operand instanceof State ? [] : [operand.graph])));
+  const graphs = new Set(operands.flatMap((operand, index) => graphsOf(op, operand, index)));
   if (graphs.size > 1) throw new ShapeError(`${op}: the operands belong to different graphs`);
   for (const graph of graphs) return graph;
   throw new ShapeError(`${op}: at least one operand must be a value of a graph; read states with graph.read`);

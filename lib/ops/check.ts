@@ -1,4 +1,4 @@
-import { ShapeError } from "../errors.ts";
+import { nearest, ShapeError } from "../errors.ts";
 import { type DType, formatType, sameShape, type TensorType } from "../graph/value.ts";
 
 /** Shape and dtype checks that op rules share; each throws a `ShapeError` that names the op and what it found. */
@@ -21,6 +21,22 @@ export function expectSameShape(op: string, a: TensorType, b: TensorType): void 
 export function expectShape(op: string, what: string, value: TensorType, shape: readonly number[]): void {
   if (!sameShape(value.shape, shape))
     throw new ShapeError(`${op}: ${what} must have shape [${shape.join(",")}], found ${formatType(value)}`);
+}
+
+/** Refuses an option that `op` does not know, which a script in JavaScript would otherwise believe to be heeded. */
+export function expectOptions<O extends object>(
+  op: string,
+  options: O,
+  known: Readonly<Record<keyof O, true>>,
+): void {
+  const names = Object.keys(known);
+  for (const name of Object.keys(options)) {
+    if (names.includes(name)) continue;
+    const hint = nearest(name, names);
+    throw new ShapeError(
+      `${op}: unknown option "${name}"${hint ? `, did you mean "${hint}"?` : ""}; there are ${names.join(", ")}`,
+    );
+  }
 }
 
 /** A float tensor `[N, D, H, W, C]`. */

@@ -7,7 +7,7 @@ import {
   type TensorType,
   type Value,
 } from "../graph/value.ts";
-import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectOptions, expectRank, expectShape } from "./check.ts";
 import { fill } from "./arithmetic.ts";
 import { constant } from "./constant.ts";
 import { type AddOp, defineOp, type Op } from "./define.ts";
@@ -29,6 +29,8 @@ export interface ConvOptions {
   /** Default 1. */
   readonly groups?: number;
 }
+
+const convOptions = { bias: true, stride: true, padding: true, dilation: true, groups: true } as const;
 
 export interface ConvTransposeOptions extends ConvOptions {
   /** Extra voxels behind each axis of the result; default 0, below the stride. */
@@ -61,13 +63,25 @@ function unshaped({ stride, padding, dilation, groups }: ShapedWindow): Window {
   return { stride, padding, dilation, groups };
 }
 
+/** Whether there are three whole numbers in these bounds. Scripts in JavaScript may hand over `"same"`. */
+export function isPerAxis(list: readonly number[], least: number, most: number): boolean {
+  return (
+    Array.isArray(list) &&
+    list.length === 3 &&
+    list.every((n) => Number.isInteger(n) && n >= least && n <= most)
+  );
+}
+
+/** What was given per axis, for messages: `1x1x2`. */
+export function formatPerAxis(list: readonly number[]): string {
+  return Array.isArray(list) ? list.join("x") : JSON.stringify(list);
+}
+
 function checkWindow(op: string, { stride, padding, dilation, groups }: Window): void {
-  const whole = (list: readonly number[], least: number) =>
-    list.length === 3 && list.every((n) => Number.isInteger(n) && n >= least && n <= 32768);
-  if (!whole(stride, 1) || !whole(dilation, 1) || !whole(padding, 0))
+  if (!isPerAxis(stride, 1, 32768) || !isPerAxis(dilation, 1, 32768) || !isPerAxis(padding, 0, 32768))
     throw new ShapeError(
       `${op}: stride and dilation must be whole numbers from 1 to 32768, padding from 0, one or three of each; ` +
-        `found stride ${stride.join("x")}, dilation ${dilation.join("x")}, padding ${padding.join("x")}`,
+        `found stride ${formatPerAxis(stride)}, dilation ${formatPerAxis(dilation)}, padding ${formatPerAxis(padding)}`,
     );
   if (!Number.isInteger(groups) || groups < 1)
     throw new ShapeError(`${op}: groups must be a whole number from 1, found ${groups}`);
@@ -177,6 +191,7 @@ export const weightGradientOp: AddOp<ShapedWindow> = defineOp(conv3dWeightGradie
  * `D' = floor((D + 2 padding - dilation (kD - 1) - 1) / stride) + 1`. A 2-D slice has D = kD = 1.
  */
 export function conv3d(x: Operand, w: Operand, options: ConvOptions = {}): Value {
+  expectOptions("conv3d", options, convOptions);
   return conv3dOp(options.bias === undefined ? [x, w] : [x, w, options.bias], windowOf(options));
 }
 
@@ -186,6 +201,7 @@ export function conv3d(x: Operand, w: Operand, options: ConvOptions = {}): Value
  */
 export function convTranspose3d(x: Operand, w: Operand, options: ConvTransposeOptions = {}): Value {
   const op = "convTranspose3d";
+  expectOptions(op, options, { ...convOptions, outputPadding: true });
   expectRank(op, "the input [N, D, H, W, C]", x, 5);
   expectRank(op, "the weight [Cin, kD, kH, kW, Cout / groups]", w, 5);
   const window = windowOf(options);

@@ -1,6 +1,6 @@
 import { ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectActivation, expectDType, expectRank, expectShape } from "./check.ts";
+import { expectActivation, expectDType, expectOptions, expectRank, expectShape } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 import { type Affine, expectEpsilon, expectMoments, normalizeGradient } from "./norm_gradient.ts";
 
@@ -85,13 +85,17 @@ export const unbiasedMoments = (moments: Operand, { count }: { count: number }):
  * gradient is wrong when they are not. `batch: false` takes them as constants, which running statistics are.
  * Either way the node `moments` itself gets no gradient.
  */
-export const normalize = (
+export function normalize(
   x: Operand,
   moments: Operand,
   gamma: Operand,
   beta: Operand,
-  { epsilon = 1e-5, batch }: NormOptions & { batch: boolean },
-): Value => normalizeOp([x, moments, gamma, beta], { epsilon, batch });
+  options: NormOptions & { batch: boolean },
+): Value {
+  expectOptions("normalize", options, { epsilon: true, batch: true });
+  const { epsilon = 1e-5, batch } = options;
+  return normalizeOp([x, moments, gamma, beta], { epsilon, batch });
+}
 
 /**
  * Batch normalisation as in training (Ioffe and Szegedy 2015, algorithm 1): by the moments of this batch, which are

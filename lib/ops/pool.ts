@@ -1,7 +1,7 @@
 import { ShapeError } from "../errors.ts";
 import { elements, formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectActivation, expectDType, expectShape } from "./check.ts";
-import { type PerAxis, perAxis } from "./conv.ts";
+import { expectActivation, expectDType, expectOptions, expectShape } from "./check.ts";
+import { formatPerAxis, isPerAxis, type PerAxis, perAxis } from "./conv.ts";
 import { defineOp, perElement } from "./define.ts";
 
 export interface PoolOptions {
@@ -11,6 +11,8 @@ export interface PoolOptions {
   /** Before and after each axis, at most half the kernel; default 0. */
   readonly padding?: PerAxis;
 }
+
+const poolOptions = { kernel: true, stride: true, padding: true } as const;
 
 type Window = {
   readonly kernel: readonly number[];
@@ -26,13 +28,11 @@ function windowOf({ kernel, stride = kernel, padding = 0 }: PoolOptions): Window
 /** The result of pooling an activation of shape `x`. */
 function inferPool(op: string, x: TensorType, { kernel, stride, padding }: Window): TensorType {
   expectActivation(op, "the input", x);
-  const whole = (list: readonly number[], least: number, most: number) =>
-    list.length === 3 && list.every((n) => Number.isInteger(n) && n >= least && n <= most);
-  const fits = whole(kernel, 1, 1024) && whole(stride, 1, 32768) && whole(padding, 0, 512);
+  const fits = isPerAxis(kernel, 1, 1024) && isPerAxis(stride, 1, 32768) && isPerAxis(padding, 0, 512);
   if (!fits || padding.some((n, axis) => 2 * n > kernel[axis]))
     throw new ShapeError(
       `${op}: the kernel must be from 1 to 1024, the stride from 1, the padding from 0 to half the kernel, one or ` +
-        `three of each; found kernel ${kernel.join("x")}, stride ${stride.join("x")}, padding ${padding.join("x")}`,
+        `three of each; found kernel ${formatPerAxis(kernel)}, stride ${formatPerAxis(stride)}, padding ${formatPerAxis(padding)}`,
     );
   const spatial = [0, 1, 2].map(
     (axis) => Math.floor((x.shape[axis + 1] + 2 * padding[axis] - kernel[axis]) / stride[axis]) + 1,
@@ -117,14 +117,19 @@ const globalAveragePoolGradientOp = defineOp<{ size: readonly number[] }>({
  * `D' = floor((D + 2 padding - kernel) / stride) + 1`. Padding never wins. The gradient goes to the first maximum of
  * a window in row-major order, which is searched again rather than stored.
  */
-export const maxPool3d = (x: Operand, options: PoolOptions): Value => maxPoolOp([x], windowOf(options));
+export function maxPool3d(x: Operand, options: PoolOptions): Value {
+  expectOptions("maxPool3d", options, poolOptions);
+  return maxPoolOp([x], windowOf(options));
+}
 
 /**
  * The mean of each window of `x` `[N, D, H, W, C]`; extents as for `maxPool3d`. `countIncludePad` (default true)
  * divides by the size of the kernel everywhere, otherwise by the number of voxels within the volume.
  */
-export const averagePool3d = (x: Operand, options: PoolOptions & { countIncludePad?: boolean }): Value =>
-  averagePoolOp([x], { ...windowOf(options), countIncludePad: options.countIncludePad ?? true });
+export function averagePool3d(x: Operand, options: PoolOptions & { countIncludePad?: boolean }): Value {
+  expectOptions("averagePool3d", options, { ...poolOptions, countIncludePad: true });
+  return averagePoolOp([x], { ...windowOf(options), countIncludePad: options.countIncludePad ?? true });
+}
 
 /** The mean over space of each channel: `[N, D, H, W, C]` to `[N, 1, 1, 1, C]`, summed in double precision. */
 export const globalAveragePool = (x: Operand): Value => globalAveragePoolOp([x], {});

@@ -1,6 +1,6 @@
 import { ShapeError } from "../errors.ts";
 import { type Operand, type TensorType, type Value } from "../graph/value.ts";
-import { expectDType, expectRank } from "./check.ts";
+import { expectDType, expectOptions, expectRank } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
 
 export interface ResizeOptions {
@@ -55,5 +55,8 @@ const resizeGradientOp = defineOp<Sampling>({
  *
  * The gradient is the exact transpose.
  */
-export const resize = (x: Operand, { size, mode, alignCorners = false }: ResizeOptions): Value =>
-  resizeOp([x], { size: [...size], linear: mode === "linear", alignCorners });
+export function resize(x: Operand, options: ResizeOptions): Value {
+  expectOptions("resize", options, { size: true, mode: true, alignCorners: true });
+  const { size, mode, alignCorners = false } = options;
+  return resizeOp([x], { size: [...size], linear: mode === "linear", alignCorners });
+}

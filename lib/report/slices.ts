@@ -84,7 +84,7 @@ interface DisplayAxes {
 }
 
 /** Which voxel axis runs closest to right-left, front-back and head-feet, and which way round. */
-export function displayAxes(affine: ArrayLike<number> = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]): DisplayAxes {
+function displayAxes(affine: ArrayLike<number> = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]): DisplayAxes {
   const entry = (world: number, axis: number) => affine[world * 4 + axis];
   const length = [0, 1, 2].map((axis) => Math.hypot(entry(0, axis), entry(1, axis), entry(2, axis)) || 1);
   const orders = [

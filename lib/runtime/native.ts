@@ -53,7 +53,7 @@ export interface NativeDevice {
 
 export interface NativeBuffer {
   read(): Promise<ArrayBuffer>;
-  write(data: NodeJS.TypedArray): Promise<void>;
+  write(data: ArrayBufferView): Promise<void>;
   dispose(): void;
 }
 
@@ -76,11 +76,11 @@ export interface NativeUpload {
 }
 
 /** Inputs that `upload` took, which serve one run, or that are taken at the call. */
-export type NativeInputs = readonly NodeJS.TypedArray[] | NativeUpload;
+export type NativeInputs = readonly ArrayBufferView[] | NativeUpload;
 
 export interface NativePlan {
   /** Copies the inputs of one run and begins to bring them to the device, whatever that is doing. */
-  upload(inputs: readonly NodeJS.TypedArray[]): NativeUpload;
+  upload(inputs: readonly ArrayBufferView[]): NativeUpload;
   start(inputs: NativeInputs): Pending<ArrayBuffer[]>;
   /** Milliseconds of each of `runs` executions of all steps, without the copies of inputs and outputs. */
   time(inputs: NativeInputs, runs: number): Pending<number[]>;

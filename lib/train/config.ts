@@ -11,7 +11,7 @@ const share = z.number().min(0).max(1);
 const weight = z.number().min(0);
 
 /** Every number of a training run. The file `config.json` of a run holds all of them, so it can be repeated. */
-export const configSchema = z.strictObject({
+const configSchema = z.strictObject({
   /** Networks that learn together; SD-Net has `vnet` and `resvnet`. */
   networks: z.array(z.enum(Object.keys(models))).min(1),
   /** Classes, background included. */
@@ -38,7 +38,10 @@ export const configSchema = z.strictObject({
   /** Voxels along x, y, z as the files list them (after `orientation`); multiples of what the networks divide by. */
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
-  window: z.tuple([z.number(), z.number()]).nullable(),
+  window: z
+    .tuple([z.number(), z.number()])
+    .refine(([low, high]) => low < high, "expected [low, high] with low below high")
+    .nullable(),
   normalize: z.enum(["zscore", "unit", "none"]),
   /** Share of labelled patches that are centred on a labelled structure; unlabelled ones are always uniform. */
   foreground: share,

@@ -5,6 +5,8 @@ import { writeAtomically } from "../data/atomic.ts";
 import { DataError, UsageError } from "../errors.ts";
 import { type Config, makeConfig } from "./config.ts";
 import type { Split } from "./data.ts";
+import { lockFile } from "./run_lock.ts";
+import { checkSplit } from "./split.ts";
 
 /** What a run folder says about itself in `config.json`. */
 export interface RunDescription {
@@ -57,9 +59,23 @@ export class RunFolder {
     await this.writeJson("config.json", description);
   }
 
+  /**
+   * Keeps other processes from training in the folder, until the function that this resolves to is called. Throws `DataError` when
+   * one does already.
+   */
+  lock(): Promise<() => Promise<void>> {
+    return lockFile(join(this.path, "lock.json"));
+  }
+
   /** Reads the description of an existing run. Throws `DataError` when there is none or it cannot be used. */
   async describe(): Promise<RunDescription> {
-    const description = (await this.readJson("config.json")) as RunDescription;
+    const parsed = (await this.readJson("config.json")) as Partial<RunDescription> | null;
+    if (typeof parsed?.recipe !== "string" || typeof parsed.data !== "string" || !parsed.config)
+      throw new DataError(
+        this.file("config.json"),
+        'expected what train wrote, { "recipe": …, "preset": …, "data": …, "config": {…} }; found something else',
+      );
+    const description = parsed as RunDescription;
     try {
       return { ...description, config: makeConfig("recommended", description.config) };
     } catch (error) {
@@ -67,8 +83,9 @@ export class RunFolder {
     }
   }
 
+  /** Reads who played which part. Throws `DataError` when that cannot be read. */
   async split(): Promise<Split> {
-    return (await this.readJson("split.json")) as Split;
+    return checkSplit(this.file("split.json"), await this.readJson("split.json"));
   }
 
   /** Adds one line to the metrics. */

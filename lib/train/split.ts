@@ -23,15 +23,8 @@ export async function readSplit(path: string, cases: readonly Case[], group: str
       cause: error,
     });
   }
-  const result = splitSchema.safeParse(parsed);
-  if (!result.success) {
-    const { path: at, message } = result.error.issues[0];
-    throw new DataError(
-      path,
-      `expected { "labeled": [ids], "unlabeled": [ids], "validation": [ids] }; ${at.join(".") || "top level"}: ${message}`,
-    );
-  }
-  const { labeled, unlabeled, validation } = result.data;
+  const split = checkSplit(path, parsed);
+  const { labeled, unlabeled, validation } = split;
   const known = new Map(cases.map((each) => [each.id, each]));
   const seen = new Set<string>();
   for (const id of [...labeled, ...unlabeled, ...validation]) {
@@ -48,8 +41,19 @@ export async function readSplit(path: string, cases: readonly Case[], group: str
   for (const id of [...labeled, ...validation])
     if (known.get(id)?.label === undefined)
       throw new DataError(path, `case "${id}" needs a label, and the dataset has none for it`);
-  checkGroups(path, result.data, known, grouping(group));
-  return result.data;
+  checkGroups(path, split, known, grouping(group));
+  return split;
+}
+
+/** What the JSON file at `path` held, as a split. Throws `DataError` when it has another form. */
+export function checkSplit(path: string, parsed: unknown): Split {
+  const result = splitSchema.safeParse(parsed);
+  if (result.success) return result.data;
+  const { path: at, message } = result.error.issues[0];
+  throw new DataError(
+    path,
+    `expected { "labeled": [ids], "unlabeled": [ids], "validation": [ids] }; ${at.join(".") || "top level"}: ${message}`,
+  );
 }
 
 function checkGroups(path: string, split: Split, known: ReadonlyMap<string, Case>, groupOf: Grouping): void {

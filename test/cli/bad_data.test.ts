@@ -2,7 +2,14 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type Triple, screenGeometry, voxelCount, writeImage, writeLabels } from "../../lib/data/index.ts";
+import {
+  readLabels,
+  type Triple,
+  screenGeometry,
+  voxelCount,
+  writeImage,
+  writeLabels,
+} from "../../lib/data/index.ts";
 import { scratch, tiny, voxgrad } from "./harness.ts";
 
 const root = scratch();
@@ -35,6 +42,25 @@ test("an image that is cut short", async () => {
   const path = join(data, "images", "a.nii");
   writeFileSync(path, readFileSync(path).subarray(0, 2000));
   await refuse(data, /images\/a\.nii: .*expected a file that holds them, found 2000 bytes/);
+});
+
+test("labels that no voxel has are pointed out, and trained with", async () => {
+  for (const [label, said] of [
+    [1, undefined],
+    [4, "no voxel has label 2, 3: "],
+    [20, "no voxel has label 2, 3, 4, 5, 6, 7, 8, 9, …: "],
+  ] as const) {
+    const data = await cohort(undefined, label);
+    const path = join(data, "labels", "a.nii");
+    const { size, data: voxels, geometry } = await readLabels(path);
+    await writeLabels(path, { size, data: voxels.fill(1, 0, 50), geometry });
+    const run = join(root, `run${count++}`);
+    const argv = ["train", "supervised", "--data", data, "--out", run, "--steps", "1", ...tiny];
+    const { status, out, err } = await voxgrad(argv);
+    assert.is(status, 0, err);
+    if (said === undefined) assert.not.match(out, /warning/);
+    else assert.ok(out.includes(`warning: ${said}`), out);
+  }
 });
 
 test("a label of another size than its image", async () => {

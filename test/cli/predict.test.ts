@@ -216,6 +216,11 @@ test("what cannot be meant is refused", async () => {
   for (const size of ["0", "1.5", "-4", "0mm2", "9mm", "many"])
     await refuse([...base, `--min-component=${size}`], /takes a number of voxels, or a size such as/);
   await refuse(["predict", "--run", run, "--input", image, "--out", image], /would overwrite the image/);
+  for (const name of ["x.png", "x.nrrd", "x.nii.zip.gz"])
+    await refuse(
+      ["predict", "--run", run, "--input", image, "--out", name],
+      /ends in \.nii or \.nii\.gz, or a folder/,
+    );
   await refuse(["predict", "--run", run, "--input", images, "--out", images], /is the folder of the images/);
   await refuse(["predict", "--run", run, "--input", images, "--out", "x.nii"], /--out must be one too/);
   await refuse(["predict", "--run", run, "--input", join(root, "no"), "--out", "x.nii"], /found nothing/, 1);

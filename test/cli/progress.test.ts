@@ -24,6 +24,12 @@ test("redraws at most ten times a second, and always at the end", () => {
   );
 });
 
+test("a terminal that does not know its width gets the usual line", () => {
+  const terminal = fakeTerminal(0);
+  new Progress(terminal, { total: 2, label: "train", now: () => 0 }).update(1);
+  assert.match(stripVTControlCharacters(terminal.writes.at(-1) ?? ""), /train █{10}░{10} 50% {2}1\/2/);
+});
+
 test("rate and time left come from recent steps of this process", () => {
   let time = 0;
   const progress = new Progress(fakeTerminal(120), {

@@ -2,9 +2,11 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { tinyCohort } from "../train/fixtures.ts";
+import { voxgrad } from "../cli/harness.ts";
+import { temporaryFolder, tinyCohort, tinyConfig, tinyRun } from "../train/fixtures.ts";
 
 const folder = join(import.meta.dirname, "..", "..", "examples");
 const node = (script: string, ...args: string[]) => ["--import", "tsx", join(folder, script), ...args];
@@ -29,6 +31,36 @@ test("own_network.ts learns", () => {
   const text = run("own_network.ts", "60");
   const first = Number(/step 10 {2}loss ([\d.]+)/.exec(text)?.[1]);
   assert.ok(last(text, /loss ([\d.]+)/g) < 0.7 * first, text);
+});
+
+test("segment.ts writes what predict writes", async () => {
+  const data = await tinyCohort();
+  const scan = join(data, "images", "phantom-003.nii.gz");
+  const trained = await tinyRun(
+    data,
+    "supervised",
+    tinyConfig({ steps: 40, orientation: "RAS" }, "supervised"),
+  );
+  const [own, command] = [temporaryFolder(), temporaryFolder()];
+  assert.match(run("segment.ts", trained.path, own, scan), /phantom-003\.nii\.gz: \d+ of 16384 voxels/);
+  const { status, err } = await voxgrad([
+    "predict",
+    "--run",
+    trained.path,
+    "--input",
+    scan,
+    "--out",
+    command,
+  ]);
+  assert.is(status, 0, err);
+  const [found, wanted] = [own, command].map((at) =>
+    gunzipSync(readFileSync(join(at, "phantom-003.nii.gz"))),
+  );
+  assert.ok(found.equals(wanted));
+  assert.ok(
+    found.subarray(352).some((label) => label > 0),
+    "nothing was segmented: the comparison says nothing",
+  );
 });
 
 test("server.ts keeps answering while it convolves", async () => {

@@ -1,5 +1,5 @@
 // Checks the CPU convolution kernels against a naive double-precision reference, with guard words around
-// every buffer, and times them. Stand-alone; build and run from the project root:
+// every buffer. Stand-alone; build and run from the project root:
 //
 //   K="g++ -std=c++17 -O3 -ffp-contract=fast -c"
 //   A="-mavx2 -mfma" B="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512"
@@ -9,93 +9,30 @@
 //     $K native/cpu/${f}_kernels.cc -DVOXGRAD_ISA_NAME=avx512 $A $B -o $f.avx512.o
 //   done
 //   g++ -std=c++17 -O3 -pthread -o conv3d_test test/native/conv3d_test.cc native/core/{tensor,thread_pool}.cc
-//     native/cpu/isa.cc $(ls native/cpu/conv?d_*.cc | grep -v kernels) *.{portable,avx2,avx512}.o   (one line)
+//     native/cpu/isa.cc $(ls native/cpu/conv?d_*.cc | grep -v kernels) *.{portable,avx2,avx512}.o   (one
+//     line)
 //   ./conv3d_test                      every pass over the grid; exit status 1 on a failure
 //   ./conv3d_test --hash               one hash of all results: equal for every VOXGRAD_THREADS
-//   VOXGRAD_THREADS=1 ./conv3d_test --bench [NAME]   median time and GFLOP/s (taps in the padding counted)
-//   ./conv3d_test --compare [NAME]     direct and Winograd in turns: medians, and what the model chooses
 //
 // VOXGRAD_CONV=winograd takes Winograd wherever it fits. VOXGRAD_ISA=avx2 or portable selects other kernels.
 // Add -fsanitize=address,undefined to every line for the memory check.
-#include "../../native/cpu/conv2d_winograd.h"
-#include "../../native/cpu/conv2d_winograd_weight_gradient.h"
-#include "../../native/cpu/conv3d.h"
-#include "../../native/cpu/conv3d_algorithm.h"
-#include "../../native/cpu/conv3d_winograd.h"
-#include "../../native/cpu/conv3d_winograd_slices.h"
-#include "../../native/cpu/conv3d_winograd_slices_weight_gradient.h"
-#include "../../native/cpu/conv3d_winograd_strided.h"
-#include "../../native/cpu/conv3d_winograd_strided_weight_gradient.h"
-#include "../../native/cpu/conv3d_winograd_weight_gradient.h"
-
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "../../native/core/thread_pool.h"
+#include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/isa.h"
+#include "conv3d_problems.h"
+#include "conv3d_ways.h"
 
-using voxgrad::Conv3dProblem;
-
+namespace voxgrad::test {
 namespace {
 
-using Pass = voxgrad::cpu::ConvPass;
-using Convolution = voxgrad::cpu::Convolution;
-using WeightGradient = voxgrad::cpu::ConvolutionWeightGradient;
 const char* const kPassNames[] = {"forward", "input gradient", "weight gradient"};
-
-uint64_t randomState = 1;
-float randomValue() {
-  randomState = randomState * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<float>(randomState >> 40) / 8388608.0f - 1.0f;
-}
-int64_t randomBelow(int64_t n) {
-  return static_cast<int64_t>((static_cast<double>(randomValue()) + 1.0) / 2.0 * static_cast<double>(n));
-}
-
-// A 64-byte aligned array with guard words on both sides, filled with NaN.
-class Buffer {
- public:
-  explicit Buffer(int64_t floats) : floats_(floats) {
-    const size_t bytes = (static_cast<size_t>(floats) * 4 + 2 * kGuard * 4 + 63) / 64 * 64;
-    base_ = static_cast<float*>(std::aligned_alloc(64, bytes));
-    for (int64_t i = 0; i < floats + 2 * kGuard; ++i)
-      base_[i] = i < kGuard || i >= floats + kGuard ? kWord : NAN;
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { std::free(base_); }
-  float* data() { return base_ + kGuard; }
-  int64_t size() const { return floats_; }
-  void randomize() {
-    for (int64_t i = 0; i < floats_; ++i) data()[i] = randomValue();
-  }
-  bool intact() const {
-    for (int64_t i = 0; i < kGuard; ++i) {
-      if (base_[i] != kWord || base_[floats_ + kGuard + i] != kWord) return false;
-    }
-    return true;
-  }
-
- private:
-  static constexpr int64_t kGuard = 16;
-  static constexpr float kWord = 12345.0f;
-  int64_t floats_;
-  float* base_;
-};
-
-struct Sizes {
-  int64_t x, w, y;
-};
-Sizes sizesOf(const Conv3dProblem& p) {
-  return {p.N * p.D * p.H * p.W * p.C, p.K * p.taps() * (p.C / p.groups), p.N * p.Z * p.P * p.Q * p.K};
-}
 
 // Visits (x index, w index, y index) of every product of the convolution.
 template <typename Visit>
@@ -119,49 +56,6 @@ void forEachProduct(const Conv3dProblem& p, Visit visit) {
                           (((k * p.R + r) * p.S + s) * p.T + t) * cg + c, yi);
                   }
                 }
-}
-
-// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs, or with stride
-// 2, whatever the choice is.
-enum class Way { chosen, volume, slices, strided, two, four };
-constexpr const char* kWayNames[] = {"", " by F(2x2x2,3x3x3)", " by F(1x4x4,3x3x3)", " by F(4x4,3x3) stride 2", " by F(2x2,3x3)",
-                                     " by F(4x4,3x3)"};
-
-bool canTake(Way way, const Conv3dProblem& p) {
-  if (way == Way::chosen) return true;
-  if (way == Way::strided) return voxgrad::cpu::winogradStridedFits(p);
-  return way == Way::volume || way == Way::slices ? voxgrad::cpu::winogradFits(p) : voxgrad::cpu::winograd2dFits(p);
-}
-
-int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
-
-std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
-  if (way == Way::chosen) return voxgrad::cpu::makeConvolution(p, inputGradient);
-  if (way == Way::volume) return std::make_unique<voxgrad::cpu::Winograd>(p, inputGradient);
-  if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlices>(p, inputGradient);
-  if (way == Way::strided) return std::make_unique<voxgrad::cpu::WinogradStrided>(p, inputGradient);
-  return std::make_unique<voxgrad::cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
-}
-
-std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
-  if (way == Way::chosen) return voxgrad::cpu::makeWeightGradient(p);
-  if (way == Way::volume) return std::make_unique<voxgrad::cpu::WinogradWeightGradient>(p);
-  if (way == Way::slices) return std::make_unique<voxgrad::cpu::WinogradSlicesWeightGradient>(p);
-  if (way == Way::strided) return std::make_unique<voxgrad::cpu::WinogradStridedWeightGradient>(p);
-  return std::make_unique<voxgrad::cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
-}
-
-size_t workspaceOf(Way way, const Conv3dProblem& p, Pass pass) {
-  if (pass == Pass::weightGradient) return weightGradientBy(way, p)->workspace();
-  return packAndRunWorkspace(*convolutionBy(way, p, pass == Pass::inputGradient));
-}
-
-void runBy(Way way, const Conv3dProblem& p, Pass pass, const float* a, const float* b, const float* bias, float* out,
-           void* workspace) {
-  if (pass == Pass::weightGradient)
-    weightGradientBy(way, p)->run(a, b, out, workspace);
-  else
-    packAndRun(*convolutionBy(way, p, pass == Pass::inputGradient), a, b, bias, out, workspace);
 }
 
 std::string describe(const Conv3dProblem& p) {
@@ -235,28 +129,6 @@ void check(const Conv3dProblem& p) {
   }
 }
 
-int64_t usualExtent(int64_t in, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  const int64_t reach = in + 2 * pad - dilation * (kernel - 1) - 1;
-  return reach < 0 ? 1 : reach / stride + 1;
-}
-
-Conv3dProblem problem(int64_t n, int64_t d, int64_t h, int64_t w, int64_t c, int64_t k, int64_t kernel,
-                      int64_t stride, int64_t pad, int64_t dilation = 1, int64_t groups = 1) {
-  Conv3dProblem p;
-  p.N = n, p.D = d, p.H = h, p.W = w, p.C = c, p.K = k, p.groups = groups;
-  // One slice is a 2-D convolution.
-  const bool flat = d == 1;
-  p.R = flat ? 1 : kernel, p.S = p.T = kernel;
-  for (int axis = 0; axis < 3; ++axis) {
-    const bool unit = flat && axis == 0;
-    p.stride[axis] = unit ? 1 : stride, p.pad[axis] = unit ? 0 : pad, p.dilation[axis] = unit ? 1 : dilation;
-  }
-  p.Z = usualExtent(d, p.R, p.stride[0], p.pad[0], p.dilation[0]);
-  p.P = usualExtent(h, kernel, stride, pad, dilation);
-  p.Q = usualExtent(w, kernel, stride, pad, dilation);
-  return p;
-}
-
 void checkGrid() {
   // Several blocks of tiles and of slices.
   check(problem(1, 14, 5, 61, 33, 40, 3, 1, 1));
@@ -313,7 +185,8 @@ void checkGrid() {
   check(problem(1, 1, 8, 9, 512, 512, 3, 1, 1));
   check(problem(2, 1, 6, 5, 160, 130, 3, 1, 2, 2));
   check(problem(1, 1, 36, 33, 96, 90, 3, 1, 1));
-  // Stride 2: every extent modulo the tiles, with and without a stride along the depth; blocks of samples and slices.
+  // Stride 2: every extent modulo the tiles, with and without a stride along the depth; blocks of samples and
+  // slices.
   for (int64_t extent = 5; extent <= 13; ++extent) {
     for (const int64_t pad : {0, 1, 2, 3}) {
       for (const int64_t c : {1, 16, 17, 34}) {
@@ -384,171 +257,18 @@ void checkValidate() {
   expect(false, p, "a padded row of 2^46 voxels");
 }
 
-void checkThreadPool() {
-  auto& pool = voxgrad::ThreadPool::shared();
-  std::vector<int> visits(1000);
-  pool.run(1000, [&](int64_t i) { ++visits[static_cast<size_t>(i)]; });
-  bool once = std::all_of(visits.begin(), visits.end(), [](int n) { return n == 1; });
-  bool caught = false;
-  try {
-    pool.run(100, [](int64_t i) {
-      if (i == 50) throw std::runtime_error("task 50");
-    });
-  } catch (const std::runtime_error& error) {
-    caught = std::string(error.what()) == "task 50";
-  }
-  std::vector<int64_t> inner(16);
-  pool.run(16, [&](int64_t i) {
-    voxgrad::parallelFor(10, [&](int64_t j) { inner[static_cast<size_t>(i)] += j; });
-  });
-  const bool nested = std::all_of(inner.begin(), inner.end(), [](int64_t sum) { return sum == 45; });
-  if (once && caught && nested) return;
-  std::printf("FAILED thread pool: each task once %d, exception %d, nested %d\n", once, caught, nested);
-  ++failures;
-}
-
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-void bench(const char* filter) {
-  const struct {
-    const char* name;
-    Conv3dProblem problem;
-  } shapes[] = {
-      {"k3 8>8 32x48x32", problem(4, 32, 48, 32, 8, 8, 3, 1, 1)},
-      {"k3 16>16 16x24x16", problem(4, 16, 24, 16, 16, 16, 3, 1, 1)},
-      {"k3 32>32 8x12x8", problem(4, 8, 12, 8, 32, 32, 3, 1, 1)},
-      {"k3 64>64 4x6x4", problem(4, 4, 6, 4, 64, 64, 3, 1, 1)},
-      {"k3 128>128 2x3x2", problem(4, 2, 3, 2, 128, 128, 3, 1, 1)},
-      {"k3 16>16 64x64x64", problem(1, 64, 64, 64, 16, 16, 3, 1, 1)},
-      {"k3 32>32 32x32x32", problem(2, 32, 32, 32, 32, 32, 3, 1, 1)},
-      {"k3 64>64 16x16x16", problem(2, 16, 16, 16, 64, 64, 3, 1, 1)},
-      {"k3 128>128 8x8x8", problem(2, 8, 8, 8, 128, 128, 3, 1, 1)},
-      {"k3 256>256 7x7x5", problem(4, 7, 7, 5, 256, 256, 3, 1, 1)},
-      {"k3 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 3, 1, 1)},
-      {"k7 1>8 32x48x32", problem(4, 32, 48, 32, 1, 8, 7, 1, 3)},
-      {"k2s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 2, 2, 0)},
-      {"k2s2 16>32 16x24x16", problem(4, 16, 24, 16, 16, 32, 2, 2, 0)},
-      {"k2s2 64>128 4x6x4", problem(4, 4, 6, 4, 64, 128, 2, 2, 0)},
-      {"k3s2 8>16 32x48x32", problem(4, 32, 48, 32, 8, 16, 3, 2, 1)},
-      {"k3s2 16>32 16x24x16", problem(4, 16, 24, 16, 16, 32, 3, 2, 1)},
-      {"k3s2 64>128 4x6x4", problem(4, 4, 6, 4, 64, 128, 3, 2, 1)},
-      {"k1 8>2 32x48x32", problem(4, 32, 48, 32, 8, 2, 1, 1, 0)},
-      {"k1 16>14 32x48x32", problem(4, 32, 48, 32, 16, 14, 1, 1, 0)},
-      {"2-D k3d6 64>64 32x32", problem(4, 1, 32, 32, 64, 64, 3, 1, 6, 6)},
-      {"2-D k3 64>64 64x64", problem(4, 1, 64, 64, 64, 64, 3, 1, 1)},
-  };
-  std::printf("%s, %d thread(s)\n%-24s %25s %25s %25s\n", voxgrad::cpu::isaName(),
-              voxgrad::ThreadPool::shared().size(), "ms, GFLOP/s", "forward", "input gradient",
-              "weight gradient");
-  for (const auto& shape : shapes) {
-    if (filter && !std::strstr(shape.name, filter)) continue;
-    const Conv3dProblem& p = shape.problem;
-    const Sizes sizes = sizesOf(p);
-    Buffer x(sizes.x), w(sizes.w), y(sizes.y);
-    for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
-    std::printf("%-24s", shape.name);
-    for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
-      Buffer& a = pass == Pass::inputGradient ? y : x;
-      Buffer& b = pass == Pass::weightGradient ? y : w;
-      Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
-      Buffer workspace(static_cast<int64_t>(workspaceOf(Way::chosen, p, pass) / 4));
-      std::vector<double> times;
-      for (int i = 0; i < 25; ++i) {
-        const double start = seconds();
-        runBy(Way::chosen, p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
-        times.push_back(seconds() - start);
-      }
-      std::sort(times.begin(), times.end());
-      const double median = times[times.size() / 2];
-      std::printf(" %12.3f %12.1f", median * 1e3, static_cast<double>(p.flops()) / median / 1e9);
-    }
-    std::printf("\n");
-  }
-}
-
-// Median times of the algorithms in turns, where Winograd fits, and the choice.
-void compare(const char* filter) {
-  std::vector<Conv3dProblem> problems;
-  for (const int64_t c : {8, 16, 24, 32, 48, 64, 128, 256}) {
-    for (const int64_t extent : {2, 4, 7, 8, 16, 32, 64}) {
-      if (c * extent >= 128 && c * extent <= 1024) problems.push_back(problem(1, extent, extent, extent, c, c, 3, 1, 1));
-    }
-  }
-  for (const int64_t c : {16, 32, 64, 128, 256}) {
-    problems.push_back(problem(2, 1024 / c, 1024 / c, 1024 / c, c, c, 3, 1, 1));
-  }
-  problems.push_back(problem(4, 32, 48, 32, 8, 8, 3, 1, 1));
-  problems.push_back(problem(2, 48, 48, 48, 16, 16, 3, 1, 1));
-  problems.push_back(problem(2, 20, 36, 40, 32, 32, 3, 1, 1));
-  for (const int64_t c : {1, 2, 8, 16, 32}) {
-    problems.push_back(problem(1, 32, 32, 32, c, 16, 3, 1, 1));
-    problems.push_back(problem(1, 32, 32, 32, c, 64, 3, 1, 1));
-  }
-  for (const int64_t c : {8, 16, 32, 64, 128, 256, 512}) {
-    for (const int64_t extent : {4, 6, 8, 13, 16, 32, 64}) {
-      if (c * extent >= 128 && c * extent <= 4096) problems.push_back(problem(4, 1, extent, extent, c, c, 3, 1, 1));
-    }
-  }
-  std::printf("%s, %d thread(s): ms of direct, F(2x2x2,3x3x3) or F(4x4,3x3), F(1x4x4,3x3x3); choice\n", voxgrad::cpu::isaName(),
-              voxgrad::ThreadPool::shared().size());
-  for (const Conv3dProblem& p : problems) {
-    char name[64];
-    std::snprintf(name, sizeof name, "%ld>%ld %ldx%ldx%ld N%ld", p.C, p.K, p.D, p.H, p.W, p.N);
-    if (filter && !std::strstr(name, filter)) continue;
-    const Sizes sizes = sizesOf(p);
-    Buffer x(sizes.x), w(sizes.w), y(sizes.y);
-    for (Buffer* buffer : {&x, &w, &y}) buffer->randomize();
-    std::printf("%-22s", name);
-    for (const Pass pass : {Pass::forward, Pass::inputGradient, Pass::weightGradient}) {
-      std::vector<Way> ways = {Way::chosen, p.R == 3 ? Way::volume : Way::four};
-      if (p.R == 3) ways.push_back(Way::slices);
-      Buffer& a = pass == Pass::inputGradient ? y : x;
-      Buffer& b = pass == Pass::weightGradient ? y : w;
-      Buffer out(pass == Pass::forward ? sizes.y : pass == Pass::inputGradient ? sizes.x : sizes.w);
-      size_t bytes = 0;
-      for (const Way way : ways) bytes = std::max(bytes, workspaceOf(way, p, pass));
-      Buffer workspace(static_cast<int64_t>(bytes / 4));
-      std::vector<std::vector<double>> times(ways.size());
-      for (int i = 0; i < 15; ++i) {
-        for (size_t way = 0; way < ways.size(); ++way) {
-          const double start = seconds();
-          runBy(ways[way], p, pass, a.data(), b.data(), nullptr, out.data(), workspace.data());
-          times[way].push_back(seconds() - start);
-        }
-      }
-      for (auto& each : times) {
-        std::sort(each.begin(), each.end());
-        std::printf(" %8.3f", each[7] * 1e3);
-      }
-      std::printf(" %-24s", voxgrad::cpu::modelledName(p, pass));
-    }
-    std::printf("\n");
-  }
-}
-
 }  // namespace
+}  // namespace voxgrad::test
 
 int main(int argc, char** argv) {
-  const bool comparing = argc > 1 && std::strcmp(argv[1], "--compare") == 0;
-  // Checks and comparisons call Winograd by name; what they reach by the choice is then direct.
-  if (comparing || argc == 1 || std::strcmp(argv[1], "--hash") == 0) setenv("VOXGRAD_CONV", "direct", 0);
-  if (comparing) {
-    compare(argc > 2 ? argv[2] : nullptr);
-    return 0;
-  }
-  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
-    bench(argc > 2 ? argv[2] : nullptr);
-    return 0;
-  }
-  checkThreadPool();
+  using namespace voxgrad::test;
+  // Winograd is called by name; what is reached by the choice is then direct.
+  setenv("VOXGRAD_CONV", "direct", 0);
   checkValidate();
   checkGrid();
-  if (argc > 1 && std::strcmp(argv[1], "--hash") == 0) {
+  if (argc > 1 && std::strcmp(argv[1], "--hash") == 0)
     std::printf("%016llx\n", static_cast<unsigned long long>(resultHash));
-    return failures ? 1 : 0;
-  }
-  std::printf("%s: %s\n", voxgrad::cpu::isaName(), failures ? "FAILED" : "all passed");
+  else
+    std::printf("%s: %s\n", voxgrad::cpu::isaName(), failures ? "FAILED" : "all passed");
   return failures ? 1 : 0;
 }

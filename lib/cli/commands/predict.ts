@@ -127,6 +127,10 @@ async function findJobs({ input, out }: Given): Promise<Job[]> {
     throw new DataError(input, "expected a NIfTI or PNG file, or a folder of them, found nothing");
   if (statSync(input).isDirectory()) return folderJobs(input, out);
   const isFile = /\.nii(\.gz)?$/.test(out) && !(existsSync(out) && statSync(out).isDirectory());
+  if (!isFile && /\.(nrrd|nhdr|mha|mhd|hdr|img|mgz|png|dcm|gz)$/i.test(out))
+    throw new UsageError(
+      `--out must be a file whose name ends in .nii or .nii.gz, or a folder; found ${out}`,
+    );
   const id = stemOf(input);
   const target = isFile ? out : join(out, `${id}.nii.gz`);
   if (resolve(target) === resolve(input))

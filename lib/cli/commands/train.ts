@@ -8,13 +8,14 @@ import { readCheckpoint } from "../../train/checkpoint.ts";
 import { type Config, makeConfig, presets } from "../../train/config.ts";
 import { type Split, splitCases } from "../../train/data.ts";
 import { checkRecipe, recipeNamed, recipes } from "../../train/recipes/index.ts";
-import { RunFolder } from "../../train/run.ts";
+import { type RunDescription, RunFolder } from "../../train/run.ts";
 import { casesOf, readSplit } from "../../train/split.ts";
 import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
 import { findClasses, readLabelMap, readSettings } from "../settings.ts";
+import { paint } from "../style.ts";
 import { sit } from "../training.ts";
 
 const options = {
@@ -127,6 +128,7 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
     values,
   );
   const data = resolve(given.data);
+  let unlock: (() => Promise<void>) | undefined;
   const result = await sit(
     {
       run,
@@ -136,19 +138,27 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
       split,
       device: openDevice(given.device),
       resume: false,
-      onReady: () => run.create({ recipe: recipe.name, preset, data, config }, split),
+      onReady: async () => {
+        await run.create({ recipe: recipe.name, preset, data, config }, split);
+        unlock = await run.lock();
+      },
       resumeCommand: resumeCommand(given),
     },
     context,
-  );
+  ).finally(() => unlock?.());
   return result.finished ? 0 : STOPPED;
 }
 
 async function announceClasses(cases: readonly Case[], { stdout }: Context): Promise<number> {
   const progress = new Progress(stdout, { total: cases.length, label: "read labels", unit: "file" });
-  const { classes, files } = await findClasses(cases, (done) => progress.update(done));
+  const { classes, files, absent } = await findClasses(cases, (done) => progress.update(done));
   progress.done();
   progress.log(`classes   ${classes}: the largest label in ${files} label files is at most ${classes - 1}`);
+  if (absent.length > 0)
+    progress.log(
+      `${paint(stdout, "yellow", "warning:")} no voxel has label ${absent.slice(0, 8).join(", ")}${absent.length > 8 ? ", …" : ""}: ` +
+        "where that is no class, number the labels without gaps, or name them in a label map",
+    );
   return classes;
 }
 
@@ -172,28 +182,23 @@ async function chooseSplit(
   return { split, config: { ...config, validationCases: length } };
 }
 
-async function resume(
-  run: RunFolder,
-  given: Given,
-  recipeName: string | undefined,
-  context: Context,
-): Promise<number> {
-  const {
-    preset,
-    config: file,
-    set,
-    labeledCases,
-    split: splitFile,
-    labelMap,
-    seed,
-    steps,
-    precision,
-  } = given;
+/** Throws UsageError where an option would change the settings of the run that goes on. */
+function checkResume({
+  preset,
+  config,
+  set,
+  labeledCases,
+  split,
+  labelMap,
+  seed,
+  steps,
+  precision,
+}: Given): void {
   const changed = Object.entries({
     preset,
-    config: file,
+    config,
     "labeled-cases": labeledCases,
-    split: splitFile,
+    split,
     "label-map": labelMap,
     seed,
     steps,
@@ -204,9 +209,28 @@ async function resume(
   if (set.length > 0) changed.push("set");
   if (changed.length > 0)
     throw new UsageError(`--resume goes on with the settings of the run: leave --${changed[0]} out`);
+}
+
+async function resume(
+  run: RunFolder,
+  given: Given,
+  recipeName: string | undefined,
+  context: Context,
+): Promise<number> {
+  checkResume(given);
   const description = await run.describe();
   if (recipeName !== undefined && recipeName !== description.recipe)
     throw new UsageError(`the run in ${run.path} has recipe ${description.recipe}, not ${recipeName}`);
+  const unlock = await run.lock();
+  return goOn(run, given, description, context).finally(unlock);
+}
+
+async function goOn(
+  run: RunFolder,
+  given: Given,
+  description: RunDescription,
+  context: Context,
+): Promise<number> {
   const { config } = description;
   const recipe = recipeNamed(description.recipe);
   const split = await run.split();

@@ -1,0 +1,70 @@
+// The ways to compute a pass of a convolution, each by name.
+#pragma once
+
+#include <memory>
+
+#include "../../native/cpu/conv2d_winograd.h"
+#include "../../native/cpu/conv2d_winograd_weight_gradient.h"
+#include "../../native/cpu/conv3d.h"
+#include "../../native/cpu/conv3d_algorithm.h"
+#include "../../native/cpu/conv3d_winograd.h"
+#include "../../native/cpu/conv3d_winograd_slices.h"
+#include "../../native/cpu/conv3d_winograd_slices_weight_gradient.h"
+#include "../../native/cpu/conv3d_winograd_strided.h"
+#include "../../native/cpu/conv3d_winograd_strided_weight_gradient.h"
+#include "../../native/cpu/conv3d_winograd_weight_gradient.h"
+
+namespace voxgrad::test {
+
+using Pass = cpu::ConvPass;
+using Convolution = cpu::Convolution;
+using WeightGradient = cpu::ConvolutionWeightGradient;
+
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs, or with
+// stride 2, whatever the choice is.
+enum class Way { chosen, volume, slices, strided, two, four };
+constexpr const char* kWayNames[] = {"",
+                                     " by F(2x2x2,3x3x3)",
+                                     " by F(1x4x4,3x3x3)",
+                                     " by F(4x4,3x3) stride 2",
+                                     " by F(2x2,3x3)",
+                                     " by F(4x4,3x3)"};
+
+inline bool canTake(Way way, const Conv3dProblem& p) {
+  if (way == Way::chosen) return true;
+  if (way == Way::strided) return cpu::winogradStridedFits(p);
+  return way == Way::volume || way == Way::slices ? cpu::winogradFits(p) : cpu::winograd2dFits(p);
+}
+
+inline int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
+
+inline std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
+  if (way == Way::chosen) return cpu::makeConvolution(p, inputGradient);
+  if (way == Way::volume) return std::make_unique<cpu::Winograd>(p, inputGradient);
+  if (way == Way::slices) return std::make_unique<cpu::WinogradSlices>(p, inputGradient);
+  if (way == Way::strided) return std::make_unique<cpu::WinogradStrided>(p, inputGradient);
+  return std::make_unique<cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
+}
+
+inline std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
+  if (way == Way::chosen) return cpu::makeWeightGradient(p);
+  if (way == Way::volume) return std::make_unique<cpu::WinogradWeightGradient>(p);
+  if (way == Way::slices) return std::make_unique<cpu::WinogradSlicesWeightGradient>(p);
+  if (way == Way::strided) return std::make_unique<cpu::WinogradStridedWeightGradient>(p);
+  return std::make_unique<cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
+}
+
+inline size_t workspaceOf(Way way, const Conv3dProblem& p, Pass pass) {
+  if (pass == Pass::weightGradient) return weightGradientBy(way, p)->workspace();
+  return packAndRunWorkspace(*convolutionBy(way, p, pass == Pass::inputGradient));
+}
+
+inline void runBy(Way way, const Conv3dProblem& p, Pass pass, const float* a, const float* b,
+                  const float* bias, float* out, void* workspace) {
+  if (pass == Pass::weightGradient)
+    weightGradientBy(way, p)->run(a, b, out, workspace);
+  else
+    packAndRun(*convolutionBy(way, p, pass == Pass::inputGradient), a, b, bias, out, workspace);
+}
+
+}  // namespace voxgrad::test
