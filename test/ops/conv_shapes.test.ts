@@ -42,6 +42,20 @@ test("no tap reaches the source: zeros, and gradients of zero", async () => {
   });
 });
 
+test("several taps to a few channels, and from a few, as gradients of first layers: rows of any length", async () => {
+  for (const [x, w, geometry] of [
+    [[1, 5, 4, 37, 1], [16, 3, 3, 3, 1], { padding: all(1) }],
+    [[2, 3, 4, 20, 2], [21, 2, 3, 5, 2], { padding: [1, 0, 2] }],
+    [[1, 1, 18, 19, 3], [24, 1, 7, 7, 3], { padding: [0, 3, 3], stride: [1, 2, 2] }],
+    [[1, 4, 5, 23, 4], [40, 3, 3, 3, 4], { padding: all(2), dilation: [1, 1, 2] }],
+    [[1, 1, 3, 2, 1], [17, 1, 3, 4, 1], { padding: [0, 1, 3], dilation: [1, 1, 2], stride: [1, 1, 3] }],
+  ] as [Shape, Shape, Partial<Case["geometry"]>][]) {
+    await checkConv({ x, w, geometry: { ...plain, ...geometry } });
+    const swapped = { x: [...x.slice(0, 4), w[0]], w: [x[4], ...w.slice(1, 4), w[0]] };
+    await checkConv({ ...swapped, geometry: { ...plain, ...geometry } });
+  }
+});
+
 test("many channels: products of one tap at a time, over rows of any length and in chunks of channels", async () => {
   const pad = (padding: Triple) => ({ ...plain, padding });
   for (const each of [
