@@ -122,15 +122,15 @@ void emulatedProduct(float (&d)[4], const uint32_t (&in)[WORDS], Load load) {
   const uint32_t* out = emulation::block->collective(
       emulation::matrixProduct, fullWarp, in, sizeof in, [load](emulation::Warp& warp, uint32_t present) {
         if (present != fullWarp) emulation::block->fail("a matrix product by a part of a warp");
-        float a[16][DEPTH], b[DEPTH][8], c[16][8];
+        float a[16][DEPTH], b[8][DEPTH], c[16][8];
         for (int lane = 0; lane < warpSize; lane++) {
           load(warp.in[lane], lane / 4, lane % 4, a, b);
           for (int i = 0; i < 4; i++)
             c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2] = __uint_as_float(warp.in[lane][WORDS - 4 + i]);
         }
         for (int row = 0; row < 16; row++)
-          for (int k = 0; k < DEPTH; k++)
-            for (int column = 0; column < 8; column++) c[row][column] += a[row][k] * b[k][column];
+          for (int column = 0; column < 8; column++)
+            c[row][column] = emulation::addProducts<DEPTH>(c[row][column], a[row], b[column]);
         for (int lane = 0; lane < warpSize; lane++)
           for (int i = 0; i < 4; i++)
             warp.out[lane][i] = __float_as_uint(c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
@@ -156,7 +156,7 @@ __device__ __forceinline__ void multiplyTf32(float (&d)[4], const uint32_t (&a)[
   emulatedProduct<8>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][8], float(&b)[8][8]) {
     const auto number = [](uint32_t bits) { return __uint_as_float(bits & ~0x1fffu); };
     for (int i = 0; i < 4; i++) a[group + i % 2 * 8][t + i / 2 * 4] = number(word[i]);
-    for (int i = 0; i < 2; i++) b[t + i * 4][group] = number(word[4 + i]);
+    for (int i = 0; i < 2; i++) b[group][t + i * 4] = number(word[4 + i]);
   });
 #endif
 }
@@ -175,13 +175,13 @@ __device__ __forceinline__ void multiplyBf16(float (&d)[4], const uint32_t (&a)[
   std::memcpy(in, a, sizeof a);
   std::memcpy(in + 4, b, sizeof b);
   std::memcpy(in + 6, d, sizeof d);
-  emulatedProduct<16>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][16], float(&b)[16][8]) {
+  emulatedProduct<16>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][16], float(&b)[8][16]) {
     const auto half = [](uint32_t pair, int i) {
       return __uint_as_float(i == 0 ? pair << 16 : pair & 0xffff0000u);
     };
     for (int k = 0; k < 2; k++) {
       for (int i = 0; i < 4; i++) a[group + i % 2 * 8][2 * t + i / 2 * 8 + k] = half(word[i], k);
-      for (int i = 0; i < 2; i++) b[2 * t + i * 8 + k][group] = half(word[4 + i], k);
+      for (int i = 0; i < 2; i++) b[group][2 * t + i * 8 + k] = half(word[4 + i], k);
     }
   });
 #endif

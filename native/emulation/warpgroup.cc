@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "tensor_core.h"
 
 namespace emulation {
 namespace {
@@ -123,10 +124,11 @@ class Operand {
   bool swizzled_;
 };
 
-float dot(const Numbers& a, const Numbers& b) {
-  Four sums = a.part[0] * b.part[0];
-  for (int i = 1; i < 4; i++) sums += a.part[i] * b.part[i];
-  return sums[0] + sums[1] + (sums[2] + sums[3]);
+float addDot(float sum, const Numbers& a, const Numbers& b) {
+  float left[16], right[16];
+  std::memcpy(left, &a, sizeof left);
+  std::memcpy(right, &b, sizeof right);
+  return addProducts<16>(sum, left, right);
 }
 
 // The part of a thread: of rows `group` and `group` + 8 of its warp's 16, every fourth pair of columns.
@@ -136,7 +138,10 @@ void carryOut(const Product& product, float* sums) {
   const Numbers rows[2] = {a.row(row), a.row(row + 8)};
   for (int column = 0; column < product.columns; column += 8) {
     const Numbers columns[2] = {b.row(column + lane % 4 * 2), b.row(column + lane % 4 * 2 + 1)};
-    for (int i = 0; i < 4; i++) sums[column / 2 + i] += dot(rows[i / 2], columns[i % 2]);
+    for (int i = 0; i < 4; i++) {
+      float& sum = sums[column / 2 + i];
+      sum = addDot(sum, rows[i / 2], columns[i % 2]);
+    }
   }
 }
 
