@@ -27,7 +27,7 @@ __device__ __forceinline__ void copyAsync(void* to, const void* from, bool valid
 #else
   if (reinterpret_cast<uintptr_t>(to) % BYTES != 0 || reinterpret_cast<uintptr_t>(from) % BYTES != 0)
     emulation::block->fail("an asynchronous copy that is not aligned");
-  emulation::fiber->copies.push_back({to, valid ? from : nullptr, BYTES});
+  emulation::block->beginCopy({to, valid ? from : nullptr, BYTES});
 #endif
 }
 

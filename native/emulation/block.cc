@@ -75,6 +75,8 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
   warps_.assign((count + lanes - 1) / lanes, Warp{});
   warpgroups_.assign((count + warpgroupThreads - 1) / warpgroupThreads, Warpgroup{});
   barriers.clear();
+  published.clear();
+  copiesAtOnce_ = copiesAtOnce();
   living_ = static_cast<int>(count);
   barrier_ = gridBarrier_ = Gate{};
   why_[0] = 0;
@@ -218,18 +220,28 @@ void Block::gridBarrier(int line) {
   open(gridBarrier_);
 }
 
+bool copiesAtOnce() { return scheduleSeed() == 1; }
+
+static void carryOut(const Copy& copy) {
+  if (copy.from != nullptr)
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  else
+    std::memset(copy.to, 0, copy.bytes);
+}
+
+void Block::beginCopy(const Copy& copy) {
+  if (copiesAtOnce_)
+    carryOut(copy);
+  else
+    fiber->copies.push_back(copy);
+}
+
 void Block::completeCopies(size_t keep) {
   Fiber& self = *fiber;
   while (self.groups.size() > keep) {
     const size_t count = self.groups.front();
     self.groups.erase(self.groups.begin());
-    for (size_t i = 0; i < count; i++) {
-      const Copy& copy = self.copies[i];
-      if (copy.from != nullptr)
-        std::memcpy(copy.to, copy.from, copy.bytes);
-      else
-        std::memset(copy.to, 0, copy.bytes);
-    }
+    for (size_t i = 0; i < count; i++) carryOut(self.copies[i]);
     self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(count));
   }
 }

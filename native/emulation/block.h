@@ -84,6 +84,8 @@ class Block {
   // Every lane of `mask` brings words; the last to come computes the answers of all of them.
   template <class Compute>
   const uint32_t* collective(int operation, uint32_t mask, const void* in, size_t bytes, Compute compute);
+  // A copy takes place when somebody waits for it or, with VOXGRAD_SCHEDULE=1, at once.
+  void beginCopy(const Copy& copy);
   // Carries out all committed groups of copies but the newest `keep`.
   void completeCopies(size_t keep);
   // Every thread of a warpgroup does the same, by these operands.
@@ -95,6 +97,8 @@ class Block {
 
   Extent index, grid, threads;
   unsigned char* shared = nullptr;
+  // The same as the copy engine and products see it: empty until somebody publishes.
+  std::vector<unsigned char> published;
   std::map<const void*, MemoryBarrier> barriers;  // by their places in it
 
  private:
@@ -111,7 +115,7 @@ class Block {
   int position_ = 0;
   int living_ = 0;
   Gate barrier_, gridBarrier_;
-  bool cooperative_ = false, paused_ = false;
+  bool cooperative_ = false, paused_ = false, copiesAtOnce_ = false;
   // Which goes on when the block is resumed.
   Fiber* current_ = nullptr;
   Body body_ = nullptr;
@@ -126,6 +130,9 @@ class Block {
 // The block and the fiber that this thread of the processor works on.
 extern thread_local Block* block __attribute__((tls_model("initial-exec")));
 extern thread_local Fiber* fiber __attribute__((tls_model("initial-exec")));
+
+// Whether asynchronous copies take place as early as they may, instead of as late.
+bool copiesAtOnce();
 
 // Runs every block of a grid, spread over the processors.
 void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, const void* context);
