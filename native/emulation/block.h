@@ -1,6 +1,7 @@
 // One block of CUDA threads on one thread of the processor. Every CUDA thread is a fiber; it runs until it
 // waits for others or ends, and the next one goes on. Which one that is, is a schedule: VOXGRAD_SCHEDULE=0
-// takes them in order, 1 backwards, any other number shuffles them, so that a missing barrier shows.
+// takes them in order, 1 backwards, each warp as far as it can go before another one, any other number
+// shuffles them, so that a missing barrier shows.
 //
 // What breaks a rule of CUDA throws Error("ERR_DEVICE") from launch(): threads of a block at different
 // barriers, lanes of a warp in different warp operations, a shuffle from a lane that does not take part, a
@@ -105,6 +106,7 @@ class Block {
   void reset(Extent index, Extent grid, Extent threads, size_t sharedBytes);
   void order();
   void next();
+  bool goOn(int position);
   Warp& warp();
   static void enter();
 
@@ -115,7 +117,7 @@ class Block {
   int position_ = 0;
   int living_ = 0;
   Gate barrier_, gridBarrier_;
-  bool cooperative_ = false, paused_ = false, copiesAtOnce_ = false;
+  bool cooperative_ = false, paused_ = false, eager_ = false;
   // Which goes on when the block is resumed.
   Fiber* current_ = nullptr;
   Body body_ = nullptr;

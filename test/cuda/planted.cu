@@ -44,6 +44,18 @@ __global__ void reverseAsyncKernel(const float* x, float* y) {
   commitCopies();
 }
 
+// The same by threads that exchange something meanwhile, so that one warp keeps step with the others or not.
+template <bool barrier>
+__global__ void reverseAndClearKernel(const float* x, float* y) {
+  float* shared = sharedMemory<float>();
+  shared[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  const float found = __shfl_sync(fullWarp, shared[count - 1 - threadIdx.x], threadIdx.x % warpSize);
+  y[threadIdx.x] = __shfl_sync(fullWarp, found, threadIdx.x % warpSize);
+  if constexpr (barrier) __syncthreads();
+  shared[threadIdx.x] = 0;
+}
+
 __global__ void dividedBarrierKernel(const float* x, float* y) {
   y[threadIdx.x] = x[count - 1 - threadIdx.x];
   if (threadIdx.x < 64) __syncthreads();
@@ -181,6 +193,8 @@ int main(int, char** arguments) {
     if (mistake == "none-async") LAUNCH(reverseAsyncKernel<Async::right>, grid, from, to);
     if (mistake == "no-wait") LAUNCH(reverseAsyncKernel<Async::noWait>, grid, from, to);
     if (mistake == "early-refill") LAUNCH(reverseAsyncKernel<Async::earlyRefill>, grid, from, to);
+    if (mistake == "none-ahead") LAUNCH(reverseAndClearKernel<true>, grid, from, to);
+    if (mistake == "ahead") LAUNCH(reverseAndClearKernel<false>, grid, from, to);
     if (mistake == "divided-barrier") LAUNCH(dividedBarrierKernel, grid, from, to);
     if (mistake == "lone-shuffle") LAUNCH(loneShuffleKernel, grid, from, to);
     if (mistake == "behind-shared") LAUNCH(behindSharedKernel, grid, from, to);

@@ -41,7 +41,7 @@ function verdicts(program: string, ...mistake: string[]): string[] {
 const program = build("planted", "planted.cu", "-O1");
 const streams = build("streams", "planted_streams.cu", "-O1");
 
-for (const fine of ["none", "none-async", "none-product", "none-written", "none-grid"])
+for (const fine of ["none", "none-async", "none-ahead", "none-product", "none-written", "none-grid"])
   test(`without a mistake (${fine}) every order is right`, () => {
     assert.equal(verdicts(program, fine), ["right", "right", "right"]);
   });
@@ -51,6 +51,7 @@ const wrong = [
   "no-grid-barrier",
   "no-wait",
   "early-refill",
+  "ahead",
   "unwritten",
   "unpublished",
   "no-copy-wait",
