@@ -10,8 +10,8 @@ constexpr int voxelsOfBlock = 128, voxelsOfLine = 16;
 struct BlockShape {
   int lines = voxelsOfBlock / voxelsOfLine, line = voxelsOfLine;
 };
-// What lets two blocks share a multiprocessor.
-constexpr size_t mostSharedBytes = 100 << 10;
+// What lets two blocks share a multiprocessor, and what one may have on compute capability 8.9.
+constexpr size_t mostSharedBytes = 99 << 10;
 
 // How the output is cut into blocks and what one of them reads, by axis.
 struct HaloPlan {
