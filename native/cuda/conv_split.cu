@@ -25,9 +25,9 @@ struct AddParts {
   bool narrow;  // whether that is bf16
 
   __device__ Floats<EACH> operator()(int64_t i) const {
-    Floats<EACH> sum = *reinterpret_cast<const Floats<EACH>*>(partial + i * EACH);
+    Floats<EACH> sum = *alignedFor<const Floats<EACH>>(partial + i * EACH);
     for (int part = 1; part < parts; part++) {
-      const auto more = *reinterpret_cast<const Floats<EACH>*>(partial + part * count + i * EACH);
+      const auto more = *alignedFor<const Floats<EACH>>(partial + part * count + i * EACH);
       for (int k = 0; k < EACH; k++) sum.of[k] += more.of[k];
     }
     if (bias != nullptr)

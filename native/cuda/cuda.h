@@ -48,6 +48,16 @@ __device__ __forceinline__ T* sharedMemory() {
 #endif
 }
 
+// A place in memory that is moved as a T at once, and aligned for that: a device stops where it is not.
+template <class T, class From>
+__device__ __forceinline__ T* alignedFor(From* place) {
+#ifndef __CUDACC__
+  if (reinterpret_cast<uintptr_t>(place) % alignof(T) != 0)
+    emulation::block->fail("memory that is not aligned for what is moved at once");
+#endif
+  return reinterpret_cast<T*>(place);
+}
+
 #ifdef __CUDACC__
 // Lets a kernel have more shared memory than every kernel may: always as much as there is, so that what a
 // recorded launch has been allowed is not taken back by a later one that needs less.

@@ -54,6 +54,8 @@ __device__ __forceinline__ void makeBarrier(uint64_t* barrier, int arrivals) {
 __device__ __forceinline__ void publish() {
 #ifdef __CUDACC__
   HOPPER_PTX("fence.proxy.async.shared::cta;\n" ::: "memory");
+#else
+  emulation::publish();
 #endif
 }
 

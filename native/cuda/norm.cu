@@ -90,7 +90,8 @@ void run(const char* name, const Step& step) {
                          normalOf(step, second),
                          step.attributes.number("epsilon"),
                          dataOf<T>(step.output)};
-    if (sets.channels % chunkOf<T> == 0)
+    const Tensor& residual = step.inputs[step.inputs.size() > 4 ? 4 : 0];
+    if (packWidth<T>(sets.channels, {&step.inputs[0], &residual, &step.output}) == chunkOf<T>)
       launchNormalize<T, chunkOf<T>, then>(name, sets, other, a);
     else
       launchNormalize<T, 1, then>(name, sets, other, a);

@@ -177,7 +177,7 @@ void runInputGradient(const Step& step) {
                      step.attributes.number("epsilon"), slopes});
   byStorage(step.output, [&](auto storage) {
     using T = typename decltype(storage)::type;
-    if (sets.channels % chunkOf<T> == 0)
+    if (packWidth<T>(sets.channels, {&step.inputs[0], &step.inputs[4], &step.output}) == chunkOf<T>)
       launchInputGradient<T, chunkOf<T>>(step, sets, slopes);
     else
       launchInputGradient<T, 1>(step, sets, slopes);

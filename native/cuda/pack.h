@@ -14,12 +14,12 @@ struct alignas(V * sizeof(T)) Pack {
 
 template <int V, class T>
 __device__ __forceinline__ Pack<T, V> loadPack(const T* from) {
-  return *reinterpret_cast<const Pack<T, V>*>(from);
+  return *alignedFor<const Pack<T, V>>(from);
 }
 
 template <int V, class T>
 __device__ __forceinline__ void storePack(T* to, const Pack<T, V>& pack) {
-  *reinterpret_cast<Pack<T, V>*>(to) = pack;
+  *alignedFor<Pack<T, V>>(to) = pack;
 }
 
 // The same as floats, whatever they are stored as.
@@ -48,7 +48,7 @@ __device__ __forceinline__ void storeFloats(Bf16* to, const Pack<float, V>& floa
   } else {
     Pack<uint32_t, V / 2> words;
     for (int k = 0; k < V / 2; k++) words.v[k] = roundToBf16(floats.v[2 * k], floats.v[2 * k + 1]);
-    *reinterpret_cast<Pack<uint32_t, V / 2>*>(to) = words;
+    *alignedFor<Pack<uint32_t, V / 2>>(to) = words;
   }
 }
 

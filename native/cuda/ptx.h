@@ -27,7 +27,7 @@ __device__ __forceinline__ void copyAsync(void* to, const void* from, bool valid
 #else
   if (reinterpret_cast<uintptr_t>(to) % BYTES != 0 || reinterpret_cast<uintptr_t>(from) % BYTES != 0)
     emulation::block->fail("an asynchronous copy that is not aligned");
-  emulation::fiber->copies.push_back({to, valid ? from : nullptr, BYTES});
+  emulation::block->beginCopy({to, valid ? from : nullptr, BYTES});
 #endif
 }
 
@@ -122,15 +122,15 @@ void emulatedProduct(float (&d)[4], const uint32_t (&in)[WORDS], Load load) {
   const uint32_t* out = emulation::block->collective(
       emulation::matrixProduct, fullWarp, in, sizeof in, [load](emulation::Warp& warp, uint32_t present) {
         if (present != fullWarp) emulation::block->fail("a matrix product by a part of a warp");
-        float a[16][DEPTH], b[DEPTH][8], c[16][8];
+        float a[16][DEPTH], b[8][DEPTH], c[16][8];
         for (int lane = 0; lane < warpSize; lane++) {
           load(warp.in[lane], lane / 4, lane % 4, a, b);
           for (int i = 0; i < 4; i++)
             c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2] = __uint_as_float(warp.in[lane][WORDS - 4 + i]);
         }
         for (int row = 0; row < 16; row++)
-          for (int k = 0; k < DEPTH; k++)
-            for (int column = 0; column < 8; column++) c[row][column] += a[row][k] * b[k][column];
+          for (int column = 0; column < 8; column++)
+            c[row][column] = emulation::addProducts<DEPTH>(c[row][column], a[row], b[column]);
         for (int lane = 0; lane < warpSize; lane++)
           for (int i = 0; i < 4; i++)
             warp.out[lane][i] = __float_as_uint(c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2]);
@@ -144,7 +144,8 @@ void emulatedProduct(float (&d)[4], const uint32_t (&in)[WORDS], Load load) {
 // d = {[group, 2 t], [group, 2 t + 1], [group + 8, 2 t], [group + 8, 2 t + 1]}.
 __device__ __forceinline__ void multiplyTf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef __CUDACC__
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -156,7 +157,7 @@ __device__ __forceinline__ void multiplyTf32(float (&d)[4], const uint32_t (&a)[
   emulatedProduct<8>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][8], float(&b)[8][8]) {
     const auto number = [](uint32_t bits) { return __uint_as_float(bits & ~0x1fffu); };
     for (int i = 0; i < 4; i++) a[group + i % 2 * 8][t + i / 2 * 4] = number(word[i]);
-    for (int i = 0; i < 2; i++) b[t + i * 4][group] = number(word[4 + i]);
+    for (int i = 0; i < 2; i++) b[group][t + i * 4] = number(word[4 + i]);
   });
 #endif
 }
@@ -166,7 +167,8 @@ __device__ __forceinline__ void multiplyTf32(float (&d)[4], const uint32_t (&a)[
 // [2 t + 8, group]}, each with its neighbour in k; d as above.
 __device__ __forceinline__ void multiplyBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef __CUDACC__
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -175,13 +177,13 @@ __device__ __forceinline__ void multiplyBf16(float (&d)[4], const uint32_t (&a)[
   std::memcpy(in, a, sizeof a);
   std::memcpy(in + 4, b, sizeof b);
   std::memcpy(in + 6, d, sizeof d);
-  emulatedProduct<16>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][16], float(&b)[16][8]) {
+  emulatedProduct<16>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][16], float(&b)[8][16]) {
     const auto half = [](uint32_t pair, int i) {
       return __uint_as_float(i == 0 ? pair << 16 : pair & 0xffff0000u);
     };
     for (int k = 0; k < 2; k++) {
       for (int i = 0; i < 4; i++) a[group + i % 2 * 8][2 * t + i / 2 * 8 + k] = half(word[i], k);
-      for (int i = 0; i < 2; i++) b[2 * t + i * 8 + k][group] = half(word[4 + i], k);
+      for (int i = 0; i < 2; i++) b[group][2 * t + i * 8 + k] = half(word[4 + i], k);
     }
   });
 #endif

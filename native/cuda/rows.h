@@ -68,7 +68,7 @@ struct Row {
       const float* const own = shared + static_cast<int>(row - firstRow) * channels;
       for (int i = 0; i < each; i++) values[i] = has(i) ? own[i] : rest;
     } else if constexpr (exact) {
-      const auto read = reinterpret_cast<const Floats<each>*>(x)[row];
+      const auto read = alignedFor<const Floats<each>>(x)[row];
       for (int i = 0; i < each; i++) values[i] = read.of[i];
     } else {
       x += row * channels;
@@ -90,7 +90,7 @@ struct Row {
     } else if constexpr (exact) {
       Floats<each> written;
       for (int i = 0; i < each; i++) written.of[i] = values[i];
-      if (valid()) reinterpret_cast<Floats<each>*>(y)[row] = written;
+      if (valid()) alignedFor<Floats<each>>(y)[row] = written;
     } else {
       y += row * channels;
       for (int i = 0; i < each; i++)

@@ -75,6 +75,8 @@ void Block::reset(Extent index, Extent grid, Extent threads, size_t sharedBytes)
   warps_.assign((count + lanes - 1) / lanes, Warp{});
   warpgroups_.assign((count + warpgroupThreads - 1) / warpgroupThreads, Warpgroup{});
   barriers.clear();
+  published.clear();
+  eager_ = copiesAtOnce();
   living_ = static_cast<int>(count);
   barrier_ = gridBarrier_ = Gate{};
   why_[0] = 0;
@@ -140,20 +142,27 @@ void Block::enter() {
   std::abort();
 }
 
+// Leaves the running fiber for the one at this place of the order, if that can go on.
+bool Block::goOn(int position) {
+  Fiber *from = fiber, *to = &fibers_[order_[position]];
+  if (to->ended || (to->waitsAt != nullptr && to->waitsAt->generation == to->generation)) return false;
+  to->waitsAt = nullptr;
+  position_ = position;
+  fiber = to;
+  if (to != from) switchStack(&from->stack, to->stack);
+  return true;
+}
+
 // Leaves the running fiber for the next that can go on.
 void Block::next() {
-  Fiber* from = fiber;
   const int count = static_cast<int>(fibers_.size());
-  for (int i = 0; i < count; i++) {
-    if (++position_ == count) position_ = 0;
-    Fiber& to = fibers_[order_[position_]];
-    if (to.ended || (to.waitsAt != nullptr && to.waitsAt->generation == to.generation)) continue;
-    to.waitsAt = nullptr;
-    if (&to == from) return;
-    fiber = &to;
-    switchStack(&from->stack, to.stack);
-    return;
+  const int firstOfWarp = fiber->index / lanes * lanes;
+  for (int i = 1; i < lanes && eager_; i++) {
+    const int index = firstOfWarp + (fiber->lane() + lanes - i) % lanes;
+    if (index < count && goOn(count - 1 - index)) return;
   }
+  for (int position = position_ + 1; position <= position_ + count; position++)
+    if (goOn(position % count)) return;
   if (living_ == 0) {
     void* nowhere;
     switchStack(&nowhere, home_);
@@ -218,18 +227,28 @@ void Block::gridBarrier(int line) {
   open(gridBarrier_);
 }
 
+bool copiesAtOnce() { return scheduleSeed() == 1; }
+
+static void carryOut(const Copy& copy) {
+  if (copy.from != nullptr)
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  else
+    std::memset(copy.to, 0, copy.bytes);
+}
+
+void Block::beginCopy(const Copy& copy) {
+  if (eager_)
+    carryOut(copy);
+  else
+    fiber->copies.push_back(copy);
+}
+
 void Block::completeCopies(size_t keep) {
   Fiber& self = *fiber;
   while (self.groups.size() > keep) {
     const size_t count = self.groups.front();
     self.groups.erase(self.groups.begin());
-    for (size_t i = 0; i < count; i++) {
-      const Copy& copy = self.copies[i];
-      if (copy.from != nullptr)
-        std::memcpy(copy.to, copy.from, copy.bytes);
-      else
-        std::memset(copy.to, 0, copy.bytes);
-    }
+    for (size_t i = 0; i < count; i++) carryOut(self.copies[i]);
     self.copies.erase(self.copies.begin(), self.copies.begin() + static_cast<std::ptrdiff_t>(count));
   }
 }

@@ -1,6 +1,7 @@
 // One block of CUDA threads on one thread of the processor. Every CUDA thread is a fiber; it runs until it
 // waits for others or ends, and the next one goes on. Which one that is, is a schedule: VOXGRAD_SCHEDULE=0
-// takes them in order, 1 backwards, any other number shuffles them, so that a missing barrier shows.
+// takes them in order, 1 backwards, each warp as far as it can go before another one, any other number
+// shuffles them, so that a missing barrier shows.
 //
 // What breaks a rule of CUDA throws Error("ERR_DEVICE") from launch(): threads of a block at different
 // barriers, lanes of a warp in different warp operations, a shuffle from a lane that does not take part, a
@@ -84,6 +85,8 @@ class Block {
   // Every lane of `mask` brings words; the last to come computes the answers of all of them.
   template <class Compute>
   const uint32_t* collective(int operation, uint32_t mask, const void* in, size_t bytes, Compute compute);
+  // A copy takes place when somebody waits for it or, with VOXGRAD_SCHEDULE=1, at once.
+  void beginCopy(const Copy& copy);
   // Carries out all committed groups of copies but the newest `keep`.
   void completeCopies(size_t keep);
   // Every thread of a warpgroup does the same, by these operands.
@@ -95,12 +98,15 @@ class Block {
 
   Extent index, grid, threads;
   unsigned char* shared = nullptr;
+  // The same as the copy engine and products see it: empty until somebody publishes.
+  std::vector<unsigned char> published;
   std::map<const void*, MemoryBarrier> barriers;  // by their places in it
 
  private:
   void reset(Extent index, Extent grid, Extent threads, size_t sharedBytes);
   void order();
   void next();
+  bool goOn(int position);
   Warp& warp();
   static void enter();
 
@@ -111,7 +117,7 @@ class Block {
   int position_ = 0;
   int living_ = 0;
   Gate barrier_, gridBarrier_;
-  bool cooperative_ = false, paused_ = false;
+  bool cooperative_ = false, paused_ = false, eager_ = false;
   // Which goes on when the block is resumed.
   Fiber* current_ = nullptr;
   Body body_ = nullptr;
@@ -126,6 +132,9 @@ class Block {
 // The block and the fiber that this thread of the processor works on.
 extern thread_local Block* block __attribute__((tls_model("initial-exec")));
 extern thread_local Fiber* fiber __attribute__((tls_model("initial-exec")));
+
+// Whether asynchronous copies take place as early as they may, instead of as late.
+bool copiesAtOnce();
 
 // Runs every block of a grid, spread over the processors.
 void launch(Extent grid, Extent threads, size_t sharedBytes, Block::Body body, const void* context);

@@ -8,6 +8,7 @@
 
 #include "block.h"
 #include "runtime.h"
+#include "tensor_core.h"
 
 #define __global__
 #define __device__

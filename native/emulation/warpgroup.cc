@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "tensor_core.h"
 
 namespace emulation {
 namespace {
@@ -16,12 +17,8 @@ constexpr uint32_t windowStart = 128;
 const unsigned char* sharedData(uint32_t address, size_t bytes) {
   if (address < windowStart || address - windowStart + bytes > block->sharedBytes())
     block->fail("an operand of a product lies outside of shared memory");
-  return block->shared + (address - windowStart);
-}
-
-bool copiesAtOnce() {
-  const char* schedule = std::getenv("VOXGRAD_SCHEDULE");
-  return schedule != nullptr && std::strcmp(schedule, "1") == 0;
+  if (block->published.empty()) block->fail("a product in a block that has published nothing");
+  return block->published.data() + (address - windowStart);
 }
 
 MemoryBarrier& barrierAt(void* data) {
@@ -33,6 +30,7 @@ MemoryBarrier& barrierAt(void* data) {
 void land(MemoryBarrier& barrier) {
   for (const BoxCopy& copy : barrier.copies) {
     copy.carryOut(sharedAddress(copy.to));
+    std::memcpy(block->published.data() + (copy.to - block->shared), copy.to, copy.bytes());
     barrier.bytes -= static_cast<int64_t>(copy.bytes());
   }
   barrier.copies.clear();
@@ -123,10 +121,11 @@ class Operand {
   bool swizzled_;
 };
 
-float dot(const Numbers& a, const Numbers& b) {
-  Four sums = a.part[0] * b.part[0];
-  for (int i = 1; i < 4; i++) sums += a.part[i] * b.part[i];
-  return sums[0] + sums[1] + (sums[2] + sums[3]);
+float addDot(float sum, const Numbers& a, const Numbers& b) {
+  float left[16], right[16];
+  std::memcpy(left, &a, sizeof left);
+  std::memcpy(right, &b, sizeof right);
+  return addProducts<16>(sum, left, right);
 }
 
 // The part of a thread: of rows `group` and `group` + 8 of its warp's 16, every fourth pair of columns.
@@ -136,7 +135,10 @@ void carryOut(const Product& product, float* sums) {
   const Numbers rows[2] = {a.row(row), a.row(row + 8)};
   for (int column = 0; column < product.columns; column += 8) {
     const Numbers columns[2] = {b.row(column + lane % 4 * 2), b.row(column + lane % 4 * 2 + 1)};
-    for (int i = 0; i < 4; i++) sums[column / 2 + i] += dot(rows[i / 2], columns[i % 2]);
+    for (int i = 0; i < 4; i++) {
+      float& sum = sums[column / 2 + i];
+      sum = addDot(sum, rows[i / 2], columns[i % 2]);
+    }
   }
 }
 
@@ -146,9 +148,14 @@ uint32_t sharedAddress(const void* data) {
   return windowStart + static_cast<uint32_t>(static_cast<const unsigned char*>(data) - block->shared);
 }
 
+void publish() {
+  block->published.assign(block->shared, block->shared + block->sharedBytes());
+  for (auto& [place, barrier] : block->barriers) barrier.published = true;
+}
+
 void initBarrier(void* data, int arrivals) {
   if (sharedAddress(data) % 8 != 0) block->fail("a barrier in shared memory that is not aligned");
-  block->barriers[data] = MemoryBarrier{arrivals, arrivals, 0, 0, 0, {}, {}};
+  block->barriers[data] = MemoryBarrier{arrivals, arrivals};
 }
 
 void arriveAtBarrier(void* data, int64_t bytes) {
@@ -170,6 +177,7 @@ void waitAtBarrier(void* data, uint32_t parity) {
 
 void copyBox(const BoxCopy& copy, void* data) {
   MemoryBarrier& barrier = barrierAt(data);
+  if (!barrier.published) block->fail("a copy that counts at a barrier which nobody has published");
   if (sharedAddress(copy.to) % 128 != 0) block->fail("a copy of a box to where it is not aligned");
   barrier.copies.push_back(copy);
   if (copiesAtOnce()) land(barrier);

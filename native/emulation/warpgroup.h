@@ -3,7 +3,8 @@
 //
 // A copy takes place when somebody waits for its barrier, or, with VOXGRAD_SCHEDULE=1, at once: a missing
 // wait shows in the first case, memory that is written too early in the second. A product takes place when it
-// is waited for; until then its sums are NaN.
+// is waited for; until then its sums are NaN. It reads what copies brought, and what threads have written and
+// published: what is written behind that shows as what was there before, or as NaN.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +28,15 @@ struct MemoryBarrier {
   int expected;  // arrivals of a phase
   int missing;
   int64_t bytes = 0;  // that have yet to come
+  bool published = false;
   uint32_t phase = 0;
   int waiting = 0;
-  std::vector<BoxCopy> copies;
-  Gate gate;
+  std::vector<BoxCopy> copies = {};
+  Gate gate = {};
 };
+
+// Shows the copy engine, and products, what threads have written to shared memory until now.
+void publish();
 
 // For the thread that runs. `barrier` is eight aligned bytes of shared memory.
 void initBarrier(void* barrier, int arrivals);

@@ -150,7 +150,7 @@ async function operandsOf(
 }
 
 for (const device of devices) {
-  // A GPU cuts off what its sums have no room for; the emulator rounds.
+  // A GPU cuts off what its sums have no room for; how much the emulator knows only from measurements.
   const exact = device.name === "emulator" ? 2e-6 : 1e-4;
   const of = (text: string) => `${text}, on ${device.name}`;
   const tried = new Set<string>();

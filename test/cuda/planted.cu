@@ -29,14 +29,31 @@ __global__ void reverseKernel(const float* x, float* y) {
 }
 
 // The same with asynchronous copies of 16 bytes.
-template <bool waits>
+enum class Async { right, noWait, earlyRefill };
+
+template <Async mistake>
 __global__ void reverseAsyncKernel(const float* x, float* y) {
   float* shared = sharedMemory<float>();
   if (threadIdx.x < count / 4) copyAsync<16>(shared + threadIdx.x * 4, x + threadIdx.x * 4, true);
   commitCopies();
-  if constexpr (waits) waitCopies<0>();
+  if constexpr (mistake != Async::noWait) waitCopies<0>();
   __syncthreads();
   y[threadIdx.x] = shared[count - 1 - threadIdx.x];
+  if constexpr (mistake != Async::earlyRefill) __syncthreads();
+  copyAsync<4>(shared + threadIdx.x, x, true);
+  commitCopies();
+}
+
+// The same by threads that exchange something meanwhile, so that one warp keeps step with the others or not.
+template <bool barrier>
+__global__ void reverseAndClearKernel(const float* x, float* y) {
+  float* shared = sharedMemory<float>();
+  shared[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  const float found = __shfl_sync(fullWarp, shared[count - 1 - threadIdx.x], threadIdx.x % warpSize);
+  y[threadIdx.x] = __shfl_sync(fullWarp, found, threadIdx.x % warpSize);
+  if constexpr (barrier) __syncthreads();
+  shared[threadIdx.x] = 0;
 }
 
 __global__ void dividedBarrierKernel(const float* x, float* y) {
@@ -65,9 +82,29 @@ __global__ void unwrittenKernel(const float* x, float* y) {
   y[threadIdx.x] = shared[count - 1 - threadIdx.x];
 }
 
-enum class Product { right, noCopyWait, noProductWait, earlyCopy, unswizzled, noFence, halfGroup };
+enum class Product {
+  right,
+  written,
+  unpublished,
+  unpublishedBarrier,
+  noCopyWait,
+  noProductWait,
+  earlyCopy,
+  unswizzled,
+  noFence,
+  halfGroup
+};
 
 constexpr int half = count / 2, tileBytes = 64 * swizzleBytes;
+
+// The matrix that reverses the order, as the copy engine would bring it.
+__device__ void writeOrder(unsigned char* tile) {
+  for (int row = threadIdx.x; row < half; row += count)
+    for (int column = 0; column < half; column++) {
+      const int at = (column * 2) ^ (row % 8 << 4);
+      *reinterpret_cast<Bf16*>(tile + row * swizzleBytes + at) = Bf16(row + column == half - 1 ? 1.0f : 0.0f);
+    }
+}
 
 // Multiplies the row's halves, as two rows of a matrix, by the matrix that reverses the order.
 template <Product mistake>
@@ -75,15 +112,18 @@ __global__ void reverseByProductKernel(const __grid_constant__ TensorMap x,
                                        const __grid_constant__ TensorMap order, float* y) {
   unsigned char* const tiles = swizzledMemory();
   auto* const barrier = reinterpret_cast<uint64_t*>(tiles + 2 * tileBytes);
+  constexpr bool writes = mistake == Product::written || mistake == Product::unpublished;
   if (threadIdx.x == 0) {
     makeBarrier(barrier, 1);
-    publish();
+    if (mistake != Product::unpublishedBarrier) publish();
   }
+  if (writes) writeOrder(tiles + tileBytes);
+  if (mistake == Product::written) publish();
   __syncthreads();
   if (threadIdx.x == 0) {
-    arriveExpecting(barrier, 2 * tileBytes);
+    arriveExpecting(barrier, (writes ? 1 : 2) * tileBytes);
     copyBox(tiles, x, {0, 0, 0}, barrier);
-    copyBox(tiles + tileBytes, order, {0, 0, 0}, barrier);
+    if (!writes) copyBox(tiles + tileBytes, order, {0, 0, 0}, barrier);
   }
   if (mistake != Product::noCopyWait) waitForPhase(barrier, 0);
   float sums[64 / 2] = {};
@@ -150,13 +190,19 @@ int main(int, char** arguments) {
   try {
     if (mistake == "none") LAUNCH(reverseKernel<true>, grid, from, to);
     if (mistake == "no-barrier") LAUNCH(reverseKernel<false>, grid, from, to);
-    if (mistake == "none-async") LAUNCH(reverseAsyncKernel<true>, grid, from, to);
-    if (mistake == "no-wait") LAUNCH(reverseAsyncKernel<false>, grid, from, to);
+    if (mistake == "none-async") LAUNCH(reverseAsyncKernel<Async::right>, grid, from, to);
+    if (mistake == "no-wait") LAUNCH(reverseAsyncKernel<Async::noWait>, grid, from, to);
+    if (mistake == "early-refill") LAUNCH(reverseAsyncKernel<Async::earlyRefill>, grid, from, to);
+    if (mistake == "none-ahead") LAUNCH(reverseAndClearKernel<true>, grid, from, to);
+    if (mistake == "ahead") LAUNCH(reverseAndClearKernel<false>, grid, from, to);
     if (mistake == "divided-barrier") LAUNCH(dividedBarrierKernel, grid, from, to);
     if (mistake == "lone-shuffle") LAUNCH(loneShuffleKernel, grid, from, to);
     if (mistake == "behind-shared") LAUNCH(behindSharedKernel, grid, from, to);
     if (mistake == "unwritten") LAUNCH(unwrittenKernel, grid, from, to);
     if (mistake == "none-product") reverseByProduct<Product::right>(from, to);
+    if (mistake == "none-written") reverseByProduct<Product::written>(from, to);
+    if (mistake == "unpublished") reverseByProduct<Product::unpublished>(from, to);
+    if (mistake == "unpublished-barrier") reverseByProduct<Product::unpublishedBarrier>(from, to);
     if (mistake == "no-copy-wait") reverseByProduct<Product::noCopyWait>(from, to);
     if (mistake == "no-product-wait") reverseByProduct<Product::noProductWait>(from, to);
     if (mistake == "early-copy") reverseByProduct<Product::earlyCopy>(from, to);

@@ -48,7 +48,7 @@ function verdicts(program: string, ...mistake: string[]): string[] {
 const program = build("planted", "planted.cu", "-O1");
 const streams = build("streams", "planted_streams.cu", "-O1");
 
-for (const fine of ["none", "none-async", "none-product", "none-grid"])
+for (const fine of ["none", "none-async", "none-ahead", "none-product", "none-written", "none-grid"])
   compiled(`without a mistake (${fine}) every order is right`, () => {
     assert.equal(verdicts(program, fine), ["right", "right", "right"]);
   });
@@ -57,7 +57,10 @@ const wrong = [
   "no-barrier",
   "no-grid-barrier",
   "no-wait",
+  "early-refill",
+  "ahead",
   "unwritten",
+  "unpublished",
   "no-copy-wait",
   "no-product-wait",
   "early-copy",
@@ -75,6 +78,8 @@ compiled("threads at different barriers, and a shuffle from a lane that is elsew
   for (const found of verdicts(program, "lone-shuffle"))
     assert.match(found, /shuffle from a lane that does not take part/);
   for (const found of verdicts(program, "no-fence")) assert.match(found, /without a fence in front/);
+  for (const found of verdicts(program, "unpublished-barrier"))
+    assert.match(found, /at a barrier which nobody has published/);
   for (const found of verdicts(program, "half-group")) assert.match(found, /that the others never reach/);
 });
 
