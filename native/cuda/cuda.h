@@ -59,16 +59,19 @@ __device__ __forceinline__ T* alignedFor(From* place) {
 }
 
 #ifdef __CUDACC__
-// Lets a kernel have more shared memory than every kernel may: always as much as there is, so that what a
-// recorded launch has been allowed is not taken back by a later one that needs less.
+// Lets a kernel have more shared memory than every kernel may: always as much as there is beside what it
+// declares, so that what a recorded launch has been allowed is not taken back by a later one that needs less.
 template <class... Parameters>
 void allowShared(const char* name, void (*kernel)(Parameters...), size_t bytes) {
   constexpr size_t always = 48 << 10;
   if (bytes <= always) return;
+  const void* const function = reinterpret_cast<const void*>(kernel);
   int most = 0;
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0), name);
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+  cudaFuncAttributes declared;
+  check(cudaFuncGetAttributes(&declared, function), name);
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             most - static_cast<int>(declared.sharedSizeBytes)),
         name);
 }
 #endif
