@@ -5,7 +5,7 @@
 // bit more than a float has, its predecessor none.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -15,24 +15,27 @@ namespace emulation {
 template <int N>
 float addProducts(float sum, const float* a, const float* b) {
   constexpr int mantissa = 24, guards = 1;
-  float addends[N + 1], largest = std::fabs(sum), plain = sum;
-  addends[N] = sum;
-  for (int i = 0; i < N; i++) {
-    addends[i] = a[i] * b[i];
-    plain += addends[i];
-    largest = std::fmax(largest, std::fabs(addends[i]));
+  constexpr uint32_t infinite = 0x7f800000;
+  float addends[N];
+  uint32_t bits[N], largest;
+  for (int i = 0; i < N; i++) addends[i] = a[i] * b[i];
+  std::memcpy(bits, addends, sizeof bits);
+  std::memcpy(&largest, &sum, sizeof largest);
+  // Without their signs floats are in the order of their bits.
+  largest &= 0x7fffffff;
+  for (int i = 0; i < N; i++) largest = std::max(largest, bits[i] & 0x7fffffff);
+  if (largest == 0 || largest >= infinite) {
+    for (int i = 0; i < N; i++) sum += addends[i];
+    return sum;
   }
-  if (!(largest > 0) || !std::isfinite(plain)) return plain;
-  uint32_t bits;
-  std::memcpy(&bits, &largest, sizeof bits);
   // Such that the largest addend has all of its mantissa in front of the point; of very small ones less.
-  int shift = mantissa - 1 + guards + 127 - static_cast<int>(bits >> 23);
+  int shift = mantissa - 1 + guards + 127 - static_cast<int>(largest >> 23);
   if (shift > 126) shift = 126;
   const uint32_t one = static_cast<uint32_t>(127 + shift) << 23;
   float scale;
   std::memcpy(&scale, &one, sizeof scale);
-  int32_t total = 0;
-  for (int i = 0; i <= N; i++) total += static_cast<int32_t>(addends[i] * scale);
+  int32_t total = static_cast<int32_t>(sum * scale);
+  for (int i = 0; i < N; i++) total += static_cast<int32_t>(addends[i] * scale);
   uint32_t magnitude = total < 0 ? 0u - static_cast<uint32_t>(total) : static_cast<uint32_t>(total);
   const int surplus = 32 - mantissa - (magnitude == 0 ? 32 : __builtin_clz(magnitude));
   if (surplus > 0) magnitude = magnitude >> surplus << surplus;
