@@ -36,7 +36,11 @@ struct Fragment {
     } else {
       const float value = __uint_as_float(word);
       high[i] = roundToTf32(value);
-      if constexpr (P == Precision::f32) low[i] = roundToTf32(value - __uint_as_float(high[i]));
+      if constexpr (P == Precision::f32) {
+        // What a product reads of it: PTX leaves the bits below open.
+        high[i] &= tf32Bits;
+        low[i] = roundToTf32(value - __uint_as_float(high[i]));
+      }
     }
   }
 };

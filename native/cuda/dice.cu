@@ -73,7 +73,7 @@ void runDiceSums(const Step& step) {
 void runDiceSumsGradient(const Step& step) {
   const Tensor& p = step.inputs[0];
   const SumShape shape = shapeOf(p);
-  forEachRow("diceSumsGradient", shape.sets, shape.rows, shape.columns,
+  forEachRow("diceSumsGradient", step, shape.sets, shape.rows, shape.columns,
              OverlapGradient{p.f32(), Voxels(step.inputs[1], p.channels()), step.inputs[2].f32(),
                              step.attributes.flag("squared"), step.output.f32()});
 }

@@ -165,7 +165,7 @@ Voxels entropyVoxels(const Step& step, size_t maskIndex) {
 // Inputs: x, labels or target, in gradients dy, and perhaps a mask.
 void runCrossEntropy(const Step& step) {
   const Tensor& x = step.inputs[0];
-  rowSums("crossEntropy", rowsOf(x), x.channels(), step.workspace,
+  rowSums("crossEntropy", step, rowsOf(x), x.channels(),
           Entropy{x.f32(), entropyVoxels(step, 2), weightsOf(step)}, StoreMean{1, step.output.f32()});
 }
 
@@ -174,7 +174,8 @@ void runCrossEntropyGradient(const Step& step) {
   const Voxels voxels = entropyVoxels(step, 3);
   const ClassWeights weights = weightsOf(step);
   const float* factor = factorOf(step, voxels, weights, 1, 1);
-  forEachRow("crossEntropyGradient", x, EntropyGradient{x.f32(), voxels, weights, factor, step.output.f32()});
+  forEachRow("crossEntropyGradient", step, x,
+             EntropyGradient{x.f32(), voxels, weights, factor, step.output.f32()});
 }
 
 Difference differenceOf(const Step& step, size_t maskIndex) {
@@ -191,14 +192,14 @@ double errorsOf(const Step& step, const Difference& difference) {
 
 void runMaskedMse(const Step& step) {
   const Difference difference = differenceOf(step, 2);
-  rowSums("maskedMse", rowsOf(step.inputs[0]), step.inputs[0].channels(), step.workspace,
-          SquaredError{difference}, StoreMean{errorsOf(step, difference), step.output.f32()});
+  rowSums("maskedMse", step, rowsOf(step.inputs[0]), step.inputs[0].channels(), SquaredError{difference},
+          StoreMean{errorsOf(step, difference), step.output.f32()});
 }
 
 void runMaskedMseGradient(const Step& step) {
   const Difference difference = differenceOf(step, 3);
   const float* factor = factorOf(step, difference.voxels, ClassWeights{}, 2, errorsOf(step, difference));
-  forEachRow("maskedMseGradient", step.inputs[0],
+  forEachRow("maskedMseGradient", step, step.inputs[0],
              SquaredErrorGradient{difference, factor, step.output.f32()});
 }
 
@@ -215,7 +216,7 @@ struct OneHot {
 };
 
 void runOneHot(const Step& step) {
-  forEachRow("oneHot", step.output,
+  forEachRow("oneHot", step, step.output,
              OneHot{Voxels(step.inputs[0], step.output.channels()), step.output.f32()});
 }
 

@@ -92,7 +92,10 @@ __device__ __forceinline__ void loadMatrices(uint32_t (&word)[4], const void* ro
 #endif
 }
 
-// The nearest number of 10 bits of mantissa, ties away from zero.
+// Where a float has what a TF32 number is made of.
+constexpr uint32_t tf32Bits = 0xffffe000u;
+
+// The nearest number of 10 bits of mantissa, ties away from zero; the bits below may be anything.
 __device__ __forceinline__ uint32_t roundToTf32(float value) {
 #ifdef __CUDACC__
   uint32_t rounded;
@@ -100,7 +103,7 @@ __device__ __forceinline__ uint32_t roundToTf32(float value) {
   return rounded;
 #else
   const uint32_t bits = __float_as_uint(value);
-  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & ~0x1fffu;
+  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) | ~tf32Bits;
 #endif
 }
 
@@ -155,7 +158,7 @@ __device__ __forceinline__ void multiplyTf32(float (&d)[4], const uint32_t (&a)[
   std::memcpy(in + 4, b, sizeof b);
   std::memcpy(in + 6, d, sizeof d);
   emulatedProduct<8>(d, in, [](const uint32_t* word, int group, int t, float(&a)[16][8], float(&b)[8][8]) {
-    const auto number = [](uint32_t bits) { return __uint_as_float(bits & ~0x1fffu); };
+    const auto number = [](uint32_t bits) { return __uint_as_float(bits & tf32Bits); };
     for (int i = 0; i < 4; i++) a[group + i % 2 * 8][t + i / 2 * 4] = number(word[i]);
     for (int i = 0; i < 2; i++) b[group][t + i * 4] = number(word[4 + i]);
   });

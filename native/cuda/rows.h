@@ -7,6 +7,7 @@
 
 #include "cuda.h"
 #include "floats.h"
+#include "pack.h"
 #include "sums.h"
 
 namespace voxgrad::cuda {
@@ -14,8 +15,9 @@ namespace voxgrad::cuda {
 constexpr int rowThreads = 256;
 
 // What a thread has of rows: `each` channels, which are fewer in rows that are not `exact`. All threads of a
-// warp have to load and store together, those beyond the last row doing as the one before them does.
-template <int lanes_, int each_, bool exact_>
+// warp have to load and store together, those beyond the last row doing as the one before them does. `wide`
+// instructions move a row at once.
+template <int lanes_, int each_, bool exact_, bool wide = (exact_ && each_ % 2 == 0)>
 struct Row {
   static constexpr int lanes = lanes_, each = each_;
   static constexpr bool exact = exact_;
@@ -23,7 +25,7 @@ struct Row {
   static constexpr int rowsOfWarp = warpSize / lanes;
   // Rows that no wide instructions move go through shared memory, so that a warp reads and writes whole
   // lines.
-  static constexpr bool staged = lanes == 1 && !(exact && each % 2 == 0);
+  static constexpr bool staged = lanes == 1 && !wide;
   static constexpr int stage = warpSize * each;
   static constexpr size_t sharedBytes = staged ? rowThreads / warpSize * stage * sizeof(float) : 0;
   using Values = float[each];
@@ -165,16 +167,24 @@ struct RowKind {
   using type = R;
 };
 
-// Calls f with the RowKind that suits a number of channels from 1 to 256.
+// Whether wide instructions reach the rows of all tensors of a step.
+inline bool wholeRows(const Step& step) {
+  const auto isWhole = [](const Tensor& tensor) { return addressOf(tensor.data) % 16 == 0; };
+  return isWhole(step.output) && std::all_of(step.inputs.begin(), step.inputs.end(), isWhole);
+}
+
+// Calls f with the RowKind that suits a number of channels from 1 to 256, and rows that are `whole` or not:
+// the lanes, and with them the order of sums, are the same.
 template <class F>
-void byChannels(int64_t channels, F f) {
-  if (channels == 2) return f(RowKind<Row<1, 2, true>>{});
+void byChannels(int64_t channels, bool whole, F f) {
+  if (channels == 2 && whole) return f(RowKind<Row<1, 2, true>>{});
   if (channels == 3) return f(RowKind<Row<1, 3, true>>{});
-  if (channels == 4) return f(RowKind<Row<1, 4, true>>{});
+  if (channels == 4 && whole) return f(RowKind<Row<1, 4, true>>{});
   if (channels < 8) return f(RowKind<Row<1, 7, false>>{});
-  if (channels == 8) return f(RowKind<Row<1, 8, true>>{});
+  if (channels == 8 && whole) return f(RowKind<Row<1, 8, true>>{});
   if (channels < 16) return f(RowKind<Row<1, 15, false>>{});
-  if (channels == 16) return f(RowKind<Row<1, 16, true>>{});
+  if (channels == 16 && whole) return f(RowKind<Row<1, 16, true>>{});
+  if (channels == 16) return f(RowKind<Row<1, 16, true, false>>{});
   if (channels <= 32) return f(RowKind<Row<32, 1, false>>{});
   f(RowKind<Row<32, 8, false>>{});
 }
@@ -192,8 +202,8 @@ __global__ void __launch_bounds__(rowThreads) rowsKernel(int64_t rows, int chann
 
 // Calls f(own, row) for every row of `samples` times `rows`.
 template <class F>
-void forEachRow(const char* name, int64_t samples, int64_t rows, int64_t channels, F f) {
-  byChannels(channels, [&](auto shape) {
+void forEachRow(const char* name, const Step& step, int64_t samples, int64_t rows, int64_t channels, F f) {
+  byChannels(channels, wholeRows(step), [&](auto shape) {
     using R = typename decltype(shape)::type;
     const int64_t wanted = divideUp(rows, rowThreads / R::lanes);
     const dim3 blocks(static_cast<unsigned>(samples),
@@ -205,8 +215,8 @@ void forEachRow(const char* name, int64_t samples, int64_t rows, int64_t channel
 
 // The same where rows need not know their sample.
 template <class F>
-void forEachRow(const char* name, const Tensor& tensor, F f) {
-  forEachRow(name, 1, rowsOf(tensor), tensor.channels(), f);
+void forEachRow(const char* name, const Step& step, const Tensor& tensor, F f) {
+  forEachRow(name, step, 1, rowsOf(tensor), tensor.channels(), f);
 }
 
 // How rows are shared out where something is added up over them.
@@ -214,7 +224,7 @@ struct RowChunks {
   int64_t rows, chunkRows, chunks;
 
   RowChunks(int64_t rows, int64_t channels) : rows(rows) {
-    byChannels(channels, [&](auto shape) {
+    byChannels(channels, true, [&](auto shape) {
       chunkRows = rowsOfChunk(rows, rowThreads / decltype(shape)::type::lanes * 16);
     });
     chunks = divideUp(rows, chunkRows);
@@ -254,10 +264,10 @@ inline size_t rowSumBytes(int64_t rows, int64_t channels) {
 // Calls finish(0, 0, totals) with the sums over all rows of weight times value and of weight, which
 // f(own, row) yields as Weighted.
 template <class F, class Finish>
-void rowSums(const char* name, int64_t rows, int64_t channels, void* workspace, F f, Finish finish) {
+void rowSums(const char* name, const Step& step, int64_t rows, int64_t channels, F f, Finish finish) {
   const RowChunks all(rows, channels);
-  double* partial = static_cast<double*>(workspace);
-  byChannels(channels, [&](auto shape) {
+  double* partial = static_cast<double*>(step.workspace);
+  byChannels(channels, wholeRows(step), [&](auto shape) {
     using R = typename decltype(shape)::type;
     constexpr size_t shared = std::max(R::sharedBytes, 2 * sumThreads * sizeof(double));
     launch(name, rowSumsKernel<R, F>, Grid{dim3(1, static_cast<unsigned>(all.chunks)), sumThreads, shared},

@@ -35,7 +35,7 @@ void runSums(const Step& step) {
   const int64_t count = segmentationSums(shape.channels);
   const dim3 blocks(static_cast<unsigned>(shape.samples), static_cast<unsigned>(all.chunks));
   double* partial = static_cast<double*>(step.workspace);
-  byChannels(shape.channels, [&](auto kind) {
+  byChannels(shape.channels, wholeRows(step), [&](auto kind) {
     using R = typename decltype(kind)::type;
     launch("segmentationSums", segmentationSumsKernel<R>,
            Grid{blocks, sumThreads, sharedBytesOfSums<R>(shape.channels)}, all,
@@ -46,7 +46,7 @@ void runSums(const Step& step) {
 
 void runSumsGradient(const Step& step) {
   const SegmentationShape shape(step.inputs[0]);
-  forEachRow("segmentationSumsGradient", shape.samples, shape.rows, shape.channels,
+  forEachRow("segmentationSumsGradient", step, shape.samples, shape.rows, shape.channels,
              SegmentationGradient{segmentationOf(step, 0, maskOf(step, 3)), step.inputs[2].f32(),
                                   step.output.f32()});
 }
@@ -132,14 +132,14 @@ size_t distanceWorkspace(const Step& step) {
 
 void runDistance(const Step& step) {
   const Tensor& a = step.inputs[0];
-  rowSums("softmaxDistance", rowsOf(a), a.channels(), step.workspace,
+  rowSums("softmaxDistance", step, rowsOf(a), a.channels(),
           Distance{a.f32(), step.inputs[1].f32(), factorOf(step)},
           StoreDistance{static_cast<double>(a.count()), step.output.f32()});
 }
 
 void runDistanceGradient(const Step& step) {
   const Tensor& a = step.inputs[0];
-  forEachRow("softmaxDistanceGradient", a,
+  forEachRow("softmaxDistanceGradient", step, a,
              DistanceGradient{a.f32(), step.inputs[1].f32(), factorOf(step), step.inputs[2].f32(),
                               static_cast<float>(2 / static_cast<double>(a.count())), step.output.f32()});
 }

@@ -257,7 +257,7 @@ void runOf(Call call) {
 
 void run(const Step& step) {
   const Call call = callOf(step);
-  byChannels(call.shape.channels, [&](auto kind) {
+  byChannels(call.shape.channels, wholeRows(step), [&](auto kind) {
     using R = typename decltype(kind)::type;
     runOf<R, GivenLogits<R>>(call);
   });
@@ -271,7 +271,7 @@ size_t prepareWithHead(const Step& step) {
 void runWithHead(const Step& step) {
   Call call = callOf(withoutHead(step));
   call.head = headOf(step);
-  byChannels(call.shape.channels, [&](auto kind) {
+  byChannels(call.shape.channels, wholeRows(step), [&](auto kind) {
     using R = typename decltype(kind)::type;
     if constexpr (R::lanes == 1 && R::each <= mostHeadClasses)
       byStorage(step.inputs[1],

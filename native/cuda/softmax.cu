@@ -65,20 +65,20 @@ struct LogSoftmaxGradient {
 float factorOf(const Step& step) { return static_cast<float>(1.0 / step.attributes.number("temperature")); }
 
 void runSoftmax(const Step& step) {
-  forEachRow("softmax", step.output, Softmax{step.inputs[0].f32(), factorOf(step), step.output.f32()});
+  forEachRow("softmax", step, step.output, Softmax{step.inputs[0].f32(), factorOf(step), step.output.f32()});
 }
 
 void runSoftmaxGradient(const Step& step) {
-  forEachRow("softmaxGradient", step.output,
+  forEachRow("softmaxGradient", step, step.output,
              SoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), factorOf(step), step.output.f32()});
 }
 
 void runLogSoftmax(const Step& step) {
-  forEachRow("logSoftmax", step.output, LogSoftmax{step.inputs[0].f32(), step.output.f32()});
+  forEachRow("logSoftmax", step, step.output, LogSoftmax{step.inputs[0].f32(), step.output.f32()});
 }
 
 void runLogSoftmaxGradient(const Step& step) {
-  forEachRow("logSoftmaxGradient", step.output,
+  forEachRow("logSoftmaxGradient", step, step.output,
              LogSoftmaxGradient{step.inputs[0].f32(), step.inputs[1].f32(), step.output.f32()});
 }
 

@@ -3,6 +3,7 @@
  * there is one.
  */
 import { execFile } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { test } from "uvu";
@@ -18,8 +19,13 @@ const families = [
   "augment",
   "cast",
   "conv",
+  "conv_gradients",
+  "conv_normalized",
+  "conv_packed",
+  "conv_shapes",
   "dropout",
   "loss",
+  "mix",
   "norm",
   "norm_fused",
   "pool",
@@ -31,6 +37,8 @@ const families = [
   "softmax",
   "update",
 ];
+/** Those about the CPU's algorithms, threads and instruction sets, or about the ops alone. */
+const withoutDevice = ["conv_algorithm", "conv_moments", "conv_threads", "coverage", "isa"];
 /** Those whose kernels have threads that wait for each other. */
 const cooperating = ["arithmetic", "conv", "loss", "norm", "segmentation"];
 
@@ -40,6 +48,11 @@ const variants: [device: "cuda" | "emulator", schedule: string, families: string
   ["emulator", "7", cooperating],
   ["cuda", "0", families],
 ];
+
+test("every test of an op runs on devices, or is named as one that has no business there", () => {
+  const found = readdirSync(ops).flatMap((file) => /^(.+)\.test\.ts$/.exec(file)?.[1] ?? []);
+  assert.equal(found.sort(), [...families, ...withoutDevice].sort());
+});
 
 for (const [device, schedule, chosen] of variants) {
   if (!testDevices.includes(device)) continue;

@@ -6,6 +6,7 @@ import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Value } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { packedConv, packedWeight } from "../../lib/ops/conv_packed.ts";
+import { openDevice } from "../../lib/runtime/device.ts";
 import { runBare } from "./run_bare.ts";
 
 const cases: [string, readonly number[], readonly number[], (x: Value, w: Value) => Value][] = [
@@ -28,9 +29,13 @@ for (const [name, extents, weights, convolve] of cases)
     const w = Float32Array.from({ length: elements(weights) }, (_, i) => Math.cos(i * 2.3));
     const graph = new Graph();
     const node = convolve(graph.input("x", extents), graph.input("w", weights));
-    const bare = await runBare(node, [x, w]);
+    const device = openDevice();
+    const bare = await runBare(node, [x, w], device.native);
+    // Of the ways to compute it, both take the usual one.
     const plan = await compile((g) => ({ y: convolve(g.input("x", extents), g.input("w", weights)) }), {
+      device,
       paranoid: true,
+      tune: "off",
     });
     assert.equal(
       plan.layout.steps.map(({ spec }) => spec.kernel),
