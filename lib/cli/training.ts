@@ -80,7 +80,13 @@ async function trainWithProgress(
   let began = performance.now();
   const onPlan = async (plan: Plan, firstStep: number) => {
     progress.done();
-    progress = new Progress(stdout, { total: config.steps, label: "train", start: firstStep });
+    // The pace of the first steps says early how long the run will take.
+    progress = new Progress(stdout, {
+      total: config.steps,
+      label: "train",
+      start: firstStep,
+      firstLine: 2000,
+    });
     progress.log(
       `plan      ${formatCount(plan.layout.steps.length)} kernel calls, ${(plan.flops / 1e9).toPrecision(3)} GFLOP a step, ` +
         `peak memory ${formatBytes(plan.peakBytes)}`,
