@@ -10,6 +10,7 @@ import type { Device } from "../runtime/device.ts";
 import { loadVolume } from "../train/data.ts";
 import { loadRun } from "../train/load.ts";
 import type { RunFolder } from "../train/run.ts";
+import { counted } from "../errors.ts";
 
 /** How one network of a run, or all of them averaged, did on the test cases. */
 export interface NetworkResult extends Averages {
@@ -106,7 +107,7 @@ export function verdict([first, second]: readonly Judged[]): string {
   const better = after.dice.filter((value, index) => value > before.dice[index]).length;
   return (
     `Both networks together: ${second.recipe} minus ${first.recipe} is ${difference >= 0 ? "+" : ""}${difference.toFixed(4)} ` +
-    `Dice per case; ${second.recipe} is higher on ${better} of ${after.dice.length} test cases. ` +
+    `Dice per case; ${second.recipe} is higher on ${better} of ${counted(after.dice.length, "test case")}. ` +
     `One seed on a handful of phantoms proves nothing about either recipe.`
   );
 }

@@ -1,6 +1,6 @@
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { DataError, UsageError } from "../errors.ts";
+import { counted, DataError, UsageError } from "../errors.ts";
 import { writeImage, writeLabels } from "./nifti.ts";
 import {
   drawPhase,
@@ -256,7 +256,7 @@ export async function writePhantom(
   const counts = [cases, labeled, test];
   if (!counts.every((count) => Number.isInteger(count) && count >= 0) || cases < 1 || labeled > cases) {
     throw new UsageError(
-      `a phantom cohort needs at least one case and no more labels than cases; found ${cases} cases, ` +
+      `a phantom cohort needs at least one case and no more labels than cases; found ${counted(cases, "case")}, ` +
         `${labeled} labelled, ${test} for the test`,
     );
   }

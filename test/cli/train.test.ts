@@ -89,7 +89,7 @@ test("a run stopped before its first step leaves a folder that can be resumed", 
     "device",
   );
   assert.is(stopped.status, 130);
-  assert.match(stopped.out, /after 0 of 1 steps; nothing to save yet/);
+  assert.match(stopped.out, /after 0 of 1 step; nothing to save yet/);
   const resumed = await voxgrad(["train", "--out", run, "--resume"]);
   assert.is(resumed.status, 0);
   assert.match(resumed.out, /has no checkpoint yet: it begins again/);

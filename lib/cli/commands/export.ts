@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { UsageError } from "../../errors.ts";
+import { counted, UsageError } from "../../errors.ts";
 import { exportOnnx } from "../../infer/export_onnx.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { type LoadedRun, loadRun } from "../../train/load.ts";
@@ -55,7 +55,9 @@ export const exportCommand = defineCommand({
         metadata,
         producerVersion: version,
       });
-      stdout.write(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps\n`);
+      stdout.write(
+        `networks  ${networks.map(({ path }) => path).join(" and ")} after ${counted(run.step, "step")}\n`,
+      );
       stdout.write(`image     [${layout}], prepared as the file's metadata say\n`);
       stdout.write(`${out}  ${formatBytes(bytes)}, opset ${opset}\n`);
     } finally {

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Case, checkTestApart, grouping, groupsOf, hideLabels, openDataset } from "../../data/index.ts";
 import { classesOf } from "../../data/label_map.ts";
-import { UsageError } from "../../errors.ts";
+import { counted, UsageError } from "../../errors.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { readCheckpoint } from "../../train/checkpoint.ts";
 import { type Config, makeConfig, presets } from "../../train/config.ts";
@@ -153,7 +153,9 @@ async function announceClasses(cases: readonly Case[], { stdout }: Context): Pro
   const progress = new Progress(stdout, { total: cases.length, label: "read labels", unit: "file" });
   const { classes, files, absent } = await findClasses(cases, (done) => progress.update(done));
   progress.done();
-  progress.log(`classes   ${classes}: the largest label in ${files} label files is at most ${classes - 1}`);
+  progress.log(
+    `classes   ${classes}: the largest label in ${counted(files, "label file")} is at most ${classes - 1}`,
+  );
   if (absent.length > 0)
     progress.log(
       `${paint(stdout, "yellow", "warning:")} no voxel has label ${absent.slice(0, 8).join(", ")}${absent.length > 8 ? ", …" : ""}: ` +
@@ -177,7 +179,7 @@ async function chooseSplit(
   const { length } = groupsOf(split.validation, grouping(config.group));
   if (values.validationCases !== undefined && values.validationCases !== length)
     throw new UsageError(
-      `${file} lists ${length} validation ${config.group === null ? "cases" : "groups"}, and setting "validationCases" is ${config.validationCases}`,
+      `${file} lists ${counted(length, `validation ${config.group === null ? "case" : "group"}`)}, and setting "validationCases" is ${config.validationCases}`,
     );
   return { split, config: { ...config, validationCases: length } };
 }
@@ -242,7 +244,7 @@ async function goOn(
   const step = begun ? Number((await readCheckpoint(last)).metadata.step) : 0;
   // A run that ends by estimating statistics again may have been stopped while it did.
   if (step === config.steps && config.reestimateBatches === 0) {
-    progress.log(`the run in ${run.path} has finished: ${step} of ${config.steps} steps are done`);
+    progress.log(`the run in ${run.path} has finished: ${step} of ${counted(config.steps, "step")} are done`);
     return 0;
   }
   if (!begun) {
