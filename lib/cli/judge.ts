@@ -1,6 +1,7 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Case, writeLabels } from "../data/index.ts";
+import { makeFolder } from "../data/folder.ts";
+import { counted } from "../errors.ts";
 import { Predictor } from "../infer/predictor.ts";
 import { predictVolume } from "../infer/sliding.ts";
 import { type Averages, type ClassCounts, evaluateCase, summarize } from "../metrics/overlap.ts";
@@ -10,7 +11,6 @@ import type { Device } from "../runtime/device.ts";
 import { loadVolume } from "../train/data.ts";
 import { loadRun } from "../train/load.ts";
 import type { RunFolder } from "../train/run.ts";
-import { counted } from "../errors.ts";
 
 /** How one network of a run, or all of them averaged, did on the test cases. */
 export interface NetworkResult extends Averages {
@@ -46,7 +46,7 @@ export async function judge(
   const predictors = teams.map((team) => new Predictor(team, device));
   const counts: ClassCounts[][][] = predictors.map(() => []);
   const pictures: ReportCase[] = [];
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   try {
     for (const each of cases) {
       const volume = await loadVolume(each, config, () => undefined);

@@ -1,6 +1,7 @@
-import { mkdir, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { counted, DataError, UsageError } from "../errors.ts";
+import { makeFolder } from "./folder.ts";
 import { writeImage, writeLabels } from "./nifti.ts";
 import {
   drawPhase,
@@ -263,7 +264,7 @@ export async function writePhantom(
   const folders = test > 0 ? ["images", "labels", "imagesTs", "labelsTs"] : ["images", "labels"];
   for (const folder of folders) {
     const path = join(dir, folder);
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     if ((await readdir(path)).length > 0) {
       throw new DataError(path, "expected an empty or new folder for a phantom cohort, found files in it");
     }

@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import { makeFolder } from "../../data/folder.ts";
 import { counted, UsageError } from "../../errors.ts";
 import { exportOnnx } from "../../infer/export_onnx.ts";
 import { openDevice } from "../../runtime/device.ts";
@@ -48,7 +48,7 @@ export const exportCommand = defineCommand({
     try {
       const networks = chooseNetworks(run.networks, given.network);
       const metadata = describe(run);
-      await mkdir(dirname(out), { recursive: true });
+      await makeFolder(dirname(out));
       const { bytes, layout } = await exportOnnx(out, networks, {
         device,
         opset,
