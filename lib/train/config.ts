@@ -217,9 +217,19 @@ export const presets: Readonly<Record<string, Config>> = {
   },
 };
 
+/** A setting that cannot be used; `setting` is its name. */
+export class SettingError extends UsageError {
+  readonly setting: string;
+
+  constructor(setting: string, message: string) {
+    super(message);
+    this.setting = setting;
+  }
+}
+
 /**
- * Settings by name over a preset, which a recipe may have changed, checked. Throws `UsageError` naming the setting, what
- * it takes and the nearest one.
+ * Settings by name over a preset, which a recipe may have changed, checked. Throws `SettingError` naming the setting, what
+ * it takes and the nearest one, and `UsageError` where there is no such preset.
  */
 export function makeConfig(
   preset: string,
@@ -230,7 +240,8 @@ export function makeConfig(
     throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
   const base: Config = { ...presets[preset], ...recipe?.presets?.[preset] };
   for (const key of Object.keys(settings))
-    if (!(key in base)) throw new UsageError(`unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
+    if (!(key in base))
+      throw new SettingError(key, `unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
   const result = configSchema.safeParse({ ...base, ...settings }, { error: expected });
   if (!result.success) {
     const { path, message } = result.error.issues[0];
@@ -238,14 +249,16 @@ export function makeConfig(
       ...base,
       ...settings,
     });
-    throw new UsageError(
+    throw new SettingError(
+      String(path[0]),
       `setting "${path.join(".")}": ${message}; found ${typeof found === "number" ? found : JSON.stringify(found)}`,
     );
   }
   const { networks, patch } = result.data;
   const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
   if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
-    throw new UsageError(
+    throw new SettingError(
+      "patch",
       `setting "patch": extents must be multiples of ${divisor.join("x")}, found ${patch.join("x")}`,
     );
   return result.data;

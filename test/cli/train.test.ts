@@ -175,6 +175,24 @@ test("settings come from the preset, the file and the command line, in this orde
   assert.equal(readJson(repeated, "config.json"), readJson(run, "config.json"));
 });
 
+test("a setting that is refused is named with where it was given", async () => {
+  const file = join(root, "refused.json");
+  const refuse = async (settings: Record<string, unknown>, argv: string[], expected: string) => {
+    writeFileSync(file, JSON.stringify(settings));
+    const run = ["train", "sdnet", "--data", data, "--out", join(root, "refused"), "--config", file];
+    const { status, err } = await voxgrad([...run, ...argv]);
+    assert.is(status, 2, err);
+    assert.ok(err.startsWith(`voxgrad train: ${expected}`), err);
+  };
+  const wrong = 'setting "steps": expected a number';
+  await refuse({ steps: 0 }, [], `${file}: ${wrong} of at least 1; found 0\n`);
+  await refuse({ step: 9 }, [], `${file}: unknown setting "step", did you mean "steps"?`);
+  await refuse({ steps: 9 }, ["--set", "steps=many"], `--set steps=many: ${wrong}; found "many"\n`);
+  await refuse({ steps: 9 }, ["--steps", "0"], `--steps: ${wrong} of at least 1; found 0\n`);
+  const both = "--steps and --set steps=many give the same setting: leave one out\n";
+  await refuse({}, ["--steps", "9", "--set", "steps=many"], both);
+});
+
 test("a loss that is not finite stops the run and names a tensor", async () => {
   const run = join(root, "nan");
   const argv = ["train", "sdnet", "--data", data, "--out", run, "--steps", "6", ...tiny];

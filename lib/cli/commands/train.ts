@@ -14,7 +14,7 @@ import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
-import { findClasses, readLabelMap, readSettings } from "../settings.ts";
+import { findClasses, naming, readLabelMap, readSettings } from "../settings.ts";
 import { paint } from "../style.ts";
 import { sit } from "../training.ts";
 
@@ -107,26 +107,20 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
     throw new UsageError("--split already says which cases are labelled: leave --labeled-cases out");
   await run.checkNew();
   const recipe = recipeNamed(recipeName);
-  const asked = await readSettings(given.config, given.set);
+  const { seed, steps, precision } = given;
+  const map = given.labelMap === undefined ? undefined : await readLabelMap(given.labelMap);
+  const asked = await readSettings(given.config, given.set, { seed, steps, precision, labelMap: map });
   const preset = given.preset ?? asked.preset ?? "recommended";
   const values: Record<string, unknown> = { ...asked.values };
-  if (given.seed !== undefined) values.seed = given.seed;
-  if (given.steps !== undefined) values.steps = given.steps;
-  if (given.precision !== undefined) values.precision = given.precision;
-  if (given.labelMap !== undefined) values.labelMap = await readLabelMap(given.labelMap);
-  const { labelMap, group } = makeConfig(preset, values, recipe);
+  const configured = () => naming(asked, () => makeConfig(preset, values, recipe));
+  const { labelMap, group } = configured();
   if (labelMap !== null) values.classes ??= classesOf(labelMap);
-  checkRecipe(recipe, makeConfig(preset, values, recipe));
+  checkRecipe(recipe, configured());
 
   const dataset = await openDataset(given.data);
   checkTestApart(dataset, group);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
-  const { split, config } = await chooseSplit(
-    dataset.cases,
-    given,
-    makeConfig(preset, values, recipe),
-    values,
-  );
+  const { split, config } = await chooseSplit(dataset.cases, given, configured(), values);
   const data = resolve(given.data);
   let unlock: (() => Promise<void>) | undefined;
   const result = await sit(
