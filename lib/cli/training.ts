@@ -44,6 +44,16 @@ export async function sit(sitting: Sitting, context: Context): Promise<SittingRe
   const lines = new Progress(context.stdout, { total: config.steps, label: "train" });
   introduce(sitting, (line) => lines.log(line));
   const { result, say } = await trainWithProgress(sitting, context);
+  // Said before the report is written: where that fails, the run is none the less done or can go on.
+  if (result.finished) {
+    say(`done      ${counted(result.steps, "step")}; this sitting took ${duration(result.seconds)}`);
+  } else {
+    const kept = existsSync(run.file("last.safetensors"))
+      ? `, saved in ${run.path}`
+      : "; nothing to save yet";
+    say(`stopped   after ${result.steps} of ${counted(config.steps, "step")}${kept}`);
+    say(`continue  ${sitting.resumeCommand}`);
+  }
   if (existsSync(run.file("last.safetensors"))) {
     let drawing: Progress | undefined;
     await writeRunReport(run, {
@@ -57,16 +67,7 @@ export async function sit(sitting: Sitting, context: Context): Promise<SittingRe
     });
     drawing?.done();
   }
-  if (result.finished) {
-    say(`done      ${counted(result.steps, "step")}; this sitting took ${duration(result.seconds)}`);
-    say(`report    ${run.file("report.html")}`);
-  } else {
-    const kept = existsSync(run.file("last.safetensors"))
-      ? `, saved in ${run.path}`
-      : "; nothing to save yet";
-    say(`stopped   after ${result.steps} of ${counted(config.steps, "step")}${kept}`);
-    say(`continue  ${sitting.resumeCommand}`);
-  }
+  if (result.finished) say(`report    ${run.file("report.html")}`);
   return result;
 }
 
@@ -136,6 +137,8 @@ async function trainWithProgress(
     const canGoOn = error instanceof VoxgradError && !(error instanceof NotFiniteError);
     if (canGoOn && existsSync(run.file("last.safetensors")))
       stderr.write(`the last checkpoint is kept; continue from it with: ${sitting.resumeCommand}\n`);
+    else if (canGoOn && existsSync(run.file("config.json")))
+      stderr.write(`there is no checkpoint yet; begin again with: ${sitting.resumeCommand}\n`);
     throw error;
   } finally {
     signal.removeEventListener("abort", onStop);
