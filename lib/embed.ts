@@ -1,7 +1,7 @@
 import { compile } from "./compile/compile.ts";
 import type { Plan, Tensor } from "./compile/plan.ts";
 import { arrayOf } from "./compile/states.ts";
-import { ShapeError } from "./errors.ts";
+import { counted, ShapeError } from "./errors.ts";
 import { State, type TypedArray } from "./graph/state.ts";
 import { type DType, elements, type Value } from "./graph/value.ts";
 import { openDevice } from "./runtime/device.ts";
@@ -84,7 +84,7 @@ function dtypeOf({ data, shape }: Tensor): DType {
     );
   if (!Array.isArray(shape) || elements(shape) !== data.length)
     throw new ShapeError(
-      `a tensor of shape [${String(shape)}] needs ${elements(shape)} elements, found ${data.length}`,
+      `a tensor of shape [${String(shape)}] needs ${counted(elements(shape), "element")}, found ${data.length}`,
     );
   return found;
 }

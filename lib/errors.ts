@@ -57,6 +57,12 @@ export class NotFiniteError extends VoxgradError {
   }
 }
 
+/** How many of a thing, for people: `1 step`, `2 steps`, `3 classes`. Digits stand as `written`, where that is given. */
+export function counted(count: number, noun: string, written = String(count)): string {
+  if (count === 1) return `${written} ${noun}`;
+  return `${written} ${noun}${/(?:s|x|ch|sh)$/.test(noun) ? "es" : "s"}`;
+}
+
 /** The candidate nearest to `word` in edit distance, for "did you mean"; undefined when none is near. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
   let best: string | undefined;

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { constants } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DeviceError } from "../errors.ts";
+import { DeviceError, UsageError } from "../errors.ts";
 import { SAMPLE_SECONDS, type Sample } from "../metrics/efficiency.ts";
 import { machineTime, processors, treeUse } from "./proc.ts";
 
@@ -18,7 +18,7 @@ export interface Watched {
  * Runs a command with this process's streams and looks every 0.1 s at the memory and the processor time that it takes. It
  * runs in processes of its own, so that no work of the command delays a look. With `gpu`, the index of an NVIDIA card, memory is
  * that card's total less what is free, whoever uses it, as `nvidia-smi` reports it; without, it is the resident memory of the
- * command's processes. Throws DeviceError when the command or `nvidia-smi` cannot be run, or there is no /proc.
+ * command's processes. Throws UsageError when the command cannot be run, DeviceError when `nvidia-smi` cannot or there is no /proc.
  */
 export async function watch(command: readonly string[], gpu?: number): Promise<Watched> {
   const cores = processors();
@@ -26,7 +26,7 @@ export async function watch(command: readonly string[], gpu?: number): Promise<W
   let machine = machineTime();
   const began = performance.now();
   const child = spawn(command[0], command.slice(1), { stdio: "inherit" });
-  const ended = ending(child);
+  const ended = ending(child, notRun);
   let running = true;
   // A failure to start is met where `ended` is awaited.
   ended.catch(() => undefined).finally(() => (running = false));
@@ -60,11 +60,26 @@ export async function watch(command: readonly string[], gpu?: number): Promise<W
   }
 }
 
-function ending(child: ChildProcess): Promise<number> {
+function notRun(error: NodeJS.ErrnoException, program: string): UsageError {
+  const reasons: Record<string, string> = {
+    ENOENT: "there is no such program",
+    EACCES: "it is no program that may be run",
+  };
+  return new UsageError(
+    `-- COMMAND: ${program} cannot be run: ${reasons[error.code ?? ""] ?? error.message}`,
+  );
+}
+
+function noCard(error: Error, program: string): DeviceError {
+  return new DeviceError(`${program} cannot be run: ${error.message}`, { cause: error });
+}
+
+function ending(
+  child: ChildProcess,
+  failure: (error: NodeJS.ErrnoException, program: string) => Error,
+): Promise<number> {
   return new Promise((resolve, reject) => {
-    child.on("error", (error) =>
-      reject(new DeviceError(`${child.spawnfile} cannot be run: ${error.message}`, { cause: error })),
-    );
+    child.on("error", (error) => reject(failure(error, child.spawnfile)));
     child.on("exit", (status, signal) =>
       resolve(status ?? 128 + constants.signals[signal as NodeJS.Signals]),
     );
@@ -88,7 +103,10 @@ class Card {
     });
     const card = new Card(child);
     await new Promise<void>((resolve, reject) => {
-      ending(child).then(() => reject(new DeviceError(`nvidia-smi does not know a card ${index}`)), reject);
+      ending(child, noCard).then(
+        () => reject(new DeviceError(`nvidia-smi does not know a card ${index}`)),
+        reject,
+      );
       createInterface({ input: child.stdout }).on("line", (line) => {
         const [total, free] = line.split(",").map(Number);
         if (!Number.isFinite(total - free)) return;

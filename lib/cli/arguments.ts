@@ -232,8 +232,10 @@ function readPositionals(wanted: readonly PositionalSpec[], words: readonly stri
 
 function checkChoice(label: string, value: string, choices: readonly string[] | undefined): string {
   if (choices === undefined || choices.includes(value)) return value;
+  // Numbers are not misspelt.
+  const words = choices.filter((choice) => Number.isNaN(Number(choice)));
   throw new UsageError(
-    `${label} cannot be '${value}': expected one of ${choices.join(", ")}${didYouMean(nearest(value, choices))}`,
+    `${label} cannot be '${value}': expected one of ${choices.join(", ")}${didYouMean(nearest(value, words))}`,
   );
 }
 

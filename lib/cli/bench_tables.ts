@@ -6,6 +6,7 @@ import type { Times } from "../bench/statistics.ts";
 import type { StepShape } from "../bench/step.ts";
 import type { Score } from "../bench/turns.ts";
 import { type Column, formatBytes, formatTable } from "./table.ts";
+import { counted } from "../errors.ts";
 
 /** A row of `voxgrad bench` that has been measured. */
 export interface Row extends Pick<Case, "list" | "name" | "pass" | "count"> {
@@ -87,7 +88,7 @@ export function failures(rows: readonly Row[]): string[] {
       const text = `${label}: ${score.failure}`;
       counts.set(text, (counts.get(text) ?? 0) + 1);
     }
-  return [...counts].map(([text, count]) => `${text} (${count} ${count === 1 ? "row" : "rows"})`);
+  return [...counts].map(([text, count]) => `${text} (${counted(count, "row")})`);
 }
 
 /** A row with everything that is known about it. */

@@ -2,6 +2,7 @@ import { flare22Organs, summarizeFlare22 } from "../metrics/flare22.ts";
 import { summarizeSurface, type SurfaceMeans } from "../metrics/surface.ts";
 import type { Results } from "./evaluate_results.ts";
 import { type Column, formatTable } from "./table.ts";
+import { counted } from "../errors.ts";
 
 type Scores = Pick<SurfaceMeans, "nsd" | "elements" | "voxels">;
 type Measure = readonly [header: string, of: (scores: Scores) => number];
@@ -77,7 +78,7 @@ export function flare22Table({ cases }: Results): string {
   );
   if (cases.length > 1) rows.push(...organs.map((means, k) => row("mean", flare22Organs[k].name, means)));
   rows.push(row("mean", "mean", mean));
-  const title = `FLARE22, ${cases.length} ${cases.length === 1 ? "case" : "cases"}`;
+  const title = `FLARE22, ${counted(cases.length, "case")}`;
   return `${title}\n${formatTable([...namesOf(["case", "organ"]), ...valuesOf(["DSC", "NSD"])], rows)}`;
 }
 

@@ -2,6 +2,7 @@ import type { Averages, Overlap } from "../metrics/overlap.ts";
 import { flare22Table, surfaceTables } from "./evaluate_surface_tables.ts";
 import type { Results } from "./evaluate_results.ts";
 import { type Column, formatTable } from "./table.ts";
+import { counted } from "../errors.ts";
 
 const measures = ["dice", "jaccard", "sensitivity", "specificity", "accuracy", "ravd"] as const;
 const headers: readonly string[] = ["Dice", "Jaccard", "sensitivity", "specificity", "accuracy", "RAVD %"];
@@ -15,9 +16,11 @@ export function tables(results: Results): string {
 function overlapTables(results: Results): string[] {
   const { classes, roiMargin, cases } = results;
   const box =
-    roiMargin > 0 ? `bounding box of the reference + ${roiMargin} voxels` : "bounding box of the reference";
+    roiMargin > 0
+      ? `bounding box of the reference + ${counted(roiMargin, "voxel")}`
+      : "bounding box of the reference";
   return [
-    `whole volume, ${cases.length} ${cases.length === 1 ? "case" : "cases"}, ${classes} classes`,
+    `whole volume, ${counted(cases.length, "case")}, ${counted(classes, "class")}`,
     caseTable(results, "whole"),
     `region of interest: ${box}`,
     caseTable(results, "roi"),

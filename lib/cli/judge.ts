@@ -1,6 +1,7 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Case, writeLabels } from "../data/index.ts";
+import { makeFolder } from "../data/folder.ts";
+import { counted } from "../errors.ts";
 import { Predictor } from "../infer/predictor.ts";
 import { predictVolume } from "../infer/sliding.ts";
 import { type Averages, type ClassCounts, evaluateCase, summarize } from "../metrics/overlap.ts";
@@ -45,7 +46,7 @@ export async function judge(
   const predictors = teams.map((team) => new Predictor(team, device));
   const counts: ClassCounts[][][] = predictors.map(() => []);
   const pictures: ReportCase[] = [];
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   try {
     for (const each of cases) {
       const volume = await loadVolume(each, config, () => undefined);
@@ -106,7 +107,7 @@ export function verdict([first, second]: readonly Judged[]): string {
   const better = after.dice.filter((value, index) => value > before.dice[index]).length;
   return (
     `Both networks together: ${second.recipe} minus ${first.recipe} is ${difference >= 0 ? "+" : ""}${difference.toFixed(4)} ` +
-    `Dice per case; ${second.recipe} is higher on ${better} of ${after.dice.length} test cases. ` +
+    `Dice per case; ${second.recipe} is higher on ${better} of ${counted(after.dice.length, "test case")}. ` +
     `One seed on a handful of phantoms proves nothing about either recipe.`
   );
 }

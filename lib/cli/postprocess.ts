@@ -1,5 +1,5 @@
 import type { Triple, Volume } from "../data/volume.ts";
-import { UsageError } from "../errors.ts";
+import { counted, UsageError } from "../errors.ts";
 import { biasFactors } from "../infer/class_bias.ts";
 import {
   chooseConnectivity,
@@ -83,7 +83,7 @@ export function parseCleaning(given: Given): Cleaning | undefined {
   const what = [
     ...(minComponent === undefined
       ? []
-      : [`below ${minComponent}${/mm/.test(minComponent) ? "" : " voxels"}`]),
+      : [`below ${/mm/.test(minComponent) ? minComponent : counted(Number(minComponent), "voxel")}`]),
     ...(largest ? ["but the largest of each class"] : []),
   ].join(" and all ");
   const description = `${what} removed, within each ${within}, connectivity ${connectivity}`;
@@ -164,6 +164,8 @@ export function cleanSlices(
 }
 
 function describeRemoved(removed: readonly RemovedComponents[]): string {
-  const parts = removed.map((each) => `class ${each.class} ${each.components} (${each.voxels} voxels)`);
+  const parts = removed.map(
+    (each) => `class ${each.class} ${each.components} (${counted(each.voxels, "voxel")})`,
+  );
   return `  components removed: ${parts.length === 0 ? "none" : parts.join(", ")}`;
 }

@@ -1,6 +1,6 @@
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { type Case, inverse, rearrange, type Triple, writeLabels } from "../data/index.ts";
+import { makeFolder } from "../data/folder.ts";
 import { writeLabelSlices } from "../data/nifti.ts";
 import type { Predictor } from "../infer/predictor.ts";
 import { predictSlices, predictVolume, type SlidingOptions } from "../infer/sliding.ts";
@@ -41,7 +41,7 @@ export async function predictOne(job: Job, label: string, means: Means): Promise
   };
   const watched = { ...means, sliding: { ...means.sliding, onProgress } };
   const sliced = cleaning?.within === "volume" ? undefined : await openSlices(job.image, config);
-  await mkdir(dirname(job.out), { recursive: true });
+  await makeFolder(dirname(job.out));
   let done: { size: Triple; removed: string };
   try {
     done =

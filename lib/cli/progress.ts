@@ -11,6 +11,8 @@ export interface ProgressOptions {
   start?: number;
   /** Milliseconds on a clock that only goes forward; default `performance.now`. */
   now?: () => number;
+  /** Milliseconds before the first plain line where there is no terminal; default 30 s. */
+  firstLine?: number;
 }
 
 interface Mark {
@@ -22,10 +24,12 @@ const REDRAW_MS = 100;
 const MARK_MS = 1000;
 const MARKS = 20;
 const BAR_WIDTH = 20;
+/** Between the plain lines of a stream that is no terminal: a few an hour would look like a hang, one a step like noise. */
+const LINE_MS = 30_000;
 
 /**
  * A progress line that redraws itself on a terminal, at most ten times a second, and is never wider than it.
- * On anything else it is quiet: only `log` lines come out.
+ * On anything else a plain line comes out every 30 seconds, beside what `log` says.
  */
 export class Progress {
   private readonly stream: Writer;
@@ -37,6 +41,7 @@ export class Progress {
   private latest: Mark;
   private extra = "";
   private drawnAt = Number.NEGATIVE_INFINITY;
+  private lineDue: number;
   private visible = false;
 
   constructor(stream: Writer, options: ProgressOptions) {
@@ -47,6 +52,7 @@ export class Progress {
     this.now = options.now ?? (() => performance.now());
     this.latest = { time: this.now(), done: options.start ?? 0 };
     this.marks = [this.latest];
+    this.lineDue = this.latest.time + (options.firstLine ?? LINE_MS);
   }
 
   /** Says that `done` steps of the total are complete; `extra` is shown behind the time left. */
@@ -57,7 +63,8 @@ export class Progress {
       this.marks.push(this.latest);
       if (this.marks.length > MARKS) this.marks.shift();
     }
-    if (this.latest.time - this.drawnAt >= REDRAW_MS || done >= this.total) this.draw();
+    if (!this.stream.isTTY) this.writeLine();
+    else if (this.latest.time - this.drawnAt >= REDRAW_MS || done >= this.total) this.draw();
   }
 
   /** Prints a line that stays, above the progress line. */
@@ -76,13 +83,14 @@ export class Progress {
 
   /** The line as it would be drawn now, without colour and not clipped. */
   toString(): string {
-    const { done } = this.latest;
-    const fraction = this.total > 0 ? Math.min(1, Math.max(0, done / this.total)) : 1;
-    const filled = Math.round(fraction * BAR_WIDTH);
-    const bar = "█".repeat(filled) + "░".repeat(BAR_WIDTH - filled);
+    const filled = Math.round(this.fraction() * BAR_WIDTH);
+    return this.describe(`${this.label} ${"█".repeat(filled)}${"░".repeat(BAR_WIDTH - filled)}`);
+  }
+
+  private describe(head: string): string {
     // Rounded down: 100% is said only when all is done.
-    const percent = `${Math.floor(fraction * 100)}%`.padStart(4);
-    const parts = [`${this.label} ${bar}${percent}  ${done}/${this.total}`];
+    const percent = `${Math.floor(this.fraction() * 100)}%`.padStart(4);
+    const parts = [`${head}${percent}  ${this.latest.done}/${this.total}`];
     const pace = this.pace();
     if (pace !== "") parts.push(pace);
     if (this.extra !== "") parts.push(this.extra);
@@ -104,8 +112,18 @@ export class Progress {
     return seconds > 0 ? (this.latest.done - from.done) / seconds : 0;
   }
 
+  private fraction(): number {
+    return this.total > 0 ? Math.min(1, Math.max(0, this.latest.done / this.total)) : 1;
+  }
+
+  private writeLine(): void {
+    const { time, done } = this.latest;
+    if (time < this.lineDue || done >= this.total) return;
+    this.lineDue = time + LINE_MS;
+    this.stream.write(`${this.describe(this.label)}\n`);
+  }
+
   private draw(): void {
-    if (!this.stream.isTTY) return;
     this.drawnAt = this.latest.time;
     this.visible = true;
     // One column stays free: a full line makes some terminals wrap. One that does not know its width says 0.

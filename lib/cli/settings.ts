@@ -1,26 +1,60 @@
 import { readFile } from "node:fs/promises";
 import { type Case, type LabelMapping, readLabels } from "../data/index.ts";
 import { isLabelMapping, labelMappingForm } from "../data/label_map.ts";
-import { DataError } from "../errors.ts";
-import { parseSetting } from "../train/config.ts";
+import { DataError, UsageError } from "../errors.ts";
+import { parseSetting, SettingError } from "../train/config.ts";
 
-/** What `--config` and `--set` ask for. */
+/** What `--config`, `--set` and the options of single settings ask for. */
 export interface Settings {
   /** Named by a run's own config.json. */
   readonly preset?: string;
   readonly values: Readonly<Record<string, unknown>>;
+  /** Where each was given: a file, or words of the command line. */
+  readonly sources: ReadonlyMap<string, string>;
 }
 
 /**
- * Settings of a JSON file, with the `key=value` texts over them. The file is an object of settings, or the
- * config.json of a run.
+ * Settings of a JSON file, with the `key=value` texts over them, and over all those that have an option of their own, by name.
+ * The file is an object of settings, or the config.json of a run. Throws UsageError when an option and a text give one setting.
  */
-export async function readSettings(file: string | undefined, texts: readonly string[]): Promise<Settings> {
+export async function readSettings(
+  file: string | undefined,
+  texts: readonly string[],
+  options: Readonly<Record<string, unknown>>,
+): Promise<Settings> {
   const base = file === undefined ? { values: {} } : await readSettingsFile(file);
-  return { ...base, values: { ...base.values, ...Object.fromEntries(texts.map(parseSetting)) } };
+  const values: Record<string, unknown> = { ...base.values };
+  const sources = new Map(Object.keys(values).map((key) => [key, String(file)]));
+  const set = new Set<string>();
+  for (const text of texts) {
+    const [key, value] = parseSetting(text);
+    values[key] = value;
+    sources.set(key, `--set ${text}`);
+    set.add(key);
+  }
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const option = `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    if (set.has(key))
+      throw new UsageError(`${option} and ${sources.get(key)} give the same setting: leave one out`);
+    values[key] = value;
+    sources.set(key, option);
+  }
+  return { ...base, values, sources };
 }
 
-async function readSettingsFile(path: string): Promise<Settings> {
+/** What `make` returns; where it refuses a setting, the error begins with where that was given. */
+export function naming<T>({ sources }: Pick<Settings, "sources">, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    const source = error instanceof SettingError ? sources.get(error.setting) : undefined;
+    if (source === undefined) throw error;
+    throw new UsageError(`${source}: ${(error as SettingError).message}`);
+  }
+}
+
+async function readSettingsFile(path: string): Promise<Omit<Settings, "sources">> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(await readFile(path, "utf8"));

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import type { Plan } from "../compile/plan.ts";
 import { type Case, grouping, groupsOf } from "../data/index.ts";
-import { NotFiniteError, VoxgradError } from "../errors.ts";
+import { counted, NotFiniteError, VoxgradError } from "../errors.ts";
 import { writeRunReport } from "../report/run_report.ts";
 import type { Device } from "../runtime/device.ts";
 import type { Config } from "../train/config.ts";
@@ -44,6 +44,16 @@ export async function sit(sitting: Sitting, context: Context): Promise<SittingRe
   const lines = new Progress(context.stdout, { total: config.steps, label: "train" });
   introduce(sitting, (line) => lines.log(line));
   const { result, say } = await trainWithProgress(sitting, context);
+  // Said before the report is written: where that fails, the run is none the less done or can go on.
+  if (result.finished) {
+    say(`done      ${counted(result.steps, "step")}; this sitting took ${duration(result.seconds)}`);
+  } else {
+    const kept = existsSync(run.file("last.safetensors"))
+      ? `, saved in ${run.path}`
+      : "; nothing to save yet";
+    say(`stopped   after ${result.steps} of ${counted(config.steps, "step")}${kept}`);
+    say(`continue  ${sitting.resumeCommand}`);
+  }
   if (existsSync(run.file("last.safetensors"))) {
     let drawing: Progress | undefined;
     await writeRunReport(run, {
@@ -57,16 +67,7 @@ export async function sit(sitting: Sitting, context: Context): Promise<SittingRe
     });
     drawing?.done();
   }
-  if (result.finished) {
-    say(`done      ${result.steps} steps; this sitting took ${duration(result.seconds)}`);
-    say(`report    ${run.file("report.html")}`);
-  } else {
-    const kept = existsSync(run.file("last.safetensors"))
-      ? `, saved in ${run.path}`
-      : "; nothing to save yet";
-    say(`stopped   after ${result.steps} of ${config.steps} steps${kept}`);
-    say(`continue  ${sitting.resumeCommand}`);
-  }
+  if (result.finished) say(`report    ${run.file("report.html")}`);
   return result;
 }
 
@@ -80,9 +81,15 @@ async function trainWithProgress(
   let began = performance.now();
   const onPlan = async (plan: Plan, firstStep: number) => {
     progress.done();
-    progress = new Progress(stdout, { total: config.steps, label: "train", start: firstStep });
+    // The pace of the first steps says early how long the run will take.
+    progress = new Progress(stdout, {
+      total: config.steps,
+      label: "train",
+      start: firstStep,
+      firstLine: 2000,
+    });
     progress.log(
-      `plan      ${formatCount(plan.layout.steps.length)} kernel calls, ${(plan.flops / 1e9).toPrecision(3)} GFLOP a step, ` +
+      `plan      ${counted(plan.layout.steps.length, "kernel call", formatCount(plan.layout.steps.length))}, ${(plan.flops / 1e9).toPrecision(3)} GFLOP a step, ` +
         `peak memory ${formatBytes(plan.peakBytes)}`,
     );
     if (firstStep > 0) progress.log(`resume    at step ${firstStep} of ${config.steps}`);
@@ -105,7 +112,7 @@ async function trainWithProgress(
         onLoad: (done) => progress.update(done),
         onCache: (kept, total, bytes) =>
           progress.log(
-            `cache     ${kept} of ${total} cases are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read ${config.cacheFolder === null ? "" : `from ${config.cacheFolder} `}when steps need them`,
+            `cache     ${kept} of ${counted(total, "case")} are kept in ${formatBytes(bytes)} (setting cacheGB), the others are read ${config.cacheFolder === null ? "" : `from ${config.cacheFolder} `}when steps need them`,
           ),
         onWarning: (text) => progress.log(`${paint(stdout, "yellow", "warning:")} ${text}`),
         onPlan,
@@ -130,6 +137,8 @@ async function trainWithProgress(
     const canGoOn = error instanceof VoxgradError && !(error instanceof NotFiniteError);
     if (canGoOn && existsSync(run.file("last.safetensors")))
       stderr.write(`the last checkpoint is kept; continue from it with: ${sitting.resumeCommand}\n`);
+    else if (canGoOn && existsSync(run.file("config.json")))
+      stderr.write(`there is no checkpoint yet; begin again with: ${sitting.resumeCommand}\n`);
     throw error;
   } finally {
     signal.removeEventListener("abort", onStop);
@@ -149,11 +158,13 @@ function introduce({ run, recipe, config, split, device }: Sitting, say: (line: 
   const count = (ids: readonly string[]) =>
     config.group === null
       ? `${ids.length}`
-      : `${ids.length} (${groupsOf(ids, grouping(config.group)).length} groups)`;
+      : `${ids.length} (${counted(groupsOf(ids, grouping(config.group)).length, "group")})`;
   say(
     `cases     ${count(labeled)} labelled, ${count(unlabeled)} unlabelled${idle}, ${count(validation)} for validation`,
   );
-  say(`run       ${run.path}: ${recipe.name}, ${config.steps} steps, patch ${config.patch.join("x")}`);
+  say(
+    `run       ${run.path}: ${recipe.name}, ${counted(config.steps, "step")}, patch ${config.patch.join("x")}`,
+  );
 }
 
 function lossesOf(metrics: Metrics): string {

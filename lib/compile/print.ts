@@ -1,5 +1,6 @@
 import { formatType } from "../graph/value.ts";
 import type { Plan } from "./plan.ts";
+import { counted } from "../errors.ts";
 
 /** One line a step: kernel, result, operands, where it lies, operations; then the totals. */
 export function printPlan(plan: Plan): string {
@@ -15,7 +16,7 @@ export function printPlan(plan: Plan): string {
     return `${kept}${update}${String(index).padStart(5)} ${spec.label} ${formatType(spec.output)} ${place}${scratch}${work}${way}`;
   });
   const totals = [
-    `${steps.length} steps, ${giga(plan.flops)}, precision ${plan.layout.precision}`,
+    `${counted(steps.length, "step")}, ${giga(plan.flops)}, precision ${plan.layout.precision}`,
     `peak ${mebibytes(plan.peakBytes)} = states ${mebibytes(plan.stateBytes)} + arena ${mebibytes(arenaBytes)}`,
   ];
   return [...rows, ...totals].join("\n");

@@ -1,6 +1,6 @@
 import { open } from "node:fs/promises";
 import { z } from "zod";
-import { DataError } from "../errors.ts";
+import { counted, DataError } from "../errors.ts";
 import { writeAtomically } from "./atomic.ts";
 import { type Intensities, intensityBytes } from "./coded_image.ts";
 import type { PatchVolume } from "./patch_draws.ts";
@@ -80,7 +80,7 @@ export class CaseFile {
     try {
       const { size: length } = await file.stat();
       const read = async (bytes: number, at: number) => {
-        if (at + bytes > length) throw damaged(`${length} bytes`);
+        if (at + bytes > length) throw damaged(counted(length, "byte"));
         const target = new Uint8Array(bytes);
         await file.read(target, 0, bytes, at);
         return Buffer.from(target.buffer);
@@ -94,7 +94,7 @@ export class CaseFile {
       const start = PREFIX_BYTES + headerBytes + 4 * tables;
       const voxels = voxelCount(header.size);
       const expected = start + voxels * (header.codeBytes + (header.labeled ? 1 : 0));
-      if (length !== expected) throw damaged(`${length} bytes where ${expected} would be whole`);
+      if (length !== expected) throw damaged(`${counted(length, "byte")} where ${expected} would be whole`);
       const lists = await read(4 * tables, PREFIX_BYTES + headerBytes);
       return new CaseFile(path, header, new Uint32Array(lists.buffer, 0, tables), start);
     } finally {

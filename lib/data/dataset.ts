@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { DataError, UsageError } from "../errors.ts";
+import { counted, DataError, UsageError } from "../errors.ts";
 import { Random } from "../random.ts";
 import { checkOneFormat, endings, imageFiles, isSlice, type Stems } from "./files.ts";
 import { type Grouping, grouping, groupsOf } from "./groups.ts";
@@ -209,7 +209,7 @@ export async function loadCase(
   if (notFinite > 0) {
     throw new DataError(
       imagePath,
-      `expected finite intensities, found ${notFinite} voxels that are NaN or infinite`,
+      `expected finite intensities, found ${counted(notFinite, "voxel")} with NaN or infinity`,
     );
   }
   if (labelPath === undefined) return { id, image, warnings: [] };

@@ -1,4 +1,4 @@
-import { DataError, UsageError } from "../errors.ts";
+import { counted, DataError, UsageError } from "../errors.ts";
 
 const LISTED = 8;
 /** Largest value that a label map may name: more than any atlas in use numbers. */
@@ -73,7 +73,9 @@ export class LabelMap {
    */
   finish(path: string): Uint8Array<ArrayBuffer> {
     if (this.#strangeVoxels === 0) return this.#data;
-    const list = [...this.#strange].sort(([a], [b]) => a - b).map(([value, n]) => `${value} (${n} voxels)`);
+    const list = [...this.#strange]
+      .sort(([a], [b]) => a - b)
+      .map(([value, n]) => `${value} (${counted(n, "voxel")})`);
     const listed = [...this.#strange.values()].reduce((sum, n) => sum + n, 0);
     const further = this.#strangeVoxels - listed;
     const expected =
@@ -82,8 +84,8 @@ export class LabelMap {
         : `values that the label map takes to classes 0 to ${this.#classes - 1} ("*": 0 makes background of all that it does not name)`;
     throw new DataError(
       path,
-      `expected ${expected}, found ${this.#strangeVoxels} voxels with others: ${list.join(", ")}` +
-        (further > 0 ? `, and ${further} voxels with further values` : ""),
+      `expected ${expected}, found ${counted(this.#strangeVoxels, "voxel")} with others: ${list.join(", ")}` +
+        (further > 0 ? `, and ${counted(further, "voxel")} with further values` : ""),
     );
   }
 }

@@ -1,7 +1,7 @@
 import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
-import { DataError, UsageError } from "../errors.ts";
+import { counted, DataError, UsageError } from "../errors.ts";
 import { writeAtomically } from "./atomic.ts";
 import { LabelMap, type LabelMapping } from "./label_map.ts";
 import { CHUNK, type Consume, Decoder, encodeVoxels } from "./nifti_codec.ts";
@@ -94,7 +94,7 @@ async function* decodeVoxels(path: string, receiver: Receiver): AsyncGenerator<u
       throw new DataError(
         path,
         `its header promises ${size.join(" x ")} voxels of ${type} from byte ${offset} to byte ${needed}; expected a file ` +
-          `that holds them, found ${gzip ? "too little compressed data" : `${atMost} bytes`}`,
+          `that holds them, found ${gzip ? "too little compressed data" : counted(atMost, "byte")}`,
       );
     }
     return new Decoder(header, receiver(header));
@@ -129,7 +129,7 @@ async function* decodeVoxels(path: string, receiver: Receiver): AsyncGenerator<u
   if (decoder.voxelsRead < voxelCount(size)) {
     throw new DataError(
       path,
-      `expected ${size.join(" x ")} = ${voxelCount(size)} voxels of ${type}, found ${decoder.voxelsRead}: the file is cut short`,
+      `expected ${size.join(" x ")} = ${counted(voxelCount(size), "voxel")} of ${type}, found ${decoder.voxelsRead}: the file is cut short`,
     );
   }
   return decoder.header;
@@ -232,7 +232,7 @@ async function write(path: string, volume: Volume<VolumeData>, type: NiftiType):
   if (data.length !== voxelCount(size)) {
     throw new DataError(
       path,
-      `cannot be written: size ${size.join(" x ")} holds ${voxelCount(size)} voxels, found ${data.length}`,
+      `cannot be written: size ${size.join(" x ")} holds ${counted(voxelCount(size), "voxel")}, found ${data.length}`,
     );
   }
   function* chunks() {

@@ -1,4 +1,4 @@
-import { ShapeError, UsageError } from "../errors.ts";
+import { counted, ShapeError, UsageError } from "../errors.ts";
 import { Random } from "../random.ts";
 import { copyIntensities, type Intensities, intensityCount } from "./coded_image.ts";
 import { type Triple, voxelCount } from "./volume.ts";
@@ -101,7 +101,7 @@ export class PatchDraws {
     const { patch } = this.#options;
     if (length === count * voxelCount(patch)) return;
     throw new ShapeError(
-      `a batch of ${count} patches of ${patch.join(" x ")} needs ${count * voxelCount(patch)} values, found ` +
+      `a batch of ${counted(count, "patch")} of ${patch.join(" x ")} needs ${counted(count * voxelCount(patch), "value")}, found ` +
         `${length} in the ${name} buffer`,
     );
   }
@@ -179,7 +179,7 @@ export function checkVoxels(name: string, { image, label, size }: Omit<PatchVolu
   const found = intensityCount(image);
   if (found === voxels && (label === undefined || label.length === voxels)) return;
   throw new ShapeError(
-    `${name}: size ${size.join(" x ")} holds ${voxels} voxels, found ` +
+    `${name}: size ${size.join(" x ")} holds ${counted(voxels, "voxel")}, found ` +
       `${found} in the image${label ? ` and ${label.length} in the label` : ""}`,
   );
 }

@@ -1,6 +1,7 @@
-import { mkdir, readdir } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { DataError, UsageError } from "../errors.ts";
+import { counted, DataError, UsageError } from "../errors.ts";
+import { makeFolder } from "./folder.ts";
 import { writeImage, writeLabels } from "./nifti.ts";
 import {
   drawPhase,
@@ -256,14 +257,14 @@ export async function writePhantom(
   const counts = [cases, labeled, test];
   if (!counts.every((count) => Number.isInteger(count) && count >= 0) || cases < 1 || labeled > cases) {
     throw new UsageError(
-      `a phantom cohort needs at least one case and no more labels than cases; found ${cases} cases, ` +
+      `a phantom cohort needs at least one case and no more labels than cases; found ${counted(cases, "case")}, ` +
         `${labeled} labelled, ${test} for the test`,
     );
   }
   const folders = test > 0 ? ["images", "labels", "imagesTs", "labelsTs"] : ["images", "labels"];
   for (const folder of folders) {
     const path = join(dir, folder);
-    await mkdir(path, { recursive: true });
+    await makeFolder(path);
     if ((await readdir(path)).length > 0) {
       throw new DataError(path, "expected an empty or new folder for a phantom cohort, found files in it");
     }

@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { inflate as inflateWithCallback } from "node:zlib";
-import { DataError } from "../errors.ts";
+import { counted, DataError } from "../errors.ts";
 import { crc32, PNG_SIGNATURE } from "./png_format.ts";
 
 const inflate = promisify<Uint8Array, { maxOutputLength: number }, Buffer>(inflateWithCallback);
@@ -75,7 +75,7 @@ function readChunks(path: string, bytes: Buffer): Chunk[] {
     if (length > room) {
       throw new DataError(
         path,
-        `chunk ${type} at byte ${at} claims ${length} bytes, found ${room}: the file is cut short or damaged`,
+        `chunk ${type} at byte ${at} claims ${counted(length, "byte")}, found ${room}: the file is cut short or damaged`,
       );
     }
     const end = at + 8 + length;
@@ -122,7 +122,10 @@ async function inflateRows(
   const needed = height * (1 + width * bytesPerPixel);
   const claim = `its header claims ${width} x ${height} pixels of ${8 * bytesPerPixel} bits`;
   if (needed > compressed.length * MOST_EXPANSION) {
-    throw new DataError(path, `${claim}, found ${compressed.length} bytes of compressed data, too little`);
+    throw new DataError(
+      path,
+      `${claim}, found ${counted(compressed.length, "byte")} of compressed data, too little`,
+    );
   }
   let rows: Buffer;
   try {
@@ -136,7 +139,7 @@ async function inflateRows(
     throw new DataError(path, problem, { cause: error });
   }
   if (rows.length !== needed) {
-    throw new DataError(path, `${claim} in ${needed} bytes, found ${rows.length}`);
+    throw new DataError(path, `${claim} in ${counted(needed, "byte")}, found ${rows.length}`);
   }
   return rows;
 }

@@ -1,4 +1,4 @@
-import { DataError } from "../errors.ts";
+import { counted, DataError } from "../errors.ts";
 import type { TypedArray } from "../graph/state.ts";
 import { type DType, elements } from "../graph/value.ts";
 
@@ -41,7 +41,8 @@ export function decodeSafetensors(bytes: Uint8Array, path: string): TensorFile {
   const fail = (why: string) => new DataError(path, `not a readable safetensors file: ${why}`);
   if (bytes.length < 8) throw fail(`expected at least 8 bytes, found ${bytes.length}`);
   const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-  if (length > bytes.length - 8) throw fail(`a header of ${length} bytes in a file of ${bytes.length}`);
+  if (length > bytes.length - 8)
+    throw fail(`a header of ${counted(length, "byte")} in a file of ${bytes.length}`);
   let header: Record<string, unknown>;
   try {
     header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length))) as Record<string, unknown>;

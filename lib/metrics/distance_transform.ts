@@ -1,5 +1,5 @@
 import { type Triple, voxelCount } from "../data/volume.ts";
-import { ShapeError } from "../errors.ts";
+import { counted, ShapeError } from "../errors.ts";
 
 /** Of voxels that no seed has reached yet: more steps than any axis has. */
 const none = 0xffff;
@@ -42,7 +42,7 @@ function checkVolume(volume: Uint8Array, size: Triple, spacing: Triple): void {
   const voxels = voxelCount(size);
   if (volume.length !== voxels || size.some((extent) => extent >= none))
     throw new ShapeError(
-      `distance transform over ${size.join(" x ")} = ${voxels} voxels, each extent below ${none}: found ${volume.length} voxels`,
+      `distance transform over ${size.join(" x ")} = ${counted(voxels, "voxel")}, each extent below ${none}: found ${volume.length}`,
     );
   if (!spacing.every((step) => step > 0 && Number.isFinite(step)))
     throw new ShapeError(`distance transform: expected positive spacings, found ${spacing.join(" x ")}`);

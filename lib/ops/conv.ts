@@ -1,4 +1,4 @@
-import { ShapeError } from "../errors.ts";
+import { counted, ShapeError } from "../errors.ts";
 import {
   elements,
   formatType,
@@ -102,7 +102,7 @@ function inferForward([x, w, bias]: readonly Value[], window: Window): TensorTyp
   const { stride, padding, dilation, groups } = window;
   if (w.shape[4] * groups !== x.shape[4] || w.shape[0] % groups !== 0)
     throw new ShapeError(
-      `${op}: weight ${formatType(w)} in ${groups} groups does not fit the channels of ${formatType(x)}`,
+      `${op}: weight ${formatType(w)} in ${counted(groups, "group")} does not fit the channels of ${formatType(x)}`,
     );
   expectBias(op, bias, w.shape[0]);
   const spatial = [0, 1, 2].map((axis) => {
@@ -173,7 +173,7 @@ export const conv3dWeightGradient: Op<ShapedWindow> = {
       shape[0] !== dy.shape[4]
     )
       throw new ShapeError(
-        `${op}: a weight [${shape.join(",")}] in ${groups} groups does not fit ${formatType(x)} and ${formatType(dy)}`,
+        `${op}: a weight [${shape.join(",")}] in ${counted(groups, "group")} does not fit ${formatType(x)} and ${formatType(dy)}`,
       );
     return { dtype: "f32", shape };
   },
@@ -208,7 +208,7 @@ export function convTranspose3d(x: Operand, w: Operand, options: ConvTransposeOp
   checkWindow(op, window);
   if (w.shape[0] !== x.shape[4] || w.shape[0] % window.groups !== 0)
     throw new ShapeError(
-      `${op}: weight ${formatType(w)} in ${window.groups} groups does not fit the channels of ${formatType(x)}`,
+      `${op}: weight ${formatType(w)} in ${counted(window.groups, "group")} does not fit the channels of ${formatType(x)}`,
     );
   const extra = perAxis(options.outputPadding ?? 0);
   const shape = [0, 1, 2].map((axis) => {

@@ -1,4 +1,4 @@
-import { ShapeError } from "../errors.ts";
+import { counted, ShapeError } from "../errors.ts";
 import { formatType, type Operand, type TensorType, type Value } from "../graph/value.ts";
 import { expectActivation, expectDType, expectOptions, expectRank, expectShape } from "./check.ts";
 import { defineOp, perElement } from "./define.ts";
@@ -31,7 +31,7 @@ const unbiasedMomentsOp = defineOp<{ count: number }>({
       throw new ShapeError(`${op}: the moments must be [N or 1, groups, 2], found ${formatType(moments)}`);
     if (!Number.isSafeInteger(count) || count < 2)
       throw new ShapeError(
-        `${op}: the variance of ${count} values has no unbiased estimate; at least 2 are needed`,
+        `${op}: the variance of ${counted(count, "value")} has no unbiased estimate; at least 2 are needed`,
       );
     return moments;
   },

@@ -2,6 +2,7 @@ import { writeAtomically } from "../data/atomic.ts";
 import type { Efficiency, Sample } from "../metrics/efficiency.ts";
 import { trainingReport } from "./html.ts";
 import { lineChart } from "./svg.ts";
+import { counted } from "../errors.ts";
 
 export interface EfficiencyReport {
   /** As it was typed. */
@@ -38,7 +39,7 @@ export async function writeEfficiencyReport(path: string, report: EfficiencyRepo
         ["CPU, % of all processors: the whole machine", cpu.peak, cpu.area],
         ["CPU, % of all processors: this command", ownCpu.peak, ownCpu.area],
       ],
-      caption: `${efficiency.samples} samples, one every 0.1 s. The maximum memory above is the largest value that more than 2 % of the samples have.`,
+      caption: `${counted(efficiency.samples, "sample")}, one every 0.1 s. The maximum memory above is the largest value that more than 2 % of the samples have.`,
     },
     charts: [
       lineChart({

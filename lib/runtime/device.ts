@@ -1,5 +1,5 @@
 import { availableParallelism, cpus, freemem } from "node:os";
-import { DeviceError, nearest } from "../errors.ts";
+import { counted, DeviceError, nearest } from "../errors.ts";
 import { backendLibrary, type NativeDevice, native } from "./native.ts";
 
 export { version } from "./native.ts";
@@ -77,7 +77,7 @@ function openCpu(): Device {
     precisions: ["f32"],
     native: device,
     describe: () =>
-      `cpu: ${cpus()[0]?.model.trim() ?? process.arch}, ${device.describe()}, ${addon.threads()} of ${availableParallelism()} threads`,
+      `cpu: ${cpus()[0]?.model.trim() ?? process.arch}, ${device.describe()}, ${addon.threads()} of ${counted(availableParallelism(), "thread")}`,
     availableMemory: hostMemory,
   };
 }

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CaseFile } from "../data/case_file.ts";
 import type { Case } from "../data/dataset.ts";
+import { makeFolder } from "../data/folder.ts";
 import type { PatchVolume } from "../data/patch_draws.ts";
 import { UsageError } from "../errors.ts";
 import type { Config } from "./config.ts";
@@ -25,8 +26,8 @@ export class CaseStore {
 
   /** Makes the folder where it is missing. Throws UsageError when it cannot be had. */
   static async open(folder: string, config: Config, caseOf: (id: string) => Case): Promise<CaseStore> {
-    await mkdir(folder, { recursive: true }).catch((error: unknown) => {
-      throw new UsageError(`setting "cacheFolder": ${folder} cannot be used: ${(error as Error).message}`);
+    await makeFolder(folder).catch((error: unknown) => {
+      throw new UsageError(`setting "cacheFolder": ${(error as Error).message}`);
     });
     return new CaseStore(folder, config, caseOf);
   }

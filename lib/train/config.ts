@@ -3,10 +3,14 @@ import { isLabelMapping, type LabelMapping, labelMappingForm } from "../data/lab
 import { isOrientation } from "../data/orientation.ts";
 import { nearest, UsageError } from "../errors.ts";
 import type { Recipe } from "./recipes/recipe.ts";
+import { expected } from "./expected.ts";
 import { precisions } from "../runtime/device.ts";
 import { commonDivisor, modelNamed, models } from "../models/index.ts";
 
-const triple = (least: number) => z.tuple([z.int().min(least), z.int().min(least), z.int().min(least)]);
+const triple = (least: number) => {
+  const extent = z.int().min(least);
+  return z.tuple([extent, extent, extent], "expected three whole numbers along x, y, z");
+};
 const share = z.number().min(0).max(1);
 const weight = z.number().min(0);
 
@@ -22,9 +26,9 @@ const configSchema = z.strictObject({
   /** Share of channels dropped before the head (and at V-Net's bottom). */
   dropout: share,
   /** DeepLabv3+ only: see `DeepLabOptions`. */
-  outputStride: z.union([z.literal(8), z.literal(16)]),
+  outputStride: z.literal([8, 16]),
   aspp: z.enum(["added", "concatenated"]),
-  decoderConvs: z.union([z.literal(1), z.literal(2)]),
+  decoderConvs: z.literal([1, 2]),
 
   /** The class that each value of a label file becomes; null takes the values as they are. */
   labelMap: z.custom<LabelMapping>(isLabelMapping, `expected ${labelMappingForm}, or null`).nullable(),
@@ -39,7 +43,7 @@ const configSchema = z.strictObject({
   patch: triple(1),
   /** Intensities below and above are clipped, in the file's units (HU for CT); null keeps all. */
   window: z
-    .tuple([z.number(), z.number()])
+    .tuple([z.number(), z.number()], "expected [low, high], or null")
     .refine(([low, high]) => low < high, "expected [low, high] with low below high")
     .nullable(),
   normalize: z.enum(["zscore", "unit", "none"]),
@@ -122,7 +126,7 @@ const configSchema = z.strictObject({
   /** Gigabytes (2^30 bytes) of decoded cases that stay in memory; null takes half of what is free. The numbers do not depend on it. */
   cacheGB: z.number().min(0).nullable(),
   /** Folder for decoded cases that do not stay in memory, which runs may share; null decodes them again. Nor do they depend on it. */
-  cacheFolder: z.string().min(1).nullable(),
+  cacheFolder: z.string().min(1, "expected a folder, or null").nullable(),
   /** Labelled cases kept aside to choose the best checkpoint; with 0 the training loss chooses it. */
   validationCases: z.int().min(0),
   /** Steps between validations, checkpoints and looks at the training loss. */
@@ -213,9 +217,19 @@ export const presets: Readonly<Record<string, Config>> = {
   },
 };
 
+/** A setting that cannot be used; `setting` is its name. */
+export class SettingError extends UsageError {
+  readonly setting: string;
+
+  constructor(setting: string, message: string) {
+    super(message);
+    this.setting = setting;
+  }
+}
+
 /**
- * Settings by name over a preset, which a recipe may have changed, checked. Throws `UsageError` naming the setting, what
- * it takes and the nearest one.
+ * Settings by name over a preset, which a recipe may have changed, checked. Throws `SettingError` naming the setting, what
+ * it takes and the nearest one, and `UsageError` where there is no such preset.
  */
 export function makeConfig(
   preset: string,
@@ -226,20 +240,25 @@ export function makeConfig(
     throw new UsageError(`unknown preset "${preset}"${didYouMean(preset, Object.keys(presets))}`);
   const base: Config = { ...presets[preset], ...recipe?.presets?.[preset] };
   for (const key of Object.keys(settings))
-    if (!(key in base)) throw new UsageError(`unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
-  const result = configSchema.safeParse({ ...base, ...settings });
+    if (!(key in base))
+      throw new SettingError(key, `unknown setting "${key}"${didYouMean(key, Object.keys(base))}`);
+  const result = configSchema.safeParse({ ...base, ...settings }, { error: expected });
   if (!result.success) {
     const { path, message } = result.error.issues[0];
     const found = path.reduce<unknown>((value, key) => (value as Record<PropertyKey, unknown>)?.[key], {
       ...base,
       ...settings,
     });
-    throw new UsageError(`setting "${path.join(".")}": ${message}; found ${JSON.stringify(found)}`);
+    throw new SettingError(
+      String(path[0]),
+      `setting "${path.join(".")}": ${message}; found ${typeof found === "number" ? found : JSON.stringify(found)}`,
+    );
   }
   const { networks, patch } = result.data;
   const divisor = commonDivisor(networks.map((name) => modelNamed(name)()));
   if (patch.some((extent, axis) => extent % divisor[axis] !== 0))
-    throw new UsageError(
+    throw new SettingError(
+      "patch",
       `setting "patch": extents must be multiples of ${divisor.join("x")}, found ${patch.join("x")}`,
     );
   return result.data;

@@ -1,7 +1,8 @@
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, readdir, readFile } from "node:fs/promises";
+import { appendFile, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomically } from "../data/atomic.ts";
+import { makeFolder } from "../data/folder.ts";
 import { DataError, UsageError } from "../errors.ts";
 import { type Config, makeConfig } from "./config.ts";
 import type { Split } from "./data.ts";
@@ -54,7 +55,7 @@ export class RunFolder {
   /** Makes the folder for a new run; one that already holds something is refused. */
   async create(description: RunDescription, split: Split): Promise<void> {
     await this.checkNew();
-    await mkdir(this.path, { recursive: true });
+    await makeFolder(this.path);
     await this.writeJson("split.json", split);
     await this.writeJson("config.json", description);
   }

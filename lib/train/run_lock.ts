@@ -31,7 +31,8 @@ export async function lockFile(path: string): Promise<() => Promise<void>> {
     await rm(path, { force: true });
     return lockFile(path);
   }
-  return () => rm(path, { force: true });
+  // One that stays names a process that is gone; that it stays must not hide why the run ended.
+  return () => rm(path, { force: true }).catch(() => undefined);
 }
 
 /** Undefined where the file went away or holds no process: a crash may leave an empty one. */

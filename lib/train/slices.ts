@@ -3,7 +3,7 @@ import { readHeader, readSlices } from "../data/nifti.ts";
 import { orientationOf, rearrange, type Rearrangement, rearrangementTo } from "../data/orientation.ts";
 import { preparation, type Transform } from "../data/preprocess.ts";
 import { type Geometry, type Triple, voxelCount } from "../data/volume.ts";
-import { DataError } from "../errors.ts";
+import { counted, DataError } from "../errors.ts";
 import type { Config } from "./config.ts";
 
 /** An image that is read slice by slice, intensities and axes as the networks see them: those of `loadVolume`, bit for bit. */
@@ -64,7 +64,7 @@ async function* finiteSlices(path: string): AsyncGenerator<Float32Array> {
     if (strange > 0)
       throw new DataError(
         path,
-        `expected finite intensities, found ${strange} voxels that are NaN or infinite in slice ${z}`,
+        `expected finite intensities, found ${counted(strange, "voxel")} with NaN or infinity in slice ${z}`,
       );
     yield data;
     z++;

@@ -4,6 +4,7 @@ import type { Case } from "../data/dataset.ts";
 import { type Grouping, grouping } from "../data/groups.ts";
 import { DataError, nearest } from "../errors.ts";
 import type { Split } from "./data.ts";
+import { expected } from "./expected.ts";
 
 const ids = z.array(z.string());
 const splitSchema = z.strictObject({ labeled: ids.min(1), unlabeled: ids, validation: ids.default([]) });
@@ -47,7 +48,7 @@ export async function readSplit(path: string, cases: readonly Case[], group: str
 
 /** What the JSON file at `path` held, as a split. Throws `DataError` when it has another form. */
 export function checkSplit(path: string, parsed: unknown): Split {
-  const result = splitSchema.safeParse(parsed);
+  const result = splitSchema.safeParse(parsed, { error: expected });
   if (result.success) return result.data;
   const { path: at, message } = result.error.issues[0];
   throw new DataError(

@@ -121,6 +121,14 @@ test("an unknown option, choice or command names the nearest right one", async (
     ["train", "sdnet", "--data", "d", "--device", "cpuu"],
     /--device cannot be 'cpuu'.*did you mean cpu\?/,
   );
+  assert.throws(
+    () =>
+      parseArguments(
+        { options: { classes: { type: "integer", choices: ["2", "5"], help: "" } }, positionals: [] },
+        ["--classes", "3"],
+      ),
+    /--classes cannot be '3': expected one of 2, 5$/,
+  );
   await refused(["trian"], /no command 'trian'.*did you mean train\?\nsee voxgrad --help/);
   await refused(["train", "sdnet", "--data", "d", "-x"], /unknown option -x\nsee voxgrad train --help/);
 });

@@ -58,8 +58,11 @@ test("what cannot be run is named", async () => {
   assert.is(nothing.status, 2);
   assert.match(nothing.err, /COMMAND is missing/);
   const missing = await voxgrad(["efficiency", "--", "no-such-command"]);
-  assert.is(missing.status, 1);
-  assert.match(missing.err, /no-such-command cannot be run/);
+  assert.is(missing.status, 2);
+  assert.match(missing.err, /-- COMMAND: no-such-command cannot be run: there is no such program\n/);
+  const folder = await voxgrad(["efficiency", "--", root]);
+  assert.is(folder.status, 2);
+  assert.match(folder.err, /cannot be run: it is no program that may be run\n/);
   const killed = await voxgrad(["efficiency", "--", "sh", "-c", "kill -9 $$"]);
   assert.is(killed.status, 137);
 });

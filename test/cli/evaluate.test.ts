@@ -79,7 +79,7 @@ test("two folders: tables for people, a file for machines", async () => {
   const { status, out } = await voxgrad(argv);
   assert.is(status, 0);
   assert.match(out, /whole volume, 2 cases, 2 classes/);
-  assert.match(out, /bounding box of the reference \+ 1 voxels/);
+  assert.match(out, /bounding box of the reference \+ 1 voxel/);
   assert.match(out, /\na +0\.8571 /);
   assert.match(out, /\nwhole, per case +0\.7619 /);
   assert.match(out, /\nwhole, global +0\.7692 /);

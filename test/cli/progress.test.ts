@@ -74,7 +74,23 @@ test("log lines stand above the progress line, and done takes it away", () => {
   assert.equal(terminal.writes.slice(3), ["\r\x1b[K", "finished\n"]);
 });
 
-test("is quiet but for log lines when the stream is no terminal", () => {
+test("a stream that is no terminal gets a plain line every 30 seconds", () => {
+  const pipe = fakeTerminal(100, false);
+  let time = 0;
+  const progress = new Progress(pipe, { total: 100, label: "train", now: () => time, firstLine: 2000 });
+  for (let step = 1; step <= 100; step++) {
+    time += 1000;
+    progress.update(step, "loss 0.5");
+  }
+  assert.equal(pipe.writes, [
+    "train  2%  2/100  1.00 steps/s  1 min 38 s left  loss 0.5\n",
+    "train 32%  32/100  1.00 steps/s  1 min 08 s left  loss 0.5\n",
+    "train 62%  62/100  1.00 steps/s  38 s left  loss 0.5\n",
+    "train 92%  92/100  1.00 steps/s  8.0 s left  loss 0.5\n",
+  ]);
+});
+
+test("what takes less than 30 seconds is quiet but for log lines when the stream is no terminal", () => {
   const pipe = fakeTerminal(100, false);
   const progress = new Progress(pipe, { total: 10, label: "train" });
   progress.update(5);

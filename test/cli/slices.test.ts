@@ -51,7 +51,7 @@ test("slices train by patients, are segmented and judged", async () => {
   assert.match(trained.out, /^classes {3}2: /);
   assert.match(
     trained.out,
-    /4 \(2 groups\) labelled, 5 \(3 groups\) unlabelled, 2 \(1 groups\) for validation/,
+    /4 \(2 groups\) labelled, 5 \(3 groups\) unlabelled, 2 \(1 group\) for validation/,
   );
   const split = JSON.parse(readFileSync(join(run, "split.json"), "utf8")) as Record<string, string[]>;
   const patients = (ids: string[]) => new Set(ids.map((id) => id.slice(0, 2)));

@@ -42,7 +42,7 @@ test("a run writes its folder and says what it does", async () => {
   assert.match(out, /vnet 148,610 parameters, resvnet 281,996 parameters/);
   assert.match(out, /2 labelled, 2 unlabelled, 0 for validation/);
   assert.match(out, /GFLOP a step, peak memory [\d.]+ MiB/);
-  assert.match(out, /step 2\/4 {2}mean loss .*\nstep 4\/4/);
+  assert.match(out, /step 2\/4 {2}mean loss .*\n(train .*\n)?step 4\/4/);
   assert.is(lines(run, "metrics.jsonl").length, 4);
   assert.equal(readJson(run, "split.json"), {
     labeled: ["phantom-000", "phantom-001"],
@@ -89,7 +89,7 @@ test("a run stopped before its first step leaves a folder that can be resumed", 
     "device",
   );
   assert.is(stopped.status, 130);
-  assert.match(stopped.out, /after 0 of 1 steps; nothing to save yet/);
+  assert.match(stopped.out, /after 0 of 1 step; nothing to save yet/);
   const resumed = await voxgrad(["train", "--out", run, "--resume"]);
   assert.is(resumed.status, 0);
   assert.match(resumed.out, /has no checkpoint yet: it begins again/);
@@ -173,6 +173,24 @@ test("settings come from the preset, the file and the command line, in this orde
   ];
   assert.is((await voxgrad(again)).status, 0);
   assert.equal(readJson(repeated, "config.json"), readJson(run, "config.json"));
+});
+
+test("a setting that is refused is named with where it was given", async () => {
+  const file = join(root, "refused.json");
+  const refuse = async (settings: Record<string, unknown>, argv: string[], expected: string) => {
+    writeFileSync(file, JSON.stringify(settings));
+    const run = ["train", "sdnet", "--data", data, "--out", join(root, "refused"), "--config", file];
+    const { status, err } = await voxgrad([...run, ...argv]);
+    assert.is(status, 2, err);
+    assert.ok(err.startsWith(`voxgrad train: ${expected}`), err);
+  };
+  const wrong = 'setting "steps": expected a number';
+  await refuse({ steps: 0 }, [], `${file}: ${wrong} of at least 1; found 0\n`);
+  await refuse({ step: 9 }, [], `${file}: unknown setting "step", did you mean "steps"?`);
+  await refuse({ steps: 9 }, ["--set", "steps=many"], `--set steps=many: ${wrong}; found "many"\n`);
+  await refuse({ steps: 9 }, ["--steps", "0"], `--steps: ${wrong} of at least 1; found 0\n`);
+  const both = "--steps and --set steps=many give the same setting: leave one out\n";
+  await refuse({}, ["--steps", "9", "--set", "steps=many"], both);
 });
 
 test("a loss that is not finite stops the run and names a tensor", async () => {

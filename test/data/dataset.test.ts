@@ -173,7 +173,7 @@ test("loadCase refuses pairs that do not fit and reports those that look misplac
   const data = new Float32Array(60);
   data[7] = Number.NaN;
   await writeImage(path("nan.nii"), { size, data, geometry });
-  await fails(loadCase({ id: "x", image: path("nan.nii") }), /found 1 voxels that are NaN/);
+  await fails(loadCase({ id: "x", image: path("nan.nii") }), /found 1 voxel with NaN or infinity/);
 });
 
 test("a group is hidden, held out and tested whole", () => {

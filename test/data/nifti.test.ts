@@ -100,7 +100,7 @@ test("labels are rounded when near a whole number and listed when not", async ()
   const path = file("l.nii", niftiBytes({ code: 16, bits: 32, body: bodyOf("float32", values, true) }));
   await rejects(
     readLabels(path, 2),
-    /labels 0 to 1, found 8 voxels with others: -1 \(1 voxels\), 0\.5 \(2 voxels\), 255 \(5 voxels\)/,
+    /labels 0 to 1, found 8 voxels with others: -1 \(1 voxel\), 0\.5 \(2 voxels\), 255 \(5 voxels\)/,
   );
   const all = file("l.nii", niftiBytes({ body: new Uint8Array(24).fill(255) }));
   assert.is((await readLabels(all)).data[0], 255);
@@ -123,7 +123,7 @@ test('a label map takes stored values to classes; what it does not name is an er
   const below = Array.from({ length: 24 }, (_, i) => (i === 3 ? -1 : i === 4 ? 0.5 : i === 5 ? 70_000 : 0));
   const odd = file("l.nii", niftiBytes({ code: 16, bits: 32, body: bodyOf("float32", below, true) }));
   await rejects(readLabels(odd, 2, { "1": 1 }), /found 3 voxels with others: -1 .*0\.5 .*70000/);
-  await rejects(readLabels(odd, 2, { "1": 1, "*": 0 }), /found 1 voxels with others: 0\.5/);
+  await rejects(readLabels(odd, 2, { "1": 1, "*": 0 }), /found 1 voxel with others: 0\.5/);
   for (const wrong of ["{}", '{"-1":1}', '{"1.5":1}', '{"a":1}', '{"1":255}', '{"1":0.5}', '{"70000":1}']) {
     const read = () => new LabelMap(24, 3, JSON.parse(wrong) as LabelMapping);
     assert.throws(read, /a label map must be an object from label values/);

@@ -152,9 +152,9 @@ test("labels are grey values; a mask of 0 and 255 is one of 0 and 1", async () =
   assert.equal(await labels([0, 255, 255, 0]), [0, 1, 1, 0]);
   assert.equal(await labels([0, 0, 0, 0], 2), [0, 0, 0, 0]);
   assert.equal(await labels([0, 255, 1, 0]), [0, 255, 1, 0]);
-  await fails(labels([0, 255, 1, 0], 2), /labels 0 to 1, found 1 voxels with others: 255 \(1 voxels\)/);
+  await fails(labels([0, 255, 1, 0], 2), /labels 0 to 1, found 1 voxel with others: 255 \(1 voxel\)/);
   await fails(labels([0, 255, 255, 0], 3), /labels 0 to 2, found 2 voxels/);
-  await fails(labels([0, 256, 1, 0], undefined, 16), /labels 0 to 255, found 1 voxels with others: 256/);
+  await fails(labels([0, 256, 1, 0], undefined, 16), /labels 0 to 255, found 1 voxel with others: 256/);
 });
 
 test.after(() => rmSync(root, { recursive: true, force: true }));

@@ -64,7 +64,7 @@ test("an intensity that is not finite is found wherever it lies", async () => {
       for await (const slice of sliced?.slices ?? []) assert.ok(slice);
       assert.unreachable();
     } catch (error) {
-      assert.match(String(error), /bad\.nii: expected finite intensities, found 1 voxels .* in slice 5/);
+      assert.match(String(error), /bad\.nii: expected finite intensities, found 1 voxel .* in slice 5/);
     }
   }
 });

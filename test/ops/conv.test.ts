@@ -119,7 +119,7 @@ test("what does not fit is refused with the shapes and the expectation", () => {
     convTranspose3d(graph.input("y", [1, 2, 2, 2, 4]), w, { stride: 2, outputPadding: 2 }),
   );
   refuses(
-    /convTranspose3d: weight f32\[4,3,3,3,6\] in 1 groups does not fit the channels of f32\[1,4,4,4,6\]/,
+    /convTranspose3d: weight f32\[4,3,3,3,6\] in 1 group does not fit the channels of f32\[1,4,4,4,6\]/,
     () => convTranspose3d(x, w),
   );
   refuses(/extents must be positive/, () =>

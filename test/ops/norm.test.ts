@@ -184,7 +184,7 @@ test("what does not fit is named", () => {
     /epsilon must be a number from 0, found -1/,
   );
   assert.throws(() => batchNorm(gamma, gamma, gamma), /batchNorm: the input .* 5 axes, found f32\[6\]/);
-  assert.throws(() => unbiasedMoments(fits, { count: 1 }), /unbiasedMoments: .*1 values/);
+  assert.throws(() => unbiasedMoments(fits, { count: 1 }), /unbiasedMoments: .*1 value /);
 });
 
 test.run();

@@ -131,6 +131,28 @@ test("settings are checked and the nearest name is offered", () => {
     () => makeConfig("recommended", { steps: -1 }),
     (error: unknown) => error instanceof UsageError && /"steps"/.test(error.message),
   );
+  const refusals: [Record<string, unknown>, string][] = [
+    [{ steps: 0 }, 'setting "steps": expected a number of at least 1; found 0'],
+    [{ steps: "many" }, 'setting "steps": expected a number; found "many"'],
+    [{ steps: 1.5 }, 'setting "steps": expected a whole number; found 1.5'],
+    [{ momentum: 2 }, 'setting "momentum": expected a number of at most 1; found 2'],
+    [{ teacherDecay: 1 }, 'setting "teacherDecay": expected a number below 1; found 1'],
+    [{ learningRate: 0 }, 'setting "learningRate": expected a number above 0; found 0'],
+    [{ networks: [] }, 'setting "networks": expected at least 1 item; found []'],
+    [{ nesterov: 1 }, 'setting "nesterov": expected true or false; found 1'],
+    [{ aspp: "add" }, 'setting "aspp": expected one of "added", "concatenated"; found "add"'],
+    [{ outputStride: 9 }, 'setting "outputStride": expected one of 8, 16; found 9'],
+    [{ patch: [16, 16] }, 'setting "patch": expected three whole numbers along x, y, z; found [16,16]'],
+    [{ patch: [16, 16, 0] }, 'setting "patch.2": expected a number of at least 1; found 0'],
+    [{ window: 3 }, 'setting "window": expected [low, high], or null; found 3'],
+    [{ cacheFolder: "" }, 'setting "cacheFolder": expected a folder, or null; found ""'],
+  ];
+  for (const [settings, message] of refusals)
+    assert.throws(
+      () => makeConfig("recommended", settings),
+      (error: unknown) => error instanceof UsageError && error.message === message,
+      message,
+    );
   assert.throws(
     () => makeConfig("recommended", { patch: [20, 32, 32] }),
     /multiples of 16x16x16, found 20x32x32/,

@@ -17,7 +17,7 @@ import { parsePeers, type PeerKind, Peers } from "../../bench/peers.ts";
 import { ROUNDS, takeTurns } from "../../bench/turns.ts";
 import { checkPrecision } from "../../compile/precision.ts";
 import { writeAtomically } from "../../data/atomic.ts";
-import { DeviceError, UsageError, VoxgradError } from "../../errors.ts";
+import { counted, DeviceError, UsageError, VoxgradError } from "../../errors.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
 import { native } from "../../runtime/native.ts";
 import { type Context, defineCommand } from "../arguments.ts";
@@ -157,7 +157,7 @@ function filtered<T>(all: readonly T[], filter: RegExp, label: (each: T) => stri
   if (chosen.length > 0) return chosen;
   const first = all.slice(0, 3).map((each) => `'${label(each)}'`);
   throw new UsageError(
-    `--filter: none of ${all.length} rows matches ${String(filter)}; they are ${first.join(", ")}${all.length > 3 ? ", ..." : ""}`,
+    `--filter: none of ${counted(all.length, "row")} matches ${String(filter)}; they are ${first.join(", ")}${all.length > 3 ? ", ..." : ""}`,
   );
 }
 
@@ -172,7 +172,7 @@ async function lookAround(
   progress.done();
   const { processor, isa, threads, peakGflops, copyGBs } = machine;
   stdout.write(
-    `machine   ${processor}, ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}: ${peakGflops.toFixed(0)} GFLOP/s of multiply-adds, ${copyGBs.toFixed(1)} GB/s of copying\n`,
+    `machine   ${processor}, ${isa}, ${counted(threads, "thread")}: ${peakGflops.toFixed(0)} GFLOP/s of multiply-adds, ${copyGBs.toFixed(1)} GB/s of copying\n`,
   );
   if (busy > 0.15)
     stdout.write(
@@ -188,7 +188,7 @@ async function startPeers({ kinds, mode, target, context }: Setting, progress: P
 
 function introduce({ running, absent }: Peers, { stdout }: Context): Pick<Outcome, "peers" | "leftOut"> {
   for (const { label, version, threads } of running)
-    stdout.write(`peer      ${label}: ${version}, ${threads} ${threads === 1 ? "thread" : "threads"}\n`);
+    stdout.write(`peer      ${label}: ${version}, ${counted(threads, "thread")}\n`);
   for (const sentence of absent) stdout.write(`${paint(stdout, "yellow", "warning:")} ${sentence}\n`);
   return {
     peers: running.map(({ label, version, threads }) => ({ label, version, threads })),

@@ -1,7 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { writeAtomically } from "../../data/atomic.ts";
+import { makeFolder } from "../../data/folder.ts";
 import { type CohortOptions, openDataset, writePhantom } from "../../data/index.ts";
 import { UsageError } from "../../errors.ts";
 import { type Device, openDevice } from "../../runtime/device.ts";
@@ -75,7 +76,7 @@ export const demo = defineCommand({
     });
     const began = performance.now();
     const device = openDevice(options.device);
-    await makeFolder(out, context);
+    await emptyFolder(out, context);
     await makeCohort(join(out, "data"), { ...cohort, seed }, context);
     const judged: Judged[] = [];
     for (const name of recipeNames) {
@@ -89,14 +90,14 @@ export const demo = defineCommand({
   },
 });
 
-async function makeFolder(out: string, { version }: Context): Promise<void> {
+async function emptyFolder(out: string, { version }: Context): Promise<void> {
   const held = existsSync(out) ? readdirSync(out) : [];
   if (held.length > 0 && !held.includes("demo.json"))
     throw new UsageError(
       `${out} holds something that is no demo (${held[0]}, …): choose another folder with --out`,
     );
   for (const entry of entries) await rm(join(out, entry), { recursive: true, force: true });
-  await mkdir(out, { recursive: true });
+  await makeFolder(out);
   await writeJson(join(out, "demo.json"), { voxgrad: version });
 }
 

@@ -1,6 +1,6 @@
 import { watch } from "../../bench/watch.ts";
 import { writeAtomically } from "../../data/atomic.ts";
-import { UsageError } from "../../errors.ts";
+import { counted, UsageError } from "../../errors.ts";
 import { efficiency as summarize } from "../../metrics/efficiency.ts";
 import { writeEfficiencyReport } from "../../report/efficiency_report.ts";
 import { defineCommand } from "../arguments.ts";
@@ -44,7 +44,7 @@ export const efficiency = defineCommand({
     const memoryOf = gpu === undefined ? "resident, the command's processes" : `card ${gpu}, total less free`;
     const { memory, cpu, ownCpu } = measures;
     stderr.write(
-      `${paint(stderr, "bold", "Efficiency")}  ${seconds.toFixed(2)} s, ${samples.length} samples, status ${status}\n${formatTable(
+      `${paint(stderr, "bold", "Efficiency")}  ${seconds.toFixed(2)} s, ${counted(samples.length, "sample")}, status ${status}\n${formatTable(
         ["", { header: "maximum", align: "right" }, { header: "area (x s)", align: "right" }],
         [
           [`memory, MiB: ${memoryOf}`, memory.maximum.toFixed(0), memory.area.toFixed(0)],

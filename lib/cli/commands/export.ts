@@ -1,7 +1,7 @@
 import { existsSync, statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { UsageError } from "../../errors.ts";
+import { makeFolder } from "../../data/folder.ts";
+import { counted, UsageError } from "../../errors.ts";
 import { exportOnnx } from "../../infer/export_onnx.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { type LoadedRun, loadRun } from "../../train/load.ts";
@@ -48,14 +48,16 @@ export const exportCommand = defineCommand({
     try {
       const networks = chooseNetworks(run.networks, given.network);
       const metadata = describe(run);
-      await mkdir(dirname(out), { recursive: true });
+      await makeFolder(dirname(out));
       const { bytes, layout } = await exportOnnx(out, networks, {
         device,
         opset,
         metadata,
         producerVersion: version,
       });
-      stdout.write(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps\n`);
+      stdout.write(
+        `networks  ${networks.map(({ path }) => path).join(" and ")} after ${counted(run.step, "step")}\n`,
+      );
       stdout.write(`image     [${layout}], prepared as the file's metadata say\n`);
       stdout.write(`${out}  ${formatBytes(bytes)}, opset ${opset}\n`);
     } finally {

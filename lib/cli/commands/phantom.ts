@@ -2,6 +2,7 @@ import { writePhantom } from "../../data/index.ts";
 import { defineCommand } from "../arguments.ts";
 import { atLeast, parseSize } from "../options.ts";
 import { Progress } from "../progress.ts";
+import { counted } from "../../errors.ts";
 
 export const phantom = defineCommand({
   name: "phantom",
@@ -37,7 +38,7 @@ export const phantom = defineCommand({
     await writePhantom(out, { cases, labeled, test, size, classes, seed }, (done) => progress.update(done));
     progress.done();
     progress.log(
-      `${out}: ${cases} cases (${labeled} labelled), ${test} test cases, ${size.join(" x ")} voxels, ${classes} classes`,
+      `${out}: ${counted(cases, "case")} (${labeled} labelled), ${counted(test, "test case")}, ${size.join(" x ")} voxels, ${counted(classes, "class")}`,
     );
   },
 });

@@ -2,7 +2,7 @@ import { existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type Case, openDataset, type Triple } from "../../data/index.ts";
 import { stemOf } from "../../data/files.ts";
-import { DataError, UsageError, VoxgradError } from "../../errors.ts";
+import { counted, DataError, UsageError, VoxgradError } from "../../errors.ts";
 import { Predictor } from "../../infer/predictor.ts";
 import type { SlidingOptions } from "../../infer/sliding.ts";
 import type { Network } from "../../models/index.ts";
@@ -179,7 +179,7 @@ async function predictAll(
   const sliding: SlidingOptions = { patch, overlap: given.overlap, blend: given.blend, classBias, signal };
   const warn = (text: string) => log.log(`${paint(stdout, "yellow", "warning:")} ${text}`);
   log.log(deviceLine(device, precision));
-  log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${run.step} steps`);
+  log.log(`networks  ${networks.map(({ path }) => path).join(" and ")} after ${counted(run.step, "step")}`);
   if (classBias !== undefined)
     log.log(`bias      ${classBias.join(", ")} added to the log probabilities of the classes`);
   if (cleaning !== undefined) log.log(`cleaning  ${cleaning.description}`);
@@ -189,7 +189,9 @@ async function predictAll(
     if (given.reestimateNorm !== undefined) {
       const images = await reestimationImages(given.reestimateFrom ?? "input", jobs, folder, run);
       const used = await reestimate(networks, device, run.config, images, given.reestimateNorm, warn);
-      log.log(`norm      statistics estimated again from ${used} images, ${given.reestimateNorm} batches`);
+      log.log(
+        `norm      statistics estimated again from ${counted(used, "image")}, ${counted(given.reestimateNorm, "batch")}`,
+      );
     }
     for (const [index, job] of jobs.entries()) {
       if (signal.aborted) break;

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Case, checkTestApart, grouping, groupsOf, hideLabels, openDataset } from "../../data/index.ts";
 import { classesOf } from "../../data/label_map.ts";
-import { UsageError } from "../../errors.ts";
+import { counted, UsageError } from "../../errors.ts";
 import { openDevice } from "../../runtime/device.ts";
 import { readCheckpoint } from "../../train/checkpoint.ts";
 import { type Config, makeConfig, presets } from "../../train/config.ts";
@@ -14,7 +14,7 @@ import { type Arguments, type Context, defineCommand } from "../arguments.ts";
 import { deviceOption, precisionOption, shellCommand } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { STOPPED } from "../run.ts";
-import { findClasses, readLabelMap, readSettings } from "../settings.ts";
+import { findClasses, naming, readLabelMap, readSettings } from "../settings.ts";
 import { paint } from "../style.ts";
 import { sit } from "../training.ts";
 
@@ -107,26 +107,20 @@ async function start(run: RunFolder, given: Given, recipeName: string, context: 
     throw new UsageError("--split already says which cases are labelled: leave --labeled-cases out");
   await run.checkNew();
   const recipe = recipeNamed(recipeName);
-  const asked = await readSettings(given.config, given.set);
+  const { seed, steps, precision } = given;
+  const map = given.labelMap === undefined ? undefined : await readLabelMap(given.labelMap);
+  const asked = await readSettings(given.config, given.set, { seed, steps, precision, labelMap: map });
   const preset = given.preset ?? asked.preset ?? "recommended";
   const values: Record<string, unknown> = { ...asked.values };
-  if (given.seed !== undefined) values.seed = given.seed;
-  if (given.steps !== undefined) values.steps = given.steps;
-  if (given.precision !== undefined) values.precision = given.precision;
-  if (given.labelMap !== undefined) values.labelMap = await readLabelMap(given.labelMap);
-  const { labelMap, group } = makeConfig(preset, values, recipe);
+  const configured = () => naming(asked, () => makeConfig(preset, values, recipe));
+  const { labelMap, group } = configured();
   if (labelMap !== null) values.classes ??= classesOf(labelMap);
-  checkRecipe(recipe, makeConfig(preset, values, recipe));
+  checkRecipe(recipe, configured());
 
   const dataset = await openDataset(given.data);
   checkTestApart(dataset, group);
   if (values.classes === undefined) values.classes = await announceClasses(dataset.cases, context);
-  const { split, config } = await chooseSplit(
-    dataset.cases,
-    given,
-    makeConfig(preset, values, recipe),
-    values,
-  );
+  const { split, config } = await chooseSplit(dataset.cases, given, configured(), values);
   const data = resolve(given.data);
   let unlock: (() => Promise<void>) | undefined;
   const result = await sit(
@@ -153,7 +147,9 @@ async function announceClasses(cases: readonly Case[], { stdout }: Context): Pro
   const progress = new Progress(stdout, { total: cases.length, label: "read labels", unit: "file" });
   const { classes, files, absent } = await findClasses(cases, (done) => progress.update(done));
   progress.done();
-  progress.log(`classes   ${classes}: the largest label in ${files} label files is at most ${classes - 1}`);
+  progress.log(
+    `classes   ${classes}: the largest label in ${counted(files, "label file")} is at most ${classes - 1}`,
+  );
   if (absent.length > 0)
     progress.log(
       `${paint(stdout, "yellow", "warning:")} no voxel has label ${absent.slice(0, 8).join(", ")}${absent.length > 8 ? ", …" : ""}: ` +
@@ -177,7 +173,7 @@ async function chooseSplit(
   const { length } = groupsOf(split.validation, grouping(config.group));
   if (values.validationCases !== undefined && values.validationCases !== length)
     throw new UsageError(
-      `${file} lists ${length} validation ${config.group === null ? "cases" : "groups"}, and setting "validationCases" is ${config.validationCases}`,
+      `${file} lists ${counted(length, `validation ${config.group === null ? "case" : "group"}`)}, and setting "validationCases" is ${config.validationCases}`,
     );
   return { split, config: { ...config, validationCases: length } };
 }
@@ -242,7 +238,7 @@ async function goOn(
   const step = begun ? Number((await readCheckpoint(last)).metadata.step) : 0;
   // A run that ends by estimating statistics again may have been stopped while it did.
   if (step === config.steps && config.reestimateBatches === 0) {
-    progress.log(`the run in ${run.path} has finished: ${step} of ${config.steps} steps are done`);
+    progress.log(`the run in ${run.path} has finished: ${step} of ${counted(config.steps, "step")} are done`);
     return 0;
   }
   if (!begun) {
