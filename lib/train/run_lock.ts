@@ -1,11 +1,15 @@
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
+import { resolve } from "node:path";
 import { DataError } from "../errors.ts";
 
 interface Holder {
   readonly process: number;
   readonly host: string;
 }
+
+/** Locks of this process: a container that starts again may give its process the number that a crashed one had. */
+const held = new Set<string>();
 
 /**
  * Takes the lock file at `path` for this process, and resolves to the function that removes it. Two processes that train in one
@@ -22,7 +26,7 @@ export async function lockFile(path: string): Promise<() => Promise<void>> {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST")
       throw new DataError(path, `could not be written: ${(error as Error).message}`, { cause: error });
     const holder = await readHolder(path);
-    if (holder !== undefined && !isGone(holder))
+    if (holder !== undefined && !isGone(holder, path))
       throw new DataError(
         path,
         `process ${holder.process} on ${holder.host} trains in this folder: wait for it or stop it; if there is no such process, delete this file`,
@@ -31,8 +35,12 @@ export async function lockFile(path: string): Promise<() => Promise<void>> {
     await rm(path, { force: true });
     return lockFile(path);
   }
+  held.add(resolve(path));
   // One that stays names a process that is gone; that it stays must not hide why the run ended.
-  return () => rm(path, { force: true }).catch(() => undefined);
+  return async () => {
+    held.delete(resolve(path));
+    await rm(path, { force: true }).catch(() => undefined);
+  };
 }
 
 /** Undefined where the file went away or holds no process: a crash may leave an empty one. */
@@ -45,8 +53,9 @@ async function readHolder(path: string): Promise<Holder | undefined> {
   }
 }
 
-function isGone({ process: id, host }: Holder): boolean {
+function isGone({ process: id, host }: Holder, path: string): boolean {
   if (host !== hostname()) return false;
+  if (id === process.pid) return !held.has(resolve(path));
   try {
     process.kill(id, 0);
     return false;
