@@ -5,14 +5,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import { elements, type Shape } from "../../lib/graph/value.ts";
 import { mul, sum } from "../../lib/ops/arithmetic.ts";
 import { conv3d, type ConvOptions, convTranspose3d, type PerAxis } from "../../lib/ops/conv.ts";
-import {
-  conv,
-  convBiasGradient,
-  type ConvGeometry,
-  convInputGradient,
-  convShape,
-  convWeightGradient,
-} from "../oracle/conv.ts";
+import { convBiasGradient, type ConvGeometry, convShape, convWithGradients } from "../oracle/conv.ts";
 import { expectClose, random } from "./harness.ts";
 
 export type Triple = readonly [number, number, number];
@@ -79,17 +72,7 @@ export async function checkConv(each: Case, transposed = false): Promise<void> {
     bias: Float32Array.from(bias.data),
     dy: Float32Array.from(dy.data),
   });
-  const expected = transposed
-    ? {
-        y: convInputGradient(x, w, to, geometry, bias),
-        dx: conv(dy, w, geometry),
-        dw: convWeightGradient(dy, x, w.shape, geometry),
-      }
-    : {
-        y: conv(x, w, geometry, bias),
-        dx: convInputGradient(dy, w, from, geometry),
-        dw: convWeightGradient(x, dy, w.shape, geometry),
-      };
+  const expected = convWithGradients({ x, w, bias, dy }, geometry, transposed);
   const what = label(each);
   expectClose(found.y, expected.y.data, 2e-6, `y of ${what}`);
   expectClose(found.dx, expected.dx.data, 2e-6, `dx of ${what}`);

@@ -98,3 +98,22 @@ export function convBiasGradient(dy: Dense): Float64Array {
   dy.data.forEach((value, i) => (sums[i % sums.length] += value));
   return sums;
 }
+
+/** The value of a convolution with bias, or of a transposed one, and its gradients for `dy`, the gradient of the value. */
+export function convWithGradients(
+  { x, w, bias, dy }: { x: Dense; w: Dense; bias: Dense; dy: Dense },
+  geometry: ConvGeometry,
+  transposed: boolean,
+): { y: Dense; dx: Dense; dw: Dense } {
+  return transposed
+    ? {
+        y: convInputGradient(x, w, dy.shape, geometry, bias),
+        dx: conv(dy, w, geometry),
+        dw: convWeightGradient(dy, x, w.shape, geometry),
+      }
+    : {
+        y: conv(x, w, geometry, bias),
+        dx: convInputGradient(dy, w, x.shape, geometry),
+        dw: convWeightGradient(x, dy, w.shape, geometry),
+      };
+}
