@@ -40,7 +40,7 @@ const families = [
 /** Those about the CPU's algorithms, threads and instruction sets, or about the ops alone. */
 const withoutDevice = ["conv_algorithm", "conv_moments", "conv_threads", "coverage", "isa"];
 /** Those whose kernels have threads that wait for each other. */
-const cooperating = ["arithmetic", "conv", "loss", "norm", "segmentation"];
+const cooperating = ["arithmetic", "conv", "conv_gradients", "conv_shapes", "loss", "norm", "segmentation"];
 
 const variants: [device: "cuda" | "emulator", schedule: string, families: string[]][] = [
   ["emulator", "0", families],
