@@ -10,6 +10,8 @@ namespace {
 constexpr int64_t kChunk = 128;
 // The same where its voxels are read in place, and compete for the same lines.
 constexpr int64_t kChunkInRows = 64;
+// Voxels: as many as pass while a line of dy comes from the third-level cache.
+constexpr int64_t kVoxelsAhead = 24;
 
 }  // namespace
 
@@ -121,6 +123,8 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
     const float* const following = placeOf(x.data, std::min(end - 1, first + count));
     for (int64_t c = firstColumn; c < endColumn; ++c) {
       const Column part = column(c);
+      // Later columns find them in the caches, where fetching would only displace some.
+      product.factorsAhead = c == firstColumn ? kVoxelsAhead * p.yVoxel() : 0;
       if (inRows) {
         product.runs = own + part.offset;
         product.runStride = voxelPitch;

@@ -34,7 +34,7 @@ VOXGRAD_INLINE void gatherStep(vfloat (&sums)[Groups * V][Vectors], const float*
       const float* p = source[g] + (i == 3 ? stride3 : i * stride) + step * Reduction;
       const vfloat x = broadcastStep<Reduction>(p);
 #pragma GCC unroll 2
-      for (int j = 0; j < Vectors; ++j) sums[g * V + i][j] += x * w[j];
+      for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[g * V + i][j], x, w[j]);
     }
   }
 }
@@ -56,7 +56,7 @@ VOXGRAD_INLINE void sharedStep(vfloat (&sums)[Groups * 4][1], const float* const
       const vfloat x = broadcastStep<Reduction>(p);
 #pragma GCC unroll 3
       for (int tap = 0; tap < 3; ++tap) {
-        if (i - tap >= 0 && i - tap < 4) sums[g * 4 + i - tap][0] += x * w[tap];
+        if (i - tap >= 0 && i - tap < 4) multiplyAdd(&sums[g * 4 + i - tap][0], x, w[tap]);
       }
     }
   }

@@ -66,7 +66,7 @@ VOXGRAD_INLINE void denseStep(vfloat (&sums)[Groups * kGroupVoxels][Vectors],
     for (int i = 0; i < kGroupVoxels; ++i) {
       const vfloat x = broadcast(source[g] + (i == 3 ? stride3 : i * stride) + step);
 #pragma GCC unroll 2
-      for (int j = 0; j < Vectors; ++j) sums[g * kGroupVoxels + i][j] += x * w[j];
+      for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[g * kGroupVoxels + i][j], x, w[j]);
     }
   }
 }
@@ -149,7 +149,7 @@ void denseLine(const DenseTile& tile) {
       for (int tap = 0; tap < taps; ++tap) {
 #pragma GCC unroll 2
         for (int j = 0; j < Vectors; ++j) {
-          if (i >= tap && i - tap < kVoxels) sums[i - tap][j] += x * w[tap * Vectors + j];
+          if (i >= tap && i - tap < kVoxels) multiplyAdd(&sums[i - tap][j], x, w[tap * Vectors + j]);
         }
       }
     }

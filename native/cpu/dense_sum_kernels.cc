@@ -13,9 +13,6 @@ constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
 // The stem kernels need one vector beside their sums and, without broadcasts from memory, one broadcast.
 constexpr int kStemSums = kLanes == 16 ? kMaxStemFloats : 13;
 
-// Voxels: as many as pass while a line comes from the third-level cache.
-constexpr int64_t kFactorsAhead = 24;
-
 template <int Channels, int Vectors>
 void product(const DenseProduct& p) {
   vfloat sums[Channels][Vectors] = {};
@@ -30,17 +27,30 @@ void product(const DenseProduct& p) {
   for (int64_t line = 0; line < p.lines; ++line) {
     const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
     for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
-      vfloat run[Vectors];
+      // The fewer of both wait in registers, and the others pass one by one.
+      if constexpr (Vectors <= Channels) {
+        vfloat run[Vectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
+        for (int v = 0; v < Vectors; ++v) run[v] = load(runs + v * kLanes);
 #pragma GCC unroll 12
-      for (int k = 0; k < Channels; ++k) {
-        const vfloat factor = broadcast(factors + k);
+        for (int k = 0; k < Channels; ++k) {
+          const vfloat factor = broadcast(factors + k);
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) sums[k][v] += factor * run[v];
+          for (int v = 0; v < Vectors; ++v) multiplyAdd(&sums[k][v], factor, run[v]);
+        }
+      } else {
+        vfloat factor[Channels];
+#pragma GCC unroll 4
+        for (int k = 0; k < Channels; ++k) factor[k] = broadcast(factors + k);
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) {
+          const vfloat run = load(runs + v * kLanes);
+#pragma GCC unroll 4
+          for (int k = 0; k < Channels; ++k) multiplyAdd(&sums[k][v], factor[k], run);
+        }
       }
       __builtin_prefetch(next);
-      __builtin_prefetch(factors + kFactorsAhead * p.factorStride);
+      __builtin_prefetch(factors + p.factorsAhead);
       next += p.nextStride;
       factors += p.factorStride;
       runs += p.runStride;
@@ -81,7 +91,7 @@ void stem(const StemProduct& p) {
 #pragma GCC unroll 28
       for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 28
-        for (int j = 0; j < Run; ++j) sums[r][j] += broadcast(source[r] + j) * dy;
+        for (int j = 0; j < Run; ++j) multiplyAdd(&sums[r][j], broadcast(source[r] + j), dy);
         source[r] += p.sourceStride;
       }
     }

@@ -12,6 +12,7 @@ namespace cpu {
 struct DenseProduct {
   const float* factors;
   int64_t factorStride;        // floats between voxels
+  int64_t factorsAhead;        // floats from those of a voxel to others that are worth fetching
   const float* runs;           // [lines][voxels][vectors of the kernel][lanes]
   int64_t runStride, runLine;  // floats between voxels and between lines
   int64_t lines, voxels;       // lines of voxels

@@ -87,6 +87,16 @@ VOXGRAD_INLINE vfloat loadFirst(const float* p, int64_t n) {
 
 VOXGRAD_INLINE vfloat broadcast(const float* p) { return *p - vfloat{}; }
 
+// sum += x * w. Left to themselves, compilers mix the three forms of the fused instruction, and where there
+// are sixteen registers spend a tenth of the time on moving sums between them.
+VOXGRAD_INLINE void multiplyAdd(vfloat* sum, vfloat x, vfloat w) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(x), "x"(w));
+#else
+  *sum += x * w;
+#endif
+}
+
 // p[0], p[1], p[0], p[1], ...
 VOXGRAD_INLINE vfloat broadcastPair(const float* p) {
   int64_t bits;

@@ -99,7 +99,7 @@ VOXGRAD_INLINE void addTaps(TapSums& to, const float* tapWeights, int64_t nextTa
       const int voxel = i - tap;
       if (voxel < 0 || voxel >= kVoxels) continue;
 #pragma GCC unroll 4
-      for (int k = 0; k < Channels; ++k) to.sums[voxel * Channels + k] += source * weights[tap][k];
+      for (int k = 0; k < Channels; ++k) multiplyAdd(&to.sums[voxel * Channels + k], source, weights[tap][k]);
     }
   }
 }

@@ -30,7 +30,7 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
   for (int i = 0; i < Rows; ++i) {
     const vfloat x = broadcast(a[i / 4] + (i % 4 == 3 ? stride3 : i % 4 * stride) + step);
 #pragma GCC unroll 2
-    for (int j = 0; j < Vectors; ++j) sums[i][j] += x * b[j];
+    for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[i][j], x, b[j]);
   }
 }
 

@@ -72,7 +72,7 @@ VOXGRAD_INLINE void multiply(const float* tiles, const float* weights, vfloat (&
   for (int f = 0; f < Frequencies; ++f) {
     const vfloat w = loadShared(weights + f * kLanes);
 #pragma GCC unroll 4
-    for (int t = 0; t < kGroupTiles; ++t) sums[t][f] += broadcast(tiles + t * kRowTile + f) * w;
+    for (int t = 0; t < kGroupTiles; ++t) multiplyAdd(&sums[t][f], broadcast(tiles + t * kRowTile + f), w);
   }
 }
 
@@ -85,14 +85,14 @@ VOXGRAD_INLINE void multiplyNeighbours(const float* tiles, const float* weights,
 #pragma GCC unroll 5
     for (int t = 0; t <= kGroupTiles; ++t) {
       const vfloat x = broadcast(tiles + t * kRowTile + f);
-      if (t < kGroupTiles) sums[t][f] += x * first;
-      if (t > 0) sums[t - 1][f] += x * second;
+      if (t < kGroupTiles) multiplyAdd(&sums[t][f], x, first);
+      if (t > 0) multiplyAdd(&sums[t - 1][f], x, second);
     }
   }
   const vfloat last = load(weights + (Sums - 1) * kLanes);
 #pragma GCC unroll 4
   for (int t = 0; t < kGroupTiles; ++t)
-    sums[t][Sums - 1] += broadcast(tiles + t * kRowTile + Sums - 1) * last;
+    multiplyAdd(&sums[t][Sums - 1], broadcast(tiles + t * kRowTile + Sums - 1), last);
 }
 
 template <Parts parts, bool Sums>
