@@ -12,6 +12,7 @@ constexpr int64_t kChunk = 128;
 constexpr int64_t kChunkInRows = 64;
 // Voxels: as many as pass while a line of dy comes from the third-level cache.
 constexpr int64_t kVoxelsAhead = 24;
+constexpr int64_t kLineFloats = 16;
 
 }  // namespace
 
@@ -123,8 +124,6 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
     const float* const following = placeOf(x.data, std::min(end - 1, first + count));
     for (int64_t c = firstColumn; c < endColumn; ++c) {
       const Column part = column(c);
-      // Later columns find them in the caches, where fetching would only displace some.
-      product.factorsAhead = c == firstColumn ? kVoxelsAhead * p.yVoxel() : 0;
       if (inRows) {
         product.runs = own + part.offset;
         product.runStride = voxelPitch;
@@ -133,18 +132,32 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
         product.runs = gathered;
         product.runStride = part.vectors * kernels_.lanes;
       }
-      // What is read next is fetched meanwhile, an equal share by each block of channels.
+      // What is read next is fetched meanwhile: where it is all there is of a voxel, an equal share by each
+      // block of channels, else a line of each voxel by each of the first.
       const bool lastColumn = c + 1 == endColumn;
       const int64_t blocks =
           divideUp(endChannel - firstChannel, kernels_.maxProductChannels[part.vectors - 1]);
-      product.next = (lastColumn ? following : own) + column(lastColumn ? firstColumn : c + 1).offset;
-      product.nextStride = divideUp(voxelPitch, blocks);
+      const Column nextPart = column(lastColumn ? firstColumn : c + 1);
+      const bool shares = nextPart.floats == voxelPitch;
+      product.next = (lastColumn ? following : own) + nextPart.offset;
+      product.nextStride = shares ? divideUp(voxelPitch, blocks) : voxelPitch;
       product.factors = dy + first * p.yVoxel() + firstChannel;
       product.sums = sums + (slab * p.K + firstChannel) * filterSums() + part.place;
       for (int64_t left = endChannel - firstChannel, b = blocks; b > 0; --b) {
-        const int64_t channels = divideUp(left, b);
+        const int64_t channels = divideUp(left, b), channel = endChannel - left;
+        // Lines of dy that begin here are fetched ahead of the first column. Later ones find them in the
+        // caches, where fetching again would only displace others.
+        const int64_t line = divideUp(channel, kLineFloats) * kLineFloats;
+        const bool begins = c == firstColumn && line < channel + channels;
+        product.factorsAhead = begins ? kVoxelsAhead * p.yVoxel() + line - channel : 0;
         kernels_.product[part.vectors - 1][channels - 1](product);
-        product.next += product.voxels * voxelPitch / blocks;
+        if (shares) {
+          product.next += product.voxels * voxelPitch / blocks;
+        } else if ((blocks - b + 1) * kLineFloats < nextPart.floats) {
+          product.next += kLineFloats;
+        } else {
+          product.nextStride = 0;
+        }
         product.factors += channels;
         product.sums += channels * filterSums();
         left -= channels;

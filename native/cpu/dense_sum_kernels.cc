@@ -16,13 +16,6 @@ constexpr int kStemSums = kLanes == 16 ? kMaxStemFloats : 13;
 template <int Channels, int Vectors>
 void product(const DenseProduct& p) {
   vfloat sums[Channels][Vectors] = {};
-  if (!p.fresh) {
-#pragma GCC unroll 12
-    for (int k = 0; k < Channels; ++k) {
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) sums[k][v] = load(p.sums + k * p.sumStride + v * kLanes);
-    }
-  }
   const float* factors = p.factors;
   for (int64_t line = 0; line < p.lines; ++line) {
     const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
@@ -56,10 +49,20 @@ void product(const DenseProduct& p) {
       runs += p.runStride;
     }
   }
+  float* to = p.sums;
+  const int64_t pitch = p.sumStride;
+  if (p.fresh) {
 #pragma GCC unroll 12
-  for (int k = 0; k < Channels; ++k) {
+    for (int k = 0; k < Channels; ++k, to += pitch) {
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) store(p.sums + k * p.sumStride + v * kLanes, sums[k][v]);
+      for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, sums[k][v]);
+    }
+  } else {
+#pragma GCC unroll 12
+    for (int k = 0; k < Channels; ++k, to += pitch) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[k][v]);
+    }
   }
 }
 
