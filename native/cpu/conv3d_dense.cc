@@ -7,6 +7,8 @@ namespace {
 
 // A row of voxels that is shorter than this is not worth a tile of its own.
 constexpr int64_t kLeastVoxels = 4;
+// Tiles that are computed while a line of the output comes from memory.
+constexpr int64_t kTilesAhead = 2;
 
 bool isZero(const float* bias, int64_t channels) {
   return std::all_of(bias, bias + channels, [](float value) { return value == 0.0f; });
@@ -247,6 +249,8 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
   tile.steps = steps_;
   tile.sourceStride = voxelStride;
   tile.outputStride = outputStride_;
+  // Where every voxel yields several, most of the time is that of stores.
+  if (outputs_ > 1) tile.outputsAhead = groupPlaces.outputsAhead;
   for (int64_t column = firstColumn; column < endColumn; ++column) {
     const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
@@ -277,6 +281,8 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
           groupPlaces.outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
           const int64_t next = std::min(start + g + used + i, groups - 1);
           groupPlaces.ahead[i] = places[next].source - places[start + g + i].source;
+          const int64_t later = std::min(start + g + kTilesAhead * used + i, groups - 1);
+          groupPlaces.outputsAhead[i] = output + places[later].output + at + firstVector * lanes;
         }
         (tile.zeroFloats > 0 ? kernels_.clearing[vectors - 1] : plain)[used - 1](tile);
         g += used;

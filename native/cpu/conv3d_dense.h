@@ -29,6 +29,7 @@ struct DensePlaces {
   const float* sources[kMaxDenseGroups];
   float* outputs[kMaxDenseGroups];
   int64_t ahead[kMaxDenseGroups];
+  float* outputsAhead[kMaxDenseGroups];
 
   DenseTile tile() {
     DenseTile tile = {};

@@ -78,6 +78,14 @@ void dense(const DenseTile& tile) {
   const int64_t stride = tile.sourceStride, stride3 = 3 * stride;
   const float* source[Groups];
   for (int g = 0; g < Groups; ++g) source[g] = tile.sources[g];
+  if (tile.outputsAhead) {
+#pragma GCC unroll 8
+    for (int g = 0; g < Groups; ++g) {
+#pragma GCC unroll 4
+      for (int i = 0; i < kGroupVoxels; ++i)
+        __builtin_prefetch(tile.outputsAhead[g] + i * tile.outputStride, 1);
+    }
+  }
   const float* weights = tile.weights;
   const auto reduce = [&](auto count) __attribute__((always_inline)) {
     constexpr int steps = decltype(count)::value;

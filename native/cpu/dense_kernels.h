@@ -30,8 +30,10 @@ struct DenseTile {
   const float* weights;         // of a run: [steps][vectors][lanes]
   float* const* outputs;        // [groups]
   int64_t outputStride;         // floats between neighbouring voxels of a group
-  const float* bias;            // [vectors][lanes]
-  int64_t channels;             // output channels to store
+  // [groups] or null: outputs of a later tile, whose lines are fetched. Stores that miss wait for each other.
+  float* const* outputsAhead;
+  const float* bias;  // [vectors][lanes]
+  int64_t channels;   // output channels to store
   // Set to zero meanwhile, by `clearing` kernels: products leave room for stores.
   float* zeros;
   int64_t zeroFloats;
