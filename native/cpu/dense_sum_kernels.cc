@@ -49,19 +49,15 @@ void product(const DenseProduct& p) {
       runs += p.runStride;
     }
   }
-  float* to = p.sums;
+  const bool fresh = p.fresh;
   const int64_t pitch = p.sumStride;
-  if (p.fresh) {
+  float* to = p.sums;
 #pragma GCC unroll 12
-    for (int k = 0; k < Channels; ++k, to += pitch) {
+  for (int k = 0; k < Channels; ++k, to += pitch) {
 #pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, sums[k][v]);
-    }
-  } else {
-#pragma GCC unroll 12
-    for (int k = 0; k < Channels; ++k, to += pitch) {
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, load(to + v * kLanes) + sums[k][v]);
+    for (int v = 0; v < Vectors; ++v) {
+      float* const sum = to + v * kLanes;
+      store(sum, fresh ? sums[k][v] : load(sum) + sums[k][v]);
     }
   }
 }
