@@ -52,7 +52,10 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       break;
   }
   if (isDepthwise(problem)) return std::make_unique<Depthwise>(problem, inputGradient);
-  if (isThin(problem) && !inputGradient) return std::make_unique<Thin>(problem);
+  if (isThin(problem, inputGradient)) {
+    if (inputGradient) return std::make_unique<ThinInputGradient>(problem);
+    return std::make_unique<Thin>(problem);
+  }
   if (isThinWithTaps(problem, inputGradient)) return std::make_unique<ThinWithTaps>(problem, inputGradient);
   if (isBlockwise(problem)) return std::make_unique<Dense>(problem, inputGradient);
   if (isStem(problem) && !inputGradient) return std::make_unique<Stem>(problem);

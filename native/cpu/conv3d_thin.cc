@@ -4,10 +4,17 @@
 #include "conv3d_dense.h"
 
 namespace voxgrad::cpu {
+namespace {
 
-bool isThin(const Conv3dProblem& p) {
-  // Summing a vector costs about as much as four multiply-adds.
-  return p.groups == 1 && isPointwise(p) && p.K <= kMaxThinChannels && 4 * p.K <= thinKernels().lanes;
+// Floats of x, or of dx, that a task takes.
+constexpr int64_t kTaskFloats = 1 << 16;
+
+}  // namespace
+
+bool isThin(const Conv3dProblem& p, bool inputGradient) {
+  if (p.groups != 1 || !isPointwise(p) || p.K > kMaxThinChannels) return false;
+  // Sums over the lanes would cost more than lanes that are empty.
+  return inputGradient || 2 * p.K <= thinKernels().lanes;
 }
 
 Thin::Thin(const Conv3dProblem& p) : problem_(p), voxels_(p.N * p.D * p.H * p.W) {}
@@ -16,13 +23,49 @@ void Thin::pack(const float* w, float* packed) const { std::copy_n(w, packedFloa
 
 void Thin::run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
                void*) const {
-  constexpr int64_t kTaskFloats = 1 << 16;
   const int64_t lanes = thinKernels().lanes, C = problem_.C, K = problem_.K;
   const int64_t voxelsPerTask = divideUp(divideUp(kTaskFloats, C), lanes) * lanes;
   parallelFor(divideUp(voxels_, voxelsPerTask), [&](int64_t task) {
     const int64_t first = task * voxelsPerTask;
     const int64_t voxels = std::min(voxelsPerTask, voxels_ - first);
-    thinKernels().run({source.data + first * C, packed, bias, output + first * K, voxels, C, K, source.norm});
+    thinKernels().run[K - 1](
+        {source.data + first * C, packed, bias, output + first * K, voxels, C, source.norm});
+  });
+}
+
+ThinInputGradient::ThinInputGradient(const Conv3dProblem& p)
+    : problem_(p),
+      voxels_(p.N * p.D * p.H * p.W),
+      lanes_(thinKernels().lanes),
+      vectors_(divideUp(p.C, lanes_)) {}
+
+void ThinInputGradient::pack(const float* w, float* packed) const {
+  for (int64_t v = 0; v < vectors_; ++v) {
+    const int64_t channels = std::min(lanes_, problem_.C - v * lanes_);
+    for (int64_t k = 0; k < problem_.K; ++k, packed += lanes_) {
+      std::copy_n(w + k * problem_.C + v * lanes_, channels, packed);
+      std::fill(packed + channels, packed + lanes_, 0.0f);
+    }
+  }
+}
+
+size_t ThinInputGradient::workspace() const {
+  WorkspaceCursor cursor(nullptr);
+  cursor.floats(vectors_ * lanes_);
+  return cursor.used();
+}
+
+void ThinInputGradient::run(const float* source, const float* packed, const float* bias, float* output,
+                            void* workspace) const {
+  const int64_t C = problem_.C, K = problem_.K;
+  float* const biases = WorkspaceCursor(workspace).floats(vectors_ * lanes_);
+  std::fill_n(biases, vectors_ * lanes_, 0.0f);
+  if (bias) std::copy_n(bias, C, biases);
+  const int64_t voxelsPerTask = divideUp(kTaskFloats, C);
+  parallelFor(divideUp(voxels_, voxelsPerTask), [&](int64_t task) {
+    const int64_t first = task * voxelsPerTask;
+    const int64_t voxels = std::min(voxelsPerTask, voxels_ - first);
+    thinKernels().gradient[K - 1]({source + first * K, packed, biases, output + first * C, voxels, C});
   });
 }
 

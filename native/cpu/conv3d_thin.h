@@ -1,5 +1,6 @@
 // Pointwise convolutions to a few channels, such as the heads of segmentation networks: a lane for each of
-// them would leave most of a vector empty, so lanes are input channels, and sums over lanes the outputs.
+// them would leave most of a vector empty, so lanes are input channels. Either pass does little with much
+// memory.
 #pragma once
 
 #include "conv3d_geometry.h"
@@ -8,10 +9,9 @@
 
 namespace voxgrad::cpu {
 
-// True where y has so few channels that sums over the lanes cost less than empty lanes.
-bool isThin(const Conv3dProblem& problem);
+bool isThin(const Conv3dProblem& problem, bool inputGradient);
 
-// The forward pass.
+// The forward pass: outputs are sums over lanes.
 class Thin final : public NormalizingConvolution {
  public:
   explicit Thin(const Conv3dProblem& problem);
@@ -26,6 +26,23 @@ class Thin final : public NormalizingConvolution {
  private:
   const Conv3dProblem problem_;
   const int64_t voxels_;
+};
+
+// Broadcasts what it reads.
+class ThinInputGradient final : public Convolution {
+ public:
+  explicit ThinInputGradient(const Conv3dProblem& problem);
+
+  size_t packedFloats() const override { return static_cast<size_t>(vectors_ * problem_.K * lanes_); }
+  void pack(const float* w, float* packed) const override;
+
+  size_t workspace() const override;
+  void run(const float* source, const float* packed, const float* bias, float* output,
+           void* workspace) const override;
+
+ private:
+  const Conv3dProblem problem_;
+  const int64_t voxels_, lanes_, vectors_;
 };
 
 }  // namespace voxgrad::cpu

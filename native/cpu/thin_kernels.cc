@@ -13,69 +13,146 @@ struct alignas(64) Vector {
 };
 constexpr Vector kZeros = {};
 
-// The lanes of each of Count vectors, from `first` on, are summed into the lanes of one, in order.
+// clang-format off
+#if VOXGRAD_LANES == 16
+#define VOXGRAD_EVEN_INSIDE 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30
+#define VOXGRAD_ODD_INSIDE 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31
+#define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#elif VOXGRAD_LANES == 8
+#define VOXGRAD_EVEN_INSIDE 0, 2, 8, 10, 4, 6, 12, 14
+#define VOXGRAD_ODD_INSIDE 1, 3, 9, 11, 5, 7, 13, 15
+#define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11
+#define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15
+#else
+#define VOXGRAD_EVEN_INSIDE VOXGRAD_EVEN
+#define VOXGRAD_ODD_INSIDE VOXGRAD_ODD
+#define VOXGRAD_EVEN_QUADS VOXGRAD_EVEN
+#define VOXGRAD_ODD_QUADS VOXGRAD_ODD
+#endif
+// clang-format on
+
+// The lanes of each of Count vectors, from `first` on, are summed into the lanes of one, in order: first
+// those of four lanes, which every instruction set shuffles fastest, then the quads.
 template <int Count, typename Products>
 VOXGRAD_INLINE vfloat sumLanes(const Products& products, int first) {
   if constexpr (Count == 1) {
     return products(first);
   } else {
-    return sumPairs(sumLanes<Count / 2>(products, first), sumLanes<Count / 2>(products, first + Count / 2));
+    const vfloat a = sumLanes<Count / 2>(products, first);
+    const vfloat b = sumLanes<Count / 2>(products, first + Count / 2);
+    if constexpr (Count <= 4) {
+      return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_INSIDE) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_INSIDE);
+    } else {
+      return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_QUADS) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_QUADS);
+    }
   }
 }
 
 // Of a pointwise convolution. Consecutive floats of the output, whatever voxel and channel they belong to,
-// make a vector.
-template <int Channels, bool Normalized>
-void thinRow(const ThinRow& row) {
+// make a vector: each has a vector of sums, lanes being channels of the source. `Whole`: as many voxels as
+// there are lanes follow one another, and channels fill vectors.
+template <int Channels, bool Normalized, bool Whole>
+void thinVoxels(const ThinRow& row, int64_t first, int64_t end) {
   vfloat bias[Channels] = {};
   for (int i = 0; row.bias && i < Channels * kLanes; ++i)
     bias[i / kLanes][i % kLanes] = row.bias[i % Channels];
   const int64_t reduced = row.reduced;
-  for (int64_t voxel = 0; voxel < row.voxels; voxel += kLanes) {
+  const float* const filters = row.weights;
+  const SourceNorm coefficients = Normalized ? *row.norm : SourceNorm{};
+  // Of two halves in turn: more of the source is on its way from memory than from one place.
+  const int64_t blocks = (end - first + kLanes - 1) / kLanes, half = blocks / 2;
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t voxel = first + (i < 2 * half ? i % 2 * half + i / 2 : i) * kLanes;
     // What lies behind the last voxel is summed from the last one and not stored.
-    const int64_t last = row.voxels - 1 - voxel;
+    const int64_t last = end - 1 - voxel;
     const float* const source = row.source + voxel * reduced;
-    vfloat sums[Channels];
-    for (int j = 0; j < Channels; ++j) sums[j] = bias[j];
-    for (int64_t c = 0; c < reduced; c += kLanes) {
-      const int64_t count = reduced - c;
-      vfloat weights[Channels];
-#pragma GCC unroll 3
-      for (int k = 0; k < Channels; ++k) weights[k] = loadFirst(row.weights + k * reduced + c, count);
-      const NormVectors norm = Normalized ? loadNorm(*row.norm, c) : NormVectors{};
-      const auto addAll = [&](auto loadVoxel) __attribute__((always_inline)) {
-#pragma GCC unroll 3
-        for (int j = 0; j < Channels; ++j) {
-          const auto product = [&](int i) __attribute__((always_inline)) {
-            const int at = j * kLanes + i;
-            const vfloat source = loadVoxel(at / Channels);
-            return (Normalized ? normRelu(source, norm) : source) * weights[at % Channels];
-          };
-          sums[j] += sumLanes<kLanes>(product, 0);
-        }
-      };
-      if (last + 1 >= kLanes && count >= kLanes) {
-        addAll([&](int i) __attribute__((always_inline)) { return load(source + i * reduced + c); });
-      } else {
-        addAll([&](int i) __attribute__((always_inline)) {
-          return loadFirst(source + (i < last ? i : last) * reduced + c, count);
-        });
-      }
-    }
     float* const output = row.output + voxel * Channels;
-    for (int j = 0; j < Channels; ++j)
-      storeFirst(output + j * kLanes, sums[j], (last + 1) * Channels - j * kLanes);
+#pragma GCC unroll 4
+    for (int j = 0; j < Channels; ++j) {
+      vfloat sums[kLanes] = {};
+      for (int64_t c = 0; c < reduced; c += kLanes) {
+        const auto read = [&](const float* from) __attribute__((always_inline)) {
+          return Whole ? load(from + c) : loadFirst(from + c, reduced - c);
+        };
+        vfloat weights[Channels];
+#pragma GCC unroll 4
+        for (int k = 0; k < Channels; ++k) weights[k] = read(filters + k * reduced);
+        const NormVectors norm = Normalized ? loadNorm(coefficients, c) : NormVectors{};
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) {
+          const int at = j * kLanes + i, v = at / Channels;
+          const vfloat x = read(source + (Whole || v < last ? v : last) * reduced);
+          sums[i] += (Normalized ? normRelu(x, norm) : x) * weights[at % Channels];
+        }
+      }
+      const auto sumsOf = [&](int i) __attribute__((always_inline)) { return sums[i]; };
+      const vfloat outputs = sumLanes<kLanes>(sumsOf, 0) + bias[j];
+      storeFirst(output + j * kLanes, outputs, Whole ? kLanes : (last + 1) * Channels - j * kLanes);
+    }
   }
 }
 
-template <bool Normalized>
-void runAs(const ThinRow& row) {
-  if (row.channels == 1) return thinRow<1, Normalized>(row);
-  if (row.channels == 2) return thinRow<2, Normalized>(row);
-  thinRow<3, Normalized>(row);
+template <int Channels, bool Normalized>
+void thinRow(const ThinRow& row) {
+  const int64_t whole = row.reduced % kLanes == 0 ? row.voxels / kLanes * kLanes : 0;
+  thinVoxels<Channels, Normalized, true>(row, 0, whole);
+  thinVoxels<Channels, Normalized, false>(row, whole, row.voxels);
 }
 
-void run(const ThinRow& row) { row.norm ? runAs<true>(row) : runAs<false>(row); }
+template <int Channels>
+void run(const ThinRow& row) {
+  row.norm ? thinRow<Channels, true>(row) : thinRow<Channels, false>(row);
+}
+
+// Consecutive voxels of an input gradient: what is loaded of the weights serves all of them.
+template <int Channels, int Voxels>
+VOXGRAD_INLINE void gradientVoxels(const ThinGradientRow& row, int64_t first) {
+  // What comes later is fetched meanwhile: where stores have to wait for memory, that takes longer than all
+  // else.
+  constexpr int64_t kFloatsAhead = 1024;
+  const int64_t produced = row.produced;
+  const float *const source = row.source + first * Channels, *weights = row.weights, *bias = row.bias;
+  float* const output = row.output + first * produced;
+  vfloat x[Voxels][Channels];
+#pragma GCC unroll 16
+  for (int i = 0; i < Voxels * Channels; ++i) x[i / Channels][i % Channels] = broadcast(source + i);
+  const auto storeAll = [&](int64_t c, auto storeVector) __attribute__((always_inline)) {
+    vfloat w[Channels];
+#pragma GCC unroll 4
+    for (int k = 0; k < Channels; ++k, weights += kLanes) w[k] = load(weights);
+    const vfloat start = load(bias + c);
+#pragma GCC unroll 4
+    for (int v = 0; v < Voxels; ++v) {
+      vfloat sum = start;
+#pragma GCC unroll 4
+      for (int k = 0; k < Channels; ++k) sum += x[v][k] * w[k];
+      float* const to = output + v * produced + c;
+      storeVector(to, sum);
+      __builtin_prefetch(to + kFloatsAhead, 0, 2);
+    }
+  };
+  int64_t c = 0;
+  for (; c + kLanes <= produced; c += kLanes)
+    storeAll(
+        c, [](float* to, vfloat v) __attribute__((always_inline)) { store(to, v); });
+  const int64_t left = produced - c;
+  if (left > 0)
+    storeAll(
+        c, [left](float* to, vfloat v) __attribute__((always_inline)) { storeFirst(to, v, left); });
+}
+
+// Of two halves in turn, as above.
+template <int Channels>
+void gradientRow(const ThinGradientRow& row) {
+  constexpr int kVoxels = Channels > 2 ? 2 : 4;
+  const int64_t half = row.voxels / (2 * kVoxels) * kVoxels;
+  for (int64_t voxel = 0; voxel < half; voxel += kVoxels) {
+    gradientVoxels<Channels, kVoxels>(row, voxel);
+    gradientVoxels<Channels, kVoxels>(row, voxel + half);
+  }
+  for (int64_t voxel = 2 * half; voxel < row.voxels; ++voxel) gradientVoxels<Channels, 1>(row, voxel);
+}
 
 // Sums of kLanes / Channels consecutive voxels, lanes being channels of the source.
 struct TapSums {
@@ -180,7 +257,10 @@ void tapsRow(const ThinTapsRow& row) {
   }
 }
 
-constexpr ThinKernels kTable = {kLanes, run, {tapsRow<1>, tapsRow<2>, tapsRow<3>, tapsRow<4>}};
+constexpr ThinKernels kTable = {kLanes,
+                                {run<1>, run<2>, run<3>, run<4>},
+                                {gradientRow<1>, gradientRow<2>, gradientRow<3>, gradientRow<4>},
+                                {tapsRow<1>, tapsRow<2>, tapsRow<3>, tapsRow<4>}};
 
 }  // namespace
 

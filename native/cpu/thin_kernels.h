@@ -15,11 +15,23 @@ struct ThinRow {
   const float* weights;  // [channels][reduced]
   const float* bias;     // [channels] or null
   float* output;         // [voxels][channels]
-  int64_t voxels, reduced, channels;
+  int64_t voxels, reduced;
   const SourceNorm* norm;  // or null
 };
 
-constexpr int kMaxThinChannels = 3;
+using ThinKernel = void (*)(const ThinRow&);
+
+constexpr int kMaxThinChannels = 4;
+
+// Voxels of the input gradient of one.
+struct ThinGradientRow {
+  const float* source;   // [voxels][channels]
+  const float* weights;  // [vectors of the output][channels][lanes]
+  const float* bias;     // [vectors of the output][lanes]
+  float* output;         // [voxels][produced]
+  int64_t voxels, produced;
+};
+using ThinGradientKernel = void (*)(const ThinGradientRow&);
 
 constexpr int kMaxThinTaps = 3;
 
@@ -48,7 +60,8 @@ constexpr int kMaxThinTapsChannels = 4;
 
 struct ThinKernels {
   int lanes;
-  void (*run)(const ThinRow&);                // up to kMaxThinChannels channels
+  ThinKernel run[kMaxThinChannels];  // [channels - 1]
+  ThinGradientKernel gradient[kMaxThinChannels];
   ThinTapsKernel taps[kMaxThinTapsChannels];  // [channels - 1]
 };
 

@@ -41,12 +41,14 @@ interface Case {
 }
 
 const cases: Case[] = [
-  ...[1, 2, 3].map((channels) => ({
-    name: `a head of ${channels}`,
-    x: [2, 3, 5, 7, 19],
-    w: [channels, 1, 1, 1, 19],
-    fused: [forward, backward],
-  })),
+  ...[1, 2, 3, 4].flatMap((channels) =>
+    [16, 19].map((sources) => ({
+      name: `a head of ${channels}, reading ${sources}`,
+      x: [2, 3, 5, 7, sources],
+      w: [channels, 1, 1, 1, sources],
+      fused: [forward, backward],
+    })),
+  ),
   {
     name: "2x2x2 of stride 2, odd extents",
     x: [2, 5, 6, 11, 21],

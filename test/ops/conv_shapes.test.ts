@@ -98,7 +98,9 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
       of([1, 5, 4, 13, 40], channels, all(1), [2, 1, 3]),
     ]),
     // So few output channels that lanes are input channels; the last case is more than one task.
-    ...[1, 2, 3].flatMap((filters) => [16, 5, 33].map((c) => of([2, 3, 5, 3, c], filters, all(1), all(1)))),
+    ...[1, 2, 3, 4].flatMap((filters) =>
+      [16, 5, 33].map((c) => of([2, 3, 5, 3, c], filters, all(1), all(1))),
+    ),
     of([1, 15, 17, 19, 16], 2, all(1), all(1)),
     // Taps that leave gaps, voxels behind the last block, several slabs of voxels.
     of([1, 5, 4, 19, 16], 50, [2, 1, 3], [3, 2, 4]),
