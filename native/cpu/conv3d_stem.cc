@@ -59,11 +59,9 @@ StemWeightGradient::StemWeightGradient(const Conv3dProblem& p)
       run_(p.T * p.C),
       rowTaps_(p.R * p.S),
       vectors_(divideUp(p.K, kernels_.lanes)) {
-  parts_ = divideUp(run_, kernels_.maxStemFloats);
-  rowBlocks_ = parts_ > 1 ? rowTaps_ : divideUp(rowTaps_, kernels_.maxStemFloats / run_);
-  // The gradient of a block stays in the first-level cache while it meets all taps.
+  // What a kernel reads of the gradient of a block stays in the first-level cache while it meets all taps.
   constexpr int64_t kFloats = 8192, kMostSlabs = 64;
-  lines_ = std::clamp<int64_t>(kFloats / (p.Q * p.K), 1, p.P);
+  lines_ = std::clamp<int64_t>(kFloats / (p.Q * std::min(p.K, columnChannels())), 1, p.P);
   blocksPerPlane_ = divideUp(p.P, lines_);
   slabs_ = std::min(kMostSlabs, p.N * p.Z * blocksPerPlane_);
 }
@@ -104,24 +102,44 @@ void StemWeightGradient::sumLines(const float* padded, const float* dy, int64_t 
   product.voxels = p.Q;
   product.sourceStride = source_.step(2);
   product.sourceLine = source_.step(1);
-  product.gradientStride = p.K;
-  product.gradientLine = p.Q * p.K;
+  product.sumVector = rowTaps_ * run_ * kernels_.lanes;
+  // What follows is fetched meanwhile, an equal share by each product.
+  const int64_t voxels = product.lines * p.Q, width = columnChannels();
+  const float* const gradient = dy + (plane * p.P + line) * p.Q * p.K;
+  const bool last = blockOfLines + 1 == p.N * p.Z * blocksPerPlane_;
+  product.next = last ? gradient : gradient + voxels * p.K;
+  for (int64_t first = 0; first < p.K; first += width) {
+    const int64_t channels = std::min(width, p.K - first), vectors = divideUp(channels, kernels_.lanes);
+    product.gradient = gradient;
+    if (p.K != vectors * kernels_.lanes) {
+      float* const packed = threadScratch<Line>(static_cast<size_t>(divideUp(voxels * width, 16)))->floats;
+      kernels_.gatherRuns[vectors - 1](packed, gradient + first, p.K, voxels, channels);
+      product.gradient = packed;
+    }
+    sumColumn(product, origin, channels, sums + first * rowTaps_ * run_);
+  }
+}
+
+// Every tap, of some channels of the gradient.
+void StemWeightGradient::sumColumn(StemProduct& product, const float* origin, int64_t channels,
+                                   float* sums) const {
+  const int64_t vectors = divideUp(channels, kernels_.lanes), most = kernels_.maxStemFloats[vectors - 1];
+  const int64_t parts = divideUp(run_, most);
+  const int64_t rowBlocks = parts > 1 ? rowTaps_ : divideUp(rowTaps_, most / run_);
   const float* sources[kMaxStemFloats];
   product.sources = sources;
-  for (int64_t b = 0; b < rowBlocks_ * parts_; ++b) {
-    const int64_t block = b / parts_, part = b % parts_;
-    const int64_t firstRow = rowTaps_ * block / rowBlocks_, endRow = rowTaps_ * (block + 1) / rowBlocks_;
-    const int64_t first = run_ * part / parts_, end = run_ * (part + 1) / parts_;
+  product.nextStride = divideUp(channels, rowBlocks * parts);
+  for (int64_t b = 0; b < rowBlocks * parts; ++b) {
+    const int64_t block = b / parts, part = b % parts;
+    const int64_t firstRow = rowTaps_ * block / rowBlocks, endRow = rowTaps_ * (block + 1) / rowBlocks;
+    const int64_t first = run_ * part / parts, end = run_ * (part + 1) / parts;
     for (int64_t row = firstRow; row < endRow; ++row) {
       sources[row - firstRow] =
-          origin + row / p.S * source_.tapStep(0) + row % p.S * source_.tapStep(1) + first;
+          origin + row / problem_.S * source_.tapStep(0) + row % problem_.S * source_.tapStep(1) + first;
     }
-    for (int64_t v = 0; v < vectors_; ++v) {
-      product.gradient = dy + (plane * p.P + line) * product.gradientLine + v * kernels_.lanes;
-      product.channels = std::min<int64_t>(kernels_.lanes, p.K - v * kernels_.lanes);
-      product.sums = sums + ((v * rowTaps_ + firstRow) * run_ + first) * kernels_.lanes;
-      kernels_.stem[end - first - 1][endRow - firstRow - 1](product);
-    }
+    product.sums = sums + (firstRow * run_ + first) * kernels_.lanes;
+    kernels_.stem[vectors - 1][end - first - 1][endRow - firstRow - 1](product);
+    product.next += product.lines * product.voxels * channels / (rowBlocks * parts);
   }
 }
 

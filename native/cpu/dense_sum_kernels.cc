@@ -10,8 +10,10 @@ namespace {
 
 // Accumulators stay in registers: 32 of them on AVX-512, 16 elsewhere, less a run and a broadcast.
 constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
-// The stem kernels need one vector beside their sums and, without broadcasts from memory, one broadcast.
-constexpr int kStemSums = kLanes == 16 ? kMaxStemFloats : 13;
+// The stem kernels need the gradient beside their sums and, without broadcasts from memory, one broadcast.
+// Where these are instructions of their own, two vectors share them: loads would take longer than products.
+constexpr int kStemVectors = kLanes == 16 ? 1 : 2;
+constexpr int stemLimit(int vectors) { return kLanes == 16 ? kMaxStemFloats : (15 - vectors) / vectors; }
 
 template <int Channels, int Vectors>
 void product(const DenseProduct& p) {
@@ -74,29 +76,43 @@ void gatherRuns(float* to, const float* from, int64_t stride, int64_t voxels, in
   }
 }
 
-template <int Run, int Rows>
+template <int Vectors, int Run, int Rows>
 void stem(const StemProduct& p) {
-  vfloat sums[Rows][Run];
+  vfloat sums[Rows * Run][Vectors];
 #pragma GCC unroll 28
-  for (int i = 0; i < Rows * Run; ++i) sums[i / Run][i % Run] = load(p.sums + i * kLanes);
+  for (int i = 0; i < Rows * Run; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) sums[i][v] = load(p.sums + v * p.sumVector + i * kLanes);
+  }
+  const float *gradient = p.gradient, *next = p.next;
   for (int64_t line = 0; line < p.lines; ++line) {
     const float* source[Rows];
 #pragma GCC unroll 28
     for (int r = 0; r < Rows; ++r) source[r] = p.sources[r] + line * p.sourceLine;
-    const float* gradient = p.gradient + line * p.gradientLine;
-    for (int64_t voxel = 0; voxel < p.voxels; ++voxel) {
-      const vfloat dy = loadFirst(gradient, p.channels);
-      gradient += p.gradientStride;
+    for (int64_t voxel = p.voxels; voxel > 0; --voxel) {
+      vfloat dy[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) dy[v] = load(gradient + v * kLanes);
 #pragma GCC unroll 28
       for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 28
-        for (int j = 0; j < Run; ++j) multiplyAdd(&sums[r][j], broadcast(source[r] + j), dy);
+        for (int j = 0; j < Run; ++j) {
+          const vfloat x = broadcast(source[r] + j);
+#pragma GCC unroll 2
+          for (int v = 0; v < Vectors; ++v) multiplyAdd(&sums[r * Run + j][v], x, dy[v]);
+        }
         source[r] += p.sourceStride;
       }
+      __builtin_prefetch(next);
+      gradient += Vectors * kLanes;
+      next += p.nextStride;
     }
   }
 #pragma GCC unroll 28
-  for (int i = 0; i < Rows * Run; ++i) store(p.sums + i * kLanes, sums[i / Run][i % Run]);
+  for (int i = 0; i < Rows * Run; ++i) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) store(p.sums + v * p.sumVector + i * kLanes, sums[i][v]);
+  }
 }
 
 constexpr int productLimit(int vectors) {
@@ -113,14 +129,20 @@ constexpr void fillProducts(DenseSumKernels& table) {
   }
 }
 
-template <int Run, int Rows>
+template <int Vectors, int Run, int Rows>
 constexpr void fillStems(DenseSumKernels& table) {
   if constexpr (Rows > 0) {
-    table.stem[Run - 1][Rows - 1] = stem<Run, Rows>;
-    fillStems<Run, Rows - 1>(table);
+    table.stem[Vectors - 1][Run - 1][Rows - 1] = stem<Vectors, Run, Rows>;
+    fillStems<Vectors, Run, Rows - 1>(table);
   } else if constexpr (Run > 1) {
-    fillStems<Run - 1, kStemSums / (Run - 1)>(table);
+    fillStems<Vectors, Run - 1, stemLimit(Vectors) / (Run - 1)>(table);
   }
+}
+
+template <int Vectors>
+constexpr void fillStems(DenseSumKernels& table) {
+  table.maxStemFloats[Vectors - 1] = stemLimit(Vectors);
+  fillStems<Vectors, stemLimit(Vectors), 1>(table);
 }
 
 constexpr DenseSumKernels makeTable() {
@@ -135,8 +157,9 @@ constexpr DenseSumKernels makeTable() {
   table.gatherRuns[1] = gatherRuns<2>;
   table.gatherRuns[2] = gatherRuns<3>;
   table.gatherRuns[3] = gatherRuns<4>;
-  table.maxStemFloats = kStemSums;
-  fillStems<kStemSums, 1>(table);
+  table.stemVectors = kStemVectors;
+  fillStems<1>(table);
+  if constexpr (kStemVectors > 1) fillStems<2>(table);
   return table;
 }
 

@@ -27,20 +27,23 @@ using DenseProductKernel = void (*)(const DenseProduct&);
 constexpr int kMaxProductChannels = 12;
 constexpr int kMaxProductVectors = 4;
 
-// Sums over voxels of the products of `lanes` channels of the output gradient with the source floats of some
-// taps: sums[row][j][lane] += source[row][voxel * sourceStride + j] * gradient[voxel][lane].
+// Sums over voxels of the products of some channels of the output gradient with the source floats of some
+// taps: sums[vector][row][j][lane] += source[row][voxel * sourceStride + j] * gradient[voxel][vector][lane].
 struct StemProduct {
   const float* const* sources;  // [rows of the kernel]: at the first voxel of the first line
-  const float* gradient;
-  int64_t lines, voxels;                 // lines of voxels
-  int64_t sourceStride, gradientStride;  // floats between voxels
-  int64_t sourceLine, gradientLine;      // floats between lines
-  int64_t channels;                      // of the gradient, at most lanes
-  float* sums;                           // [rows][run][lanes], added to
+  const float* gradient;        // [lines][voxels][vectors of the kernel][lanes]
+  int64_t lines, voxels;        // lines of voxels
+  int64_t sourceStride;         // floats between voxels
+  int64_t sourceLine;           // floats between lines
+  float* sums;                  // [vectors][rows][run][lanes], added to
+  int64_t sumVector;            // floats between vectors
+  const float* next;            // to fetch meanwhile, a cache line per voxel
+  int64_t nextStride;
 };
 using StemProductKernel = void (*)(const StemProduct&);
 
 constexpr int kMaxStemFloats = 28;
+constexpr int kMaxStemVectors = 2;
 
 struct DenseSumKernels {
   int lanes;
@@ -52,9 +55,10 @@ struct DenseSumKernels {
   void (*gatherRuns[kMaxProductVectors])(float* to, const float* from, int64_t stride, int64_t voxels,
                                          int64_t floats);
 
-  int maxStemFloats;
-  StemProductKernel stem[kMaxStemFloats]
-                        [kMaxStemFloats];  // [run - 1][rows - 1]; null where the product exceeds
+  int stemVectors;  // that a kernel takes at most
+  int maxStemFloats[kMaxStemVectors];
+  // [vectors - 1][run - 1][rows - 1]; null where the product exceeds
+  StemProductKernel stem[kMaxStemVectors][kMaxStemFloats][kMaxStemFloats];
 };
 
 }  // namespace cpu
