@@ -49,11 +49,14 @@ bool WinogradRows::fits(const Conv3dProblem& p) {
 }
 
 // Each weight that is loaded serves a group of tiles, and two loads a cycle feed two multiply-adds; tiles
-// that both parts of a row of taps meet are loaded once.
+// that both parts of a row of taps meet are loaded once. Where broadcasts are instructions of their own, two
+// vectors share them.
 double WinogradRows::cost(const Conv3dProblem& p) {
   constexpr double kOutput = 14, kSource = 5;
   const Cut cut(p);
-  const double product = cut.parts == 1 ? 1.25 : cut.phases == 1 ? 1.15 : 1.4;
+  const int64_t vectors = divideUp(p.K, winogradRowKernels().lanes);
+  double product = cut.parts == 1 ? 1.25 : cut.phases == 1 ? 1.15 : 1.4;
+  if (winogradRowKernels().vectors > 1) product = vectors > 1 ? 1.05 : 1.25;
   const StemBlocks blocks(p, p.C * cut.phases * cut.map, kWindowFloats, kLeastBlocks);
   double rowTaps = static_cast<double>(p.N * p.C);
   for (int axis = 0; axis < 2; ++axis) {
@@ -63,8 +66,7 @@ double WinogradRows::cost(const Conv3dProblem& p) {
   }
   const int64_t group = winogradRowKernels().groupTiles;
   const double tiles = static_cast<double>(divideUp(p.Q, kRowOutputs * group) * group);
-  const double vectors = static_cast<double>(divideUp(p.K, winogradRowKernels().lanes));
-  return vectors * tiles *
+  return static_cast<double>(vectors) * tiles *
              (product * static_cast<double>(cut.products) * rowTaps +
               kOutput * static_cast<double>(p.N * p.Z * p.P)) +
          kSource * static_cast<double>(blocks.count() * blocks.windowRows() * p.C * cut.phases * cut.tiles);
@@ -199,15 +201,17 @@ void WinogradRows::multiplyBlock(const StemBlock& block, int64_t index, const Ro
   product.planeTiles = rows * rowFloats();
   product.secondTiles = cut_.phases == 1 ? kRowTile : cut_.map;
   product.planeWeights = p.S * rowWeights();
+  product.vectorWeights = p.R * product.planeWeights;
   product.voxels = p.Q;
   product.outputLine = p.Q * p.K;
   product.outputVoxel = p.K;
   ChannelSums own{};
-  for (int64_t vector = 0; vector < vectors_; ++vector) {
-    if (sums) own = room.sums.begin(index, vector, 1);
+  for (int64_t vector = 0, vectors; vector < vectors_; vector += vectors) {
+    vectors = std::min<int64_t>(kernels_.vectors, vectors_ - vector);
+    if (sums) own = room.sums.begin(index, vector, vectors);
     product.sums = sums ? &own : nullptr;
     product.bias = room.bias + vector * lanes;
-    product.channels = std::min(lanes, p.K - vector * lanes);
+    product.channels = std::min(vectors * lanes, p.K - vector * lanes);
     for (int64_t plane = block.plane; plane < block.endPlane; ++plane) {
       const StemTaps deep = blocks_.tapsInside(0, plane);
       product.planes = deep.count();
@@ -221,7 +225,7 @@ void WinogradRows::multiplyBlock(const StemBlock& block, int64_t index, const Ro
         product.tiles = window + (fromPlane * rows + fromRow) * rowFloats();
         product.weights = packed + ((vector * p.R + deep.first) * p.S + across.first) * rowWeights();
         product.output = y + ((block.sample * p.Z + plane) * p.P + row) * product.outputLine + vector * lanes;
-        kernels_.product[cut_.parts - 1](product);
+        kernels_.product[vectors - 1][cut_.parts - 1](product);
         own.voxels += product.lines * p.Q;
       }
     }

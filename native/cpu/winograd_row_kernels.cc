@@ -10,8 +10,11 @@ namespace cpu {
 namespace VOXGRAD_ISA_NAME {
 namespace {
 
-// Tiles that share their weights: accumulators fill the registers, less a weight and a broadcast.
-constexpr int kGroupTiles = kLanes == 16 ? 4 : 2;
+// Tiles that share their weights: with 32 registers all their sums stay in some, less a weight and a
+// broadcast. With fewer, and broadcasts that are instructions of their own, those of one point do at a time,
+// of two vectors that share the broadcasts, or those of two points: what is loaded then meets two or more.
+constexpr int kGroupTiles = 4;
+constexpr int kVectors = kLanes == 16 ? 1 : 2;
 
 // Tiles across lanes: voxel j of every tile in s[j].
 template <int Count>
@@ -66,118 +69,173 @@ VOXGRAD_INLINE vfloat loadShared(const float* weights) {
   return w;
 }
 
-template <int Frequencies, int Sums>
-VOXGRAD_INLINE void multiply(const float* tiles, const float* weights, vfloat (&sums)[kGroupTiles][Sums]) {
+template <int Points, int Vectors, int Sums>
+VOXGRAD_INLINE void multiply(const float* tiles, const float* weights, int64_t vectorWeights,
+                             vfloat (&sums)[Vectors][kGroupTiles][Sums]) {
 #pragma GCC unroll 7
-  for (int f = 0; f < Frequencies; ++f) {
-    const vfloat w = loadShared(weights + f * kLanes);
+  for (int f = 0; f < Points; ++f) {
+    vfloat w[Vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) w[v] = loadShared(weights + v * vectorWeights + f * kLanes);
 #pragma GCC unroll 4
-    for (int t = 0; t < kGroupTiles; ++t) multiplyAdd(&sums[t][f], broadcast(tiles + t * kRowTile + f), w);
+    for (int t = 0; t < kGroupTiles; ++t) {
+      const vfloat x = broadcast(tiles + t * kRowTile + f);
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) multiplyAdd(&sums[v][t][f], x, w[v]);
+    }
   }
 }
 
 template <int Sums>
 VOXGRAD_INLINE void multiplyNeighbours(const float* tiles, const float* weights,
-                                       vfloat (&sums)[kGroupTiles][Sums]) {
+                                       vfloat (&sums)[1][kGroupTiles][Sums]) {
 #pragma GCC unroll 7
   for (int f = 0; f < Sums - 1; ++f) {
     const vfloat first = load(weights + f * kLanes), second = load(weights + (Sums + f) * kLanes);
 #pragma GCC unroll 5
     for (int t = 0; t <= kGroupTiles; ++t) {
       const vfloat x = broadcast(tiles + t * kRowTile + f);
-      if (t < kGroupTiles) multiplyAdd(&sums[t][f], x, first);
-      if (t > 0) multiplyAdd(&sums[t - 1][f], x, second);
+      if (t < kGroupTiles) multiplyAdd(&sums[0][t][f], x, first);
+      if (t > 0) multiplyAdd(&sums[0][t - 1][f], x, second);
     }
   }
   const vfloat last = load(weights + (Sums - 1) * kLanes);
 #pragma GCC unroll 4
   for (int t = 0; t < kGroupTiles; ++t)
-    multiplyAdd(&sums[t][Sums - 1], broadcast(tiles + t * kRowTile + Sums - 1), last);
+    multiplyAdd(&sums[0][t][Sums - 1], broadcast(tiles + t * kRowTile + Sums - 1), last);
 }
 
-template <Parts parts, bool Sums>
+// The sums of Points points from `point` on, of a group of tiles; not all sums of a group may stay in
+// registers. The second part of a row of taps has only the first SecondPoints of them. Every plane of taps
+// begins with a call of `fetch`.
+template <Parts parts, int Points, int SecondPoints, int Vectors, int Count, typename Fetch>
+VOXGRAD_INLINE void sumPoints(const WinogradRowProduct& p, const float* tiles, int point,
+                              vfloat (&to)[Vectors][kGroupTiles][Count], Fetch fetch) {
+  constexpr int kFirst = parts == Parts::one ? 6 : 7;  // products of the first part
+  constexpr int kProducts = kRowProducts[parts != Parts::one];
+  const float *plane = tiles + point, *planeWeights = p.weights + point * kLanes;
+  const int64_t rowTiles = p.rowTiles, secondTiles = p.secondTiles, vectorWeights = p.vectorWeights;
+  vfloat sums[Vectors][kGroupTiles][Points] = {};
+  for (int64_t i = p.planes; i > 0; --i) {
+    const float *source = plane, *weights = planeWeights;
+    fetch();
+    for (int64_t j = p.rows; j > 0; --j) {
+      if constexpr (parts == Parts::neighbours) {
+        multiplyNeighbours(source, weights, sums);
+      } else {
+        multiply<Points>(source, weights, vectorWeights, sums);
+        if constexpr (parts == Parts::two && SecondPoints > 0)
+          multiply<SecondPoints>(source + secondTiles, weights + kFirst * kLanes, vectorWeights, sums);
+      }
+      source += rowTiles;
+      weights += kProducts * kLanes;
+    }
+    plane += p.planeTiles;
+    planeWeights += p.planeWeights;
+  }
+#pragma GCC unroll 2
+  for (int v = 0; v < Vectors; ++v) {
+#pragma GCC unroll 4
+    for (int t = 0; t < kGroupTiles; ++t) {
+#pragma GCC unroll 7
+      for (int i = 0; i < Points; ++i) to[v][t][point + i] = sums[v][t][i];
+    }
+  }
+}
+
+template <Parts parts, int Vectors, bool Sums>
 void productLines(const WinogradRowProduct& p) {
-  constexpr int count = parts == Parts::one ? 6 : 7;
-  constexpr int products = parts == Parts::one ? count : 2 * count - 1;
+  constexpr int kShared = 6, count = parts == Parts::one ? kShared : kShared + 1;
   constexpr int64_t kGroup = kGroupTiles * kRowOutputs;
   // What groups to come will store is brought into the second-level cache while sums go on, the same share at
   // every plane of taps: where stores have to wait for memory, that takes a third of the time.
   constexpr int64_t kGroupsAhead = 4;
-  const int64_t fetches = p.planes > 0 ? (kGroup + p.planes - 1) / p.planes : 0;
+  constexpr int kPoints = kLanes == 16 ? count : 2 / Vectors;
+  const int64_t calls = p.planes * (kLanes == 16 ? 1 : kShared / kPoints);
+  const int64_t fetches = calls > 0 ? (kGroup + calls - 1) / calls : 0;
+  const int64_t pitch = p.outputVoxel;
   // In float over the lines of a call, which are few, then in double.
-  vfloat sum = {}, square = {};
+  vfloat sum[Vectors] = {}, square[Vectors] = {};
   for (int64_t line = 0; line < p.lines; ++line) {
     float* output = p.output + line * p.outputLine;
     const float* groupSource = p.tiles + line * p.lineTiles;
     for (int64_t voxel = 0; voxel < p.voxels; voxel += kGroup) {
-      const float* ahead = output + kGroupsAhead * kGroup * p.outputVoxel;
-      vfloat sums[kGroupTiles][count] = {};
-      const float *plane = groupSource, *planeWeights = p.weights;
-      for (int64_t i = p.planes; i > 0; --i) {
-        const float *source = plane, *weights = planeWeights;
-        for (int64_t j = 0; j < fetches; ++j, ahead += p.outputVoxel) __builtin_prefetch(ahead, 0, 2);
-        for (int64_t j = p.rows; j > 0; --j) {
-          if constexpr (parts == Parts::neighbours) {
-            multiplyNeighbours(source, weights, sums);
-          } else {
-            multiply<count>(source, weights, sums);
-            if constexpr (parts == Parts::two)
-              multiply<count - 1>(source + p.secondTiles, weights + count * kLanes, sums);
-          }
-          source += p.rowTiles;
-          weights += products * kLanes;
-        }
-        plane += p.planeTiles;
-        planeWeights += p.planeWeights;
+      const float* ahead = output + kGroupsAhead * kGroup * pitch;
+      const auto fetch = [&]() __attribute__((always_inline)) {
+        for (int64_t i = 0; i < fetches; ++i, ahead += pitch) __builtin_prefetch(ahead, 0, 2);
+      };
+      vfloat sums[Vectors][kGroupTiles][count];
+      if constexpr (kLanes == 16) {
+        sumPoints<parts, count, kShared>(p, groupSource, 0, sums, fetch);
+      } else {
+        for (int point = 0; point < kShared; point += kPoints)
+          sumPoints<parts, kPoints, kPoints>(p, groupSource, point, sums, fetch);
+        if constexpr (count > kShared) sumPoints<parts, 1, 0>(p, groupSource, kShared, sums, fetch);
       }
       groupSource += kGroupTiles * kRowTile;
-      const bool whole = p.channels == kLanes && p.voxels - voxel >= kGroup;
+      const bool whole = p.channels == Vectors * kLanes && p.voxels - voxel >= kGroup;
       const bool first = Sums && voxel == 0 && line == 0 && p.sums->voxels == 0;
-      const vfloat bias = load(p.bias);
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        const vfloat bias = load(p.bias + v * kLanes);
+        float* const to = output + v * kLanes;
+        const int64_t channels = p.channels - v * kLanes;
 #pragma GCC unroll 4
-      for (int t = 0; t < kGroupTiles; ++t) {
-        vfloat y[kRowOutputs];
-        transformOutput(sums[t], y);
-        if (first && t == 0) store(p.sums->shift, y[0] + bias);
-        const vfloat shift = Sums ? load(p.sums->shift) : vfloat{};
+        for (int t = 0; t < kGroupTiles; ++t) {
+          vfloat y[kRowOutputs];
+          transformOutput(sums[v][t], y);
+          if (first && t == 0) store(p.sums->shift + v * kLanes, y[0] + bias);
+          const vfloat shift = Sums ? load(p.sums->shift + v * kLanes) : vfloat{};
 #pragma GCC unroll 4
-        for (int i = 0; i < kRowOutputs; ++i) {
-          const int at = t * kRowOutputs + i;
-          const vfloat value = y[i] + bias;
-          if (whole) {
-            store(output + at * p.outputVoxel, value);
-          } else {
-            if (voxel + at >= p.voxels) break;
-            storeFirst(output + at * p.outputVoxel, value, p.channels);
-          }
-          if (Sums) {
-            const vfloat difference = value - shift;
-            sum += difference;
-            square += difference * difference;
+          for (int i = 0; i < kRowOutputs; ++i) {
+            const int at = t * kRowOutputs + i;
+            const vfloat value = y[i] + bias;
+            if (whole) {
+              store(to + at * pitch, value);
+            } else {
+              if (voxel + at >= p.voxels) break;
+              storeFirst(to + at * pitch, value, channels);
+            }
+            if (Sums) {
+              const vfloat difference = value - shift;
+              sum[v] += difference;
+              square[v] += difference * difference;
+            }
           }
         }
       }
-      output += kGroup * p.outputVoxel;
+      output += kGroup * pitch;
     }
   }
-  if (Sums) {
-    addLanes(p.sums->totals, sum);
-    addLanes(p.sums->totals + kLanes, square);
+  for (int v = 0; Sums && v < Vectors; ++v) {
+    addLanes(p.sums->totals + 2 * v * kLanes, sum[v]);
+    addLanes(p.sums->totals + (2 * v + 1) * kLanes, square[v]);
   }
 }
 
-template <Parts parts>
+template <Parts parts, int Vectors>
 void productOf(const WinogradRowProduct& p) {
-  p.sums ? productLines<parts, true>(p) : productLines<parts, false>(p);
+  p.sums ? productLines<parts, Vectors, true>(p) : productLines<parts, Vectors, false>(p);
 }
 
 void productTwo(const WinogradRowProduct& p) {
   // Its sums and two weights leave no register free without AVX-512.
-  kLanes == 16 && p.secondTiles == kRowTile ? productOf<Parts::neighbours>(p) : productOf<Parts::two>(p);
+  kLanes == 16 && p.secondTiles == kRowTile ? productOf<Parts::neighbours, 1>(p)
+                                            : productOf<Parts::two, 1>(p);
 }
 
-constexpr WinogradRowKernels kTable = {
-    kLanes, kGroupTiles, {transform<6>, transform<7>}, {productOf<Parts::one>, productTwo}};
+constexpr WinogradRowKernels makeTable() {
+  WinogradRowKernels table = {kLanes, kGroupTiles, kVectors, {transform<6>, transform<7>}, {}};
+  table.product[0][0] = productOf<Parts::one, 1>;
+  table.product[0][1] = productTwo;
+  if constexpr (kVectors > 1) {
+    table.product[1][0] = productOf<Parts::one, 2>;
+    table.product[1][1] = productOf<Parts::two, 2>;
+  }
+  return table;
+}
+
+constexpr WinogradRowKernels kTable = makeTable();
 
 }  // namespace
 

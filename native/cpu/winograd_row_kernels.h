@@ -28,7 +28,8 @@ struct WinogradRow {
   float* transformed;   // [tiles][kRowTile]
 };
 
-// Lines of a plane of y whose taps in the padding are the same, and `lanes` channels or fewer.
+// Lines of a plane of y whose taps in the padding are the same, and the channels of some vectors
+// or fewer.
 struct WinogradRowProduct {
   const float* tiles;            // transformed: of the first line and of its first row of taps
   int64_t lineTiles;             // floats from a line to the next
@@ -36,8 +37,8 @@ struct WinogradRowProduct {
   int64_t planeTiles, rowTiles;  // floats between them
   int64_t secondTiles;   // floats from the tiles that the first part of a row of taps meets to the others
   const float* weights;  // [planes][rows][products][lanes]
-  int64_t planeWeights;  // floats between planes
-  const float* bias;     // [lanes]
+  int64_t planeWeights, vectorWeights;  // floats between planes, and between vectors
+  const float* bias;                    // [vectors][lanes]
   float* output;
   int64_t lines, voxels;            // voxels of a line
   int64_t outputLine, outputVoxel;  // floats between them
@@ -48,9 +49,10 @@ struct WinogradRowProduct {
 struct WinogradRowKernels {
   int lanes;
   int groupTiles;  // multiplied together; the tiles of a line are read up to a multiple
-  // By the parts of a row of taps, less one.
+  int vectors;     // of channels, at most
+  // By the parts of a row of taps, less one, and before that by the vectors, less one.
   void (*transform[2])(const WinogradRow&);
-  void (*product[2])(const WinogradRowProduct&);
+  void (*product[2][2])(const WinogradRowProduct&);
 };
 
 }  // namespace cpu
