@@ -1,7 +1,9 @@
 // Compiled once per instruction set; see simd.h.
 #include "fused_loss_kernels.h"
 
+#include "simd_sums.h"
 #include "simd_voxels.h"
+#include "two_class_loss_kernels.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -107,17 +109,13 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     for (int i = 0; i < groups; ++i) sums->error += run[i].masked * errors[i];
 }
 
-typedef double vdouble __attribute__((vector_size(8 * kLanes)));
-
-VOXGRAD_INLINE void addWide(vfloat v, vdouble* sum) { *sum += __builtin_convertvector(v, vdouble); }
-
 template <int C, bool Squared, bool Masked>
 void addRows(const FusedLossRows& s) {
   const int count = C > 0 ? C : s.channels;
   // What the sums of few classes fill, registers have room for.
   constexpr int run = kFewChannels<C> ? 1 : 4;
-  vdouble totals[3 * (C > 0 ? C : kMostChannels) + 4];
-  memset(totals, 0, sizeof(vdouble) * (3 * count + 4));
+  vwide totals[3 * (C > 0 ? C : kMostChannels) + 4];
+  memset(totals, 0, sizeof(vwide) * (3 * count + 4));
   Sums<C> sums;
   for (int64_t block = 0; block < s.rows; block += kBlockGroups * kLanes) {
     const int64_t end = s.rows - block < kBlockGroups * kLanes ? s.rows : block + kBlockGroups * kLanes;
@@ -146,10 +144,8 @@ void addRows(const FusedLossRows& s) {
     addWide(sums.errors, &totals[3 * count + 3]);
   }
   for (int i = 0; i < 3 * count + 4; ++i) {
-    double total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += totals[i][lane];
     // The last two rows of three have two sums each.
-    s.sums[i < 3 * count + 2 ? i : i + 1] = total;
+    s.sums[i < 3 * count + 2 ? i : i + 1] = totalOf(totals[i]);
   }
   s.sums[3 * count + 2] = s.sums[3 * count + 5] = 0;
 }
@@ -213,12 +209,20 @@ void sumsOf(const FusedLossRows& s) {
   if (s.mask != nullptr) return s.squared ? addRows<C, true, true>(s) : addRows<C, false, true>(s);
   return s.squared ? addRows<C, true, false>(s) : addRows<C, false, false>(s);
 }
+template <>
+void sumsOf<2>(const FusedLossRows& s) {
+  twoClassLossSums(s);
+}
 VOXGRAD_FOR_CHANNELS(sums, FusedLossRows)
 
 template <int C>
 void gradientOf(const FusedLossRows& s) {
   if (s.mask != nullptr) return s.squared ? backward<C, true, true>(s) : backward<C, false, true>(s);
   return s.squared ? backward<C, true, false>(s) : backward<C, false, false>(s);
+}
+template <>
+void gradientOf<2>(const FusedLossRows& s) {
+  twoClassLossGradient(s);
 }
 VOXGRAD_FOR_CHANNELS(gradient, FusedLossRows)
 
