@@ -103,6 +103,15 @@ VOXGRAD_INLINE vfloat loadFirst(const float* p, int64_t n) {
 #endif
 }
 
+// sum + v where the mask is set, else sum.
+VOXGRAD_INLINE vfloat addWhere(vint mask, vfloat v, vfloat sum) {
+#if defined(__AVX512F__)
+  return mask ? sum + v : sum;
+#else
+  return sum + reinterpret_cast<vfloat>(mask & reinterpret_cast<vint>(v));
+#endif
+}
+
 VOXGRAD_INLINE vfloat broadcast(const float* p) { return *p - vfloat{}; }
 
 // p[0], p[1], p[0], p[1], ...

@@ -13,17 +13,9 @@ VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
   for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
 }
 
-// One double to a lane.
-typedef double vwide __attribute__((vector_size(8 * kLanes)));
-
-template <typename V>
-VOXGRAD_INLINE void addWide(V v, vwide* sum) {
-  *sum += __builtin_convertvector(v, vwide);
-}
-
-VOXGRAD_INLINE double totalOf(const vwide& lanes) {
+VOXGRAD_INLINE double totalOf(const double* totals) {
   double total = 0;
-  for (int lane = 0; lane < kLanes; ++lane) total += lanes[lane];
+  for (int i = 0; i < kLanes; ++i) total += totals[i];
   return total;
 }
 

@@ -141,18 +141,19 @@ struct Sums {
 };
 
 struct Totals {
-  vwide both[2] = {}, mass[2] = {}, truth[2] = {}, likelihood = {}, error = {}, errors = {};
+  double both[2][kLanes] = {}, mass[2][kLanes] = {}, truth[2][kLanes] = {};
+  double likelihood[kLanes] = {}, error[kLanes] = {}, errors[kLanes] = {};
 };
 
 void addTo(Totals* totals, const Sums& sums) {
   for (int c = 0; c < 2; ++c) {
-    addWide(sums.both[c], &totals->both[c]);
-    addWide(sums.mass[c], &totals->mass[c]);
-    addWide(sums.truth[c], &totals->truth[c]);
+    addLanes(totals->both[c], sums.both[c]);
+    addLanes(totals->mass[c], sums.mass[c]);
+    addLanes(totals->truth[c], __builtin_convertvector(sums.truth[c], vfloat));
   }
-  addWide(sums.excess + logOf(sums.product), &totals->likelihood);
-  addWide(sums.error, &totals->error);
-  addWide(sums.errors, &totals->errors);
+  addLanes(totals->likelihood, sums.excess + logOf(sums.product));
+  addLanes(totals->error, sums.error);
+  addLanes(totals->errors, __builtin_convertvector(sums.errors, vfloat));
 }
 
 template <bool Squared, bool Masked>
