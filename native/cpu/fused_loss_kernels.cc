@@ -1,7 +1,9 @@
 // Compiled once per instruction set; see simd.h.
 #include "fused_loss_kernels.h"
 
+#include "simd_sums.h"
 #include "simd_voxels.h"
+#include "two_class_loss_kernels.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -71,7 +73,8 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     loadRows<C>(s.logits + row * count, s.rows - row, count, group.vectors);
     group.label = loadLabels(s.labels + row, s.rows - row, count);
     const vfloat weight = group.label >= 0 ? one : vfloat{};
-    const SoftmaxTotals softmax = exponentials<C>(group.vectors, count, 1.0f, group.label);
+    const vfloat largest = largestOf<C>(group.vectors, count);
+    const SoftmaxTotals softmax = exponentialsBelow<C>(group.vectors, largest, count, 1.0f, group.label);
     *product *= group.label >= 0 ? softmax.total : one;
     sums->likelihood -= group.label >= 0 ? softmax.picked : vfloat{};
     sums->weight += weight;
@@ -88,9 +91,9 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     for (int i = 0; i < groups; ++i) {
       const vfloat p = run[i].vectors[c] * run[i].scale;
       const vint hit = isClass<C>(run[i].label, numbers, c);
-      both = hit ? both + p : both;
+      both = addWhere(hit, p, both);
       mass += Squared ? p * p : p;
-      truth = hit ? truth + one : truth;
+      truth = addWhere(hit, one, truth);
       if constexpr (Masked) {
         const vfloat difference = hit ? p - one : p;
         errors[i] += difference * difference;
@@ -107,17 +110,13 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     for (int i = 0; i < groups; ++i) sums->error += run[i].masked * errors[i];
 }
 
-typedef double vdouble __attribute__((vector_size(8 * kLanes)));
-
-VOXGRAD_INLINE void addWide(vfloat v, vdouble* sum) { *sum += __builtin_convertvector(v, vdouble); }
-
 template <int C, bool Squared, bool Masked>
 void addRows(const FusedLossRows& s) {
   const int count = C > 0 ? C : s.channels;
   // What the sums of few classes fill, registers have room for.
   constexpr int run = kFewChannels<C> ? 1 : 4;
-  vdouble totals[3 * (C > 0 ? C : kMostChannels) + 4];
-  memset(totals, 0, sizeof(vdouble) * (3 * count + 4));
+  double totals[3 * (C > 0 ? C : kMostChannels) + 4][kLanes];
+  memset(totals, 0, sizeof totals[0] * (3 * count + 4));
   Sums<C> sums;
   for (int64_t block = 0; block < s.rows; block += kBlockGroups * kLanes) {
     const int64_t end = s.rows - block < kBlockGroups * kLanes ? s.rows : block + kBlockGroups * kLanes;
@@ -136,29 +135,36 @@ void addRows(const FusedLossRows& s) {
       sums.likelihood += logOf(product);
     }
     for (int c = 0; c < count; ++c) {
-      addWide(sums.both[c], &totals[3 * c]);
-      addWide(sums.mass[c], &totals[3 * c + 1]);
-      addWide(sums.truth[c], &totals[3 * c + 2]);
+      addLanes(totals[3 * c], sums.both[c]);
+      addLanes(totals[3 * c + 1], sums.mass[c]);
+      addLanes(totals[3 * c + 2], sums.truth[c]);
     }
-    addWide(sums.likelihood, &totals[3 * count]);
-    addWide(sums.weight, &totals[3 * count + 1]);
-    addWide(sums.error, &totals[3 * count + 2]);
-    addWide(sums.errors, &totals[3 * count + 3]);
+    addLanes(totals[3 * count], sums.likelihood);
+    addLanes(totals[3 * count + 1], sums.weight);
+    addLanes(totals[3 * count + 2], sums.error);
+    addLanes(totals[3 * count + 3], sums.errors);
   }
   for (int i = 0; i < 3 * count + 4; ++i) {
-    double total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += totals[i][lane];
     // The last two rows of three have two sums each.
-    s.sums[i < 3 * count + 2 ? i : i + 1] = total;
+    s.sums[i < 3 * count + 2 ? i : i + 1] = totalOf(totals[i]);
   }
   s.sums[3 * count + 2] = s.sums[3 * count + 5] = 0;
 }
 
+// A group between the steps to its gradient.
+template <int C>
+struct GradientGroup {
+  vfloat vectors[kGroupVectors<C>], slopes[C > 0 ? C : kMostChannels];
+  vfloat largest, total, dot;
+  vint label;
+};
+
 // With t_c the slope of the loss in p_c, the gradient in x_c is p_c (t_c - sum over k of p_k t_k) plus that
-// of the negative log-likelihood, l (p_c - g_c).
+// of the negative log-likelihood, l (p_c - g_c). Every step is taken in several groups before the next one,
+// because each ends with operations that wait for one another.
 template <int C, bool Squared, bool Masked>
 void backward(const FusedLossRows& s) {
-  constexpr int most = C > 0 ? C : kMostChannels, chains = C >= 8 ? 4 : 1;
+  constexpr int most = C > 0 ? C : kMostChannels, chains = C >= 8 ? 4 : 1, run = C > 0 ? 4 : 1;
   const int count = C > 0 ? C : s.channels;
   const vfloat one = vfloat{} + 1.0f;
   float byBoth[most], byMass[most];
@@ -168,43 +174,55 @@ void backward(const FusedLossRows& s) {
   }
   const vfloat likelihood = vfloat{} + s.slopes[3 * count];
   const vfloat byError = vfloat{} + 2.0f * s.slopes[3 * (count + 1)];
-  vfloat group[kGroupVectors<C>], slopes[most];
-  for (int64_t row = 0; row < s.rows; row += kLanes) {
-    loadRows<C>(s.logits + row * count, s.rows - row, count, group);
-    const vint label = loadLabels(s.labels + row, s.rows - row, count);
-    const vfloat weight = label >= 0 ? one : vfloat{};
-    const SoftmaxTotals softmax = exponentials<C>(group, count, 1.0f, label);
-    const vfloat scale = weight / softmax.total;
-    vfloat masked, dots[chains] = {};
-    if constexpr (Masked) masked = byError * loadMask(s.mask + row, s.rows - row);
-    const int32_t* numbers = classNumbers();
-    const auto slopeOf = [&](int c) __attribute__((always_inline)) {
-      const vfloat p = group[c] * scale;
-      const vint hit = isClass<C>(label, numbers, c);
-      vfloat slope = Squared ? byMass[c] * p : vfloat{} + byMass[c];
-      slope += hit ? vfloat{} + byBoth[c] : vfloat{};
-      if constexpr (Masked) slope += masked * (hit ? p - one : p);
-      dots[c % chains] += p * slope;
-      group[c] = p;
-      slopes[c] = slope;
-    };
-    if (s.first == 0) {
-      slopeOf(0);
-    } else {
-      group[0] *= scale;
-      slopes[0] = vfloat{};
+  GradientGroup<C> groups[run];
+  for (int64_t first = 0; first < s.rows; first += run * kLanes) {
+    const int64_t left = (s.rows - first + kLanes - 1) / kLanes;
+    GradientGroup<C>* const end = groups + (left < run ? left : run);
+    int64_t row = first;
+    for (GradientGroup<C>* g = groups; g < end; ++g, row += kLanes) {
+      loadRows<C>(s.logits + row * count, s.rows - row, count, g->vectors);
+      g->label = loadLabels(s.labels + row, s.rows - row, count);
+      g->largest = largestOf<C>(g->vectors, count);
     }
+    for (GradientGroup<C>* g = groups; g < end; ++g)
+      g->total = exponentialsBelow<C>(g->vectors, g->largest, count, 1.0f, g->label).total;
+    row = first;
+    for (GradientGroup<C>* g = groups; g < end; ++g, row += kLanes) {
+      const vfloat scale = (g->label >= 0 ? one : vfloat{}) / g->total;
+      vfloat masked, dots[chains] = {};
+      if constexpr (Masked) masked = byError * loadMask(s.mask + row, s.rows - row);
+      const int32_t* numbers = classNumbers();
+      const auto slopeOf = [&](int c) __attribute__((always_inline)) {
+        const vfloat p = g->vectors[c] * scale;
+        const vint hit = isClass<C>(g->label, numbers, c);
+        vfloat slope = Squared ? byMass[c] * p : vfloat{} + byMass[c];
+        slope += hit ? vfloat{} + byBoth[c] : vfloat{};
+        if constexpr (Masked) slope += masked * (hit ? p - one : p);
+        dots[c % chains] += p * slope;
+        g->vectors[c] = p;
+        g->slopes[c] = slope;
+      };
+      if (s.first == 0) {
+        slopeOf(0);
+      } else {
+        g->vectors[0] *= scale;
+        g->slopes[0] = vfloat{};
+      }
 #pragma GCC unroll 16
-    for (int c = 1; c < count; ++c) slopeOf(c);
-    vfloat dot = likelihood;
-    for (int k = 0; k < chains; ++k) dot -= dots[k];
-    numbers = classNumbers();
-#pragma GCC unroll 16
-    for (int c = 0; c < count; ++c) {
-      const vfloat y = group[c] * (slopes[c] + dot);
-      group[c] = y - (isClass<C>(label, numbers, c) ? likelihood : vfloat{});
+      for (int c = 1; c < count; ++c) slopeOf(c);
+      g->dot = likelihood;
+      for (int k = 0; k < chains; ++k) g->dot -= dots[k];
     }
-    storeRows<C>(group, s.rows - row, count, s.gradient + row * count);
+    row = first;
+    for (GradientGroup<C>* g = groups; g < end; ++g, row += kLanes) {
+      const int32_t* numbers = classNumbers();
+#pragma GCC unroll 16
+      for (int c = 0; c < count; ++c) {
+        const vfloat y = g->vectors[c] * (g->slopes[c] + g->dot);
+        g->vectors[c] = y - (isClass<C>(g->label, numbers, c) ? likelihood : vfloat{});
+      }
+      storeRows<C>(g->vectors, s.rows - row, count, s.gradient + row * count);
+    }
   }
 }
 
@@ -213,12 +231,20 @@ void sumsOf(const FusedLossRows& s) {
   if (s.mask != nullptr) return s.squared ? addRows<C, true, true>(s) : addRows<C, false, true>(s);
   return s.squared ? addRows<C, true, false>(s) : addRows<C, false, false>(s);
 }
+template <>
+void sumsOf<2>(const FusedLossRows& s) {
+  twoClassLossSums(s);
+}
 VOXGRAD_FOR_CHANNELS(sums, FusedLossRows)
 
 template <int C>
 void gradientOf(const FusedLossRows& s) {
   if (s.mask != nullptr) return s.squared ? backward<C, true, true>(s) : backward<C, false, true>(s);
   return s.squared ? backward<C, true, false>(s) : backward<C, false, false>(s);
+}
+template <>
+void gradientOf<2>(const FusedLossRows& s) {
+  twoClassLossGradient(s);
 }
 VOXGRAD_FOR_CHANNELS(gradient, FusedLossRows)
 

@@ -18,7 +18,7 @@ struct FusedLossRows {
   const uint8_t* labels;  // [rows]; a voxel whose label is no class does not count
   const uint8_t* mask;    // [rows] or null
   const float* slopes;    // of the sums: what the gradient is made of
-  float* gradient;        // [rows, channels], which may be the logits
+  float* gradient;        // [rows, channels], which may be the logits; null for the sums
   double* sums;
   int64_t rows;
   int channels;

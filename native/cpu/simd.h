@@ -66,6 +66,21 @@ VOXGRAD_INLINE void storeFirst(float* p, vfloat v, int64_t n) {
   }
 #if defined(__AVX512F__)
   if (n > 0) _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v);
+#elif defined(__AVX2__)
+  // In pieces: a masked store takes long on some processors.
+  if (n <= 0) return;
+  __m128 part = _mm256_castps256_ps128(v);
+  if (n & 4) {
+    _mm_storeu_ps(p, part);
+    part = _mm256_extractf128_ps(v, 1);
+    p += 4;
+  }
+  if (n & 2) {
+    _mm_storel_pi(reinterpret_cast<__m64*>(p), part);
+    part = _mm_movehl_ps(part, part);
+    p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, part);
 #else
   float lanes[kLanes];
   store(lanes, v);
@@ -78,10 +93,22 @@ VOXGRAD_INLINE vfloat loadFirst(const float* p, int64_t n) {
   if (n >= kLanes) return load(p);
 #if defined(__AVX512F__)
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>(n > 0 ? (1u << n) - 1 : 0), p);
+#elif defined(__AVX2__)
+  return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 0 ? static_cast<int>(n) : 0),
+                                                  _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
 #else
   float lanes[kLanes] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
   return load(lanes);
+#endif
+}
+
+// sum + v where the mask is set, else sum.
+VOXGRAD_INLINE vfloat addWhere(vint mask, vfloat v, vfloat sum) {
+#if defined(__AVX512F__)
+  return mask ? sum + v : sum;
+#else
+  return sum + reinterpret_cast<vfloat>(mask & reinterpret_cast<vint>(v));
 #endif
 }
 
@@ -145,9 +172,31 @@ VOXGRAD_INLINE void interleave(vfloat (&rows)[Rows]) {
   for (int i = 0; i < Rows; ++i) rows[i] = mixed[i];
 }
 
-// kLanes x kLanes transpose: log2(kLanes) rounds swap row and lane.
+// kLanes x kLanes transpose.
 VOXGRAD_INLINE void transpose(vfloat (&rows)[kLanes]) {
+#if VOXGRAD_LANES == 8
+  // First within 128 bits, where shuffles are cheap, then across.
+  vfloat pairs[8], fours[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = VOXGRAD_SHUFFLE(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    pairs[i + 1] = VOXGRAD_SHUFFLE(rows[i], rows[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i += 2) {
+    const vfloat a = pairs[i / 4 * 4 + i % 4 / 2], b = pairs[i / 4 * 4 + i % 4 / 2 + 2];
+    fours[i] = VOXGRAD_SHUFFLE(a, b, 0, 1, 8, 9, 4, 5, 12, 13);
+    fours[i + 1] = VOXGRAD_SHUFFLE(a, b, 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = VOXGRAD_SHUFFLE(fours[i], fours[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    rows[i + 4] = VOXGRAD_SHUFFLE(fours[i], fours[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+#else
+  // log2(kLanes) rounds swap row and lane.
   for (int round = 1; round < kLanes; round *= 2) interleave(rows);
+#endif
 }
 
 }  // namespace VOXGRAD_ISA_NAME

@@ -13,6 +13,12 @@ VOXGRAD_INLINE void addLanes(double* totals, vfloat v) {
   for (int i = 0; i < kLanes; ++i) totals[i] += lanes[i];
 }
 
+VOXGRAD_INLINE double totalOf(const double* totals) {
+  double total = 0;
+  for (int i = 0; i < kLanes; ++i) total += totals[i];
+  return total;
+}
+
 }  // namespace VOXGRAD_ISA_NAME
 }  // namespace cpu
 }  // namespace voxgrad

@@ -172,6 +172,19 @@ VOXGRAD_INLINE vint isClass(vint label, const int32_t* numbers, int c) {
   return kFewChannels<C> ? label == c : label == numbers[c];
 }
 
+template <int C>
+VOXGRAD_INLINE vfloat largestOf(const vfloat* group, int channels) {
+  const int count = C > 0 ? C : channels;
+  // Several chains of dependent operations where the compiler can keep them apart in registers.
+  constexpr int chains = C >= 8 ? 4 : 1;
+  vfloat largest[chains];
+  for (int k = 0; k < chains; ++k) largest[k] = group[k];
+#pragma GCC unroll 16
+  for (int c = chains; c < count; ++c) largest[c % chains] = larger(group[c], largest[c % chains]);
+  for (int k = 1; k < chains; ++k) largest[0] = larger(largest[k], largest[0]);
+  return largest[0];
+}
+
 // What softmax divides by, and the logit of the voxel's label less the largest one.
 struct SoftmaxTotals {
   vfloat total, picked;
@@ -180,40 +193,40 @@ struct SoftmaxTotals {
 // Replaces the logits of a group by e^((x - largest) / T), 1 / T being `factor`. `picked` is for labels of
 // classes, and costs nothing where the caller does not use it.
 template <int C>
-VOXGRAD_INLINE SoftmaxTotals exponentials(vfloat* group, int channels, float factor, vint label) {
+VOXGRAD_INLINE SoftmaxTotals exponentialsBelow(vfloat* group, vfloat largest, int channels, float factor,
+                                               vint label) {
   const int count = C > 0 ? C : channels;
-  const vfloat one = vfloat{} + 1.0f;
+  constexpr int chains = C >= 8 ? 4 : 1;
+  vfloat total[chains] = {}, picked[chains] = {};
+  const int32_t* numbers = classNumbers();
+#pragma GCC unroll 16
+  for (int c = 0; c < count; ++c) {
+    const vfloat below = (group[c] - largest) * factor;
+    picked[c % chains] = addWhere(isClass<C>(label, numbers, c), below, picked[c % chains]);
+    group[c] = expOfNegative(below);
+    total[c % chains] += group[c];
+  }
+  for (int k = 1; k < chains; ++k) {
+    total[0] += total[k];
+    picked[0] += picked[k];
+  }
+  return {total[0], picked[0]};
+}
+
+// Replaces the logits of a group by what softmax is made of, and gives what it divides by.
+template <int C>
+VOXGRAD_INLINE vfloat exponentials(vfloat* group, int channels, float factor) {
   if constexpr (C == 2) {
     // One of the two is e^0.
-    const vfloat difference = group[1] - group[0];
+    const vfloat one = vfloat{} + 1.0f, difference = group[1] - group[0];
     const vfloat below = reinterpret_cast<vfloat>(reinterpret_cast<vint>(difference) | INT32_MIN) * factor;
     const vfloat e = expOfNegative(below);
     const vint rises = difference > 0.0f;
     group[0] = rises ? e : one;
     group[1] = rises ? one : e;
-    return {one + e, (label == 1) == rises ? vfloat{} : below};
+    return one + e;
   } else {
-    // Several chains of dependent operations where the compiler can keep them apart in registers.
-    constexpr int chains = C >= 8 ? 4 : 1;
-    vfloat largest[chains], total[chains] = {}, picked[chains] = {};
-    for (int k = 0; k < chains; ++k) largest[k] = group[k];
-    const int32_t* numbers = classNumbers();
-#pragma GCC unroll 16
-    for (int c = chains; c < count; ++c) largest[c % chains] = larger(group[c], largest[c % chains]);
-    for (int k = 1; k < chains; ++k) largest[0] = larger(largest[k], largest[0]);
-#pragma GCC unroll 16
-    for (int c = 0; c < count; ++c) {
-      const vfloat below = (group[c] - largest[0]) * factor;
-      vfloat& sum = picked[c % chains];
-      sum = isClass<C>(label, numbers, c) ? sum + below : sum;
-      group[c] = expOfNegative(below);
-      total[c % chains] += group[c];
-    }
-    for (int k = 1; k < chains; ++k) {
-      total[0] += total[k];
-      picked[0] += picked[k];
-    }
-    return {total[0], picked[0]};
+    return exponentialsBelow<C>(group, largestOf<C>(group, channels), channels, factor, vint{}).total;
   }
 }
 

@@ -15,7 +15,7 @@ constexpr int kBlockGroups = 64;
 template <int C>
 VOXGRAD_INLINE void loadSoftmax(const float* x, int64_t rows, int count, float factor, vfloat* group) {
   loadRows<C>(x, rows, count, group);
-  const vfloat scale = 1.0f / exponentials<C>(group, count, factor, vint{}).total;
+  const vfloat scale = 1.0f / exponentials<C>(group, count, factor);
 #pragma GCC unroll 16
   for (int c = 0; c < count; ++c) group[c] *= scale;
 }

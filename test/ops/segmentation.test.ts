@@ -148,21 +148,32 @@ test("a sure and right prediction costs nothing, and no voxel that counts gives 
 });
 
 test("a NaN among the logits shows in the losses and in the gradient", async () => {
-  for (const classes of [2, 3, 5]) {
-    const plan = await compile((graph) => {
-      const logits = graph.input("x", [1, 1, 1, 2, classes]);
-      const { crossEntropy, dice } = segmentationLosses(logits, graph.input("labels", [1, 1, 1, 2], "u8"));
-      return { crossEntropy, dice, gradient: gradients(crossEntropy, [logits])[0] };
-    });
-    for (let at = 0; at < 2 * classes; at++) {
-      const x = new Float32Array(2 * classes).fill(Number.NaN, at, at + 1);
-      const y = await plan.run({ x, labels: Uint8Array.of(0, 1) });
-      for (const name of ["crossEntropy", "dice"] as const)
-        assert.ok(Number.isNaN(y[name][0]), `${name}, ${classes} classes, at ${at}`);
-      assert.ok((y.gradient as Float32Array).some(Number.isNaN));
+  // Two voxels are less than a group, 45 whole groups and some more.
+  for (const voxels of [2, 45])
+    for (const classes of [2, 3, 5]) {
+      const plan = await compile((graph) => {
+        const logits = graph.input("x", [1, 1, 1, voxels, classes]);
+        const labels = graph.input("labels", [1, 1, 1, voxels], "u8");
+        const { crossEntropy, dice } = segmentationLosses(logits, labels);
+        return { crossEntropy, dice, gradient: gradients(crossEntropy, [logits])[0] };
+      });
+      const labels = Uint8Array.from({ length: voxels }, (_, i) => i % 2);
+      for (let at = 0; at < voxels * classes; at++) {
+        const x = new Float32Array(voxels * classes).fill(Number.NaN, at, at + 1);
+        const y = await plan.run({ x, labels });
+        for (const name of ["crossEntropy", "dice"] as const)
+          assert.ok(Number.isNaN(y[name][0]), `${name}, ${classes} classes, at ${at}`);
+        const voxel = Math.floor(at / classes);
+        (y.gradient as Float32Array).forEach((value, i) => {
+          assert.is(Number.isNaN(value), Math.floor(i / classes) === voxel, `gradient ${i}, NaN at ${at}`);
+        });
+        // Where the label is no class, in dice alone.
+        const unlabelled = await plan.run({ x, labels: labels.with(voxel, 255) });
+        assert.is(Number.isNaN(unlabelled.crossEntropy[0]), false);
+        assert.ok(Number.isNaN(unlabelled.dice[0]), `dice without a label, ${classes} classes, at ${at}`);
+      }
+      plan.dispose();
     }
-    plan.dispose();
-  }
 });
 
 test("ratioOfSums adds the samples before it divides, and diceOfSums takes the first rows", async () => {
