@@ -17,23 +17,31 @@
 
 #define VOXGRAD_INLINE static inline __attribute__((always_inline))
 
+// Lanes of two vectors: every other one of both in order, the same within 128 bits at a time, and both
+// interleaved.
 // clang-format off
 #if defined(__AVX512F__)
 #define VOXGRAD_LANES 16
 #define VOXGRAD_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define VOXGRAD_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define VOXGRAD_EVEN_INSIDE 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30
+#define VOXGRAD_ODD_INSIDE 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31
 #define VOXGRAD_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define VOXGRAD_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX2__)
 #define VOXGRAD_LANES 8
 #define VOXGRAD_EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define VOXGRAD_ODD 1, 3, 5, 7, 9, 11, 13, 15
+#define VOXGRAD_EVEN_INSIDE 0, 2, 8, 10, 4, 6, 12, 14
+#define VOXGRAD_ODD_INSIDE 1, 3, 9, 11, 5, 7, 13, 15
 #define VOXGRAD_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define VOXGRAD_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #else
 #define VOXGRAD_LANES 4
 #define VOXGRAD_EVEN 0, 2, 4, 6
 #define VOXGRAD_ODD 1, 3, 5, 7
+#define VOXGRAD_EVEN_INSIDE VOXGRAD_EVEN
+#define VOXGRAD_ODD_INSIDE VOXGRAD_ODD
 #define VOXGRAD_LOW 0, 4, 1, 5
 #define VOXGRAD_HIGH 2, 6, 3, 7
 #endif

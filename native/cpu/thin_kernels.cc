@@ -15,18 +15,12 @@ constexpr Vector kZeros = {};
 
 // clang-format off
 #if VOXGRAD_LANES == 16
-#define VOXGRAD_EVEN_INSIDE 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30
-#define VOXGRAD_ODD_INSIDE 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31
 #define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
 #define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
 #elif VOXGRAD_LANES == 8
-#define VOXGRAD_EVEN_INSIDE 0, 2, 8, 10, 4, 6, 12, 14
-#define VOXGRAD_ODD_INSIDE 1, 3, 9, 11, 5, 7, 13, 15
 #define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11
 #define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15
 #else
-#define VOXGRAD_EVEN_INSIDE VOXGRAD_EVEN
-#define VOXGRAD_ODD_INSIDE VOXGRAD_ODD
 #define VOXGRAD_EVEN_QUADS VOXGRAD_EVEN
 #define VOXGRAD_ODD_QUADS VOXGRAD_ODD
 #endif

@@ -13,18 +13,12 @@ namespace {
 // the first vector and two of the second; unpacking within 128 bits brings them back.
 // clang-format off
 #if VOXGRAD_LANES == 16
-#define VOXGRAD_FIRST_OF_PAIRS 0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30
-#define VOXGRAD_SECOND_OF_PAIRS 1, 3, 17, 19, 5, 7, 21, 23, 9, 11, 25, 27, 13, 15, 29, 31
 #define VOXGRAD_UNPACK_LOW 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
 #define VOXGRAD_UNPACK_HIGH 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
 #elif VOXGRAD_LANES == 8
-#define VOXGRAD_FIRST_OF_PAIRS 0, 2, 8, 10, 4, 6, 12, 14
-#define VOXGRAD_SECOND_OF_PAIRS 1, 3, 9, 11, 5, 7, 13, 15
 #define VOXGRAD_UNPACK_LOW 0, 8, 1, 9, 4, 12, 5, 13
 #define VOXGRAD_UNPACK_HIGH 2, 10, 3, 11, 6, 14, 7, 15
 #else
-#define VOXGRAD_FIRST_OF_PAIRS 0, 2, 4, 6
-#define VOXGRAD_SECOND_OF_PAIRS 1, 3, 5, 7
 #define VOXGRAD_UNPACK_LOW 0, 4, 1, 5
 #define VOXGRAD_UNPACK_HIGH 2, 6, 3, 7
 #endif
@@ -65,7 +59,7 @@ void loadBlock(const float* x, int64_t groups, Block* block) {
     __builtin_prefetch(x + kAhead);
     const vfloat a = load(x), b = load(x + kLanes);
     const vfloat difference =
-        VOXGRAD_SHUFFLE(a, b, VOXGRAD_SECOND_OF_PAIRS) - VOXGRAD_SHUFFLE(a, b, VOXGRAD_FIRST_OF_PAIRS);
+        VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_INSIDE) - VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_INSIDE);
     block->differences[i] = difference;
     block->e[i] = expOfNegative(bitsOf(bitsOf(difference) | INT32_MIN));
   }
