@@ -73,13 +73,12 @@ test("server.ts keeps answering while it convolves", async () => {
     let done = false;
     void blur.then(() => (done = true));
     while (!done) {
-      const started = performance.now();
       assert.is(await (await fetch(`http://127.0.0.1:${port}/health`)).text(), "ok\n");
-      if (!done) assert.ok(performance.now() - started < 500, "a health check waited for the convolution");
       answers++;
     }
     assert.match(await blur, /after \d+ ms/);
-    assert.ok(answers > 3, `${answers} answers`);
+    // One to each of the ten convolutions, if checks waited for them.
+    assert.ok(answers > 20, `${answers} answers`);
   } finally {
     child.kill();
   }
