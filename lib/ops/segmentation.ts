@@ -154,8 +154,8 @@ export interface SegmentationLosses {
 
 /**
  * Cross-entropy, Dice loss and masked squared error of `[N, D, H, W, C]` logits against labels `[N, D, H, W]`: what
- * `segmentationLossesInSteps` says, in one pass over the logits and one more for the gradient, which is written once.
- * The probabilities are never stored. Labels must be u8; i32 labels are computed in steps.
+ * `segmentationLossesInSteps` says, in one pass over the voxels and one more for the gradient.
+ * The probabilities take no memory of their own. Labels must be u8; i32 labels are computed in steps.
  */
 export function segmentationLosses(
   logits: Value,

@@ -5,11 +5,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define VOXGRAD_EVERYWHERE __host__ __device__
-#else
-#define VOXGRAD_EVERYWHERE
-#endif
+#include "everywhere.h"
 
 namespace voxgrad {
 

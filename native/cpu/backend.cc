@@ -18,13 +18,12 @@ namespace cpu {
 namespace {
 
 const KernelIndex& kernels() {
-  static const auto* index =
-      new KernelIndex{&activationKernels, &argmaxKernels,         &arithmeticKernels,   &asppKernels,
-                      &augmentKernels,    &convKernels,           &copyKernels,         &diceKernels,
-                      &dropoutKernels,    &lossKernels,           &momentsKernels,      &normGradientKernels,
-                      &normKernels,       &normalizedConvKernels, &summedConvKernels,   &poolKernels,
-                      &reduceKernels,     &resizeKernels,         &segmentationKernels, &selectKernels,
-                      &shapeKernels,      &softmaxKernels,        &updateKernels};
+  static const auto* index = new KernelIndex{
+      &activationKernels, &argmaxKernels,  &arithmeticKernels,   &asppKernels,    &augmentKernels,
+      &convKernels,       &copyKernels,    &diceKernels,         &dropoutKernels, &lossKernels,
+      &lossTermKernels,   &momentsKernels, &normGradientKernels, &normKernels,    &normalizedConvKernels,
+      &summedConvKernels, &poolKernels,    &reduceKernels,       &resizeKernels,  &segmentationKernels,
+      &selectKernels,     &shapeKernels,   &softmaxKernels,      &updateKernels};
   return *index;
 }
 

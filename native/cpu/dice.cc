@@ -1,6 +1,4 @@
-// The Dice loss in two steps, sums over voxels and a scalar of them, and their gradients.
-#include <algorithm>
-
+// The sums over voxels that the Dice loss is made of, and their gradient.
 #include "kernels.h"
 #include "voxels.h"
 
@@ -125,95 +123,9 @@ static void runDiceSumsGradient(const Step& step) {
   });
 }
 
-// The sums of the first `classes` classes, those before `first` left out, of one sample or of all together.
-struct DiceOfSums {
-  const float* sums;
-  int64_t samples, rows, classes, first;
-  bool perSample;
-  double smooth;
-
-  explicit DiceOfSums(const Step& step)
-      : sums(step.inputs[0].f32()),
-        samples(step.inputs[0].shape[0]),
-        rows(step.inputs[0].shape[1]),
-        classes(step.attributes.integer("classes")),
-        first(step.attributes.flag("background") ? 0 : 1),
-        perSample(step.attributes.flag("perSample")),
-        smooth(step.attributes.number("smooth")) {}
-
-  // Terms of the mean: one to a class, and to a sample with perSample.
-  double terms() const { return static_cast<double>((perSample ? samples : 1) * (classes - first)); }
-
-  // Twice the overlap, and what it is divided by, both with `smooth` added.
-  struct Ratio {
-    double over, under;
-  };
-  Ratio ratio(int64_t sample, int64_t c) const {
-    Ratio r = {smooth, smooth};
-    for (int64_t s = perSample ? sample : 0; s < (perSample ? sample + 1 : samples); s++) {
-      const float* of = sums + (s * rows + c) * 3;
-      r.over += 2.0 * of[0];
-      r.under += double(of[1]) + of[2];
-    }
-    return r;
-  }
-};
-
-static void checkDiceOfSums(const Step& step) {
-  const Tensor& sums = step.inputs[0];
-  expectDType(step, sums, DType::f32);
-  expectRank(step, sums, 3);
-  if (sums.shape[2] != 3) refuse(step, "expected three sums to a class");
-  const int64_t classes = DiceOfSums(step).classes;
-  if (classes < 1 || classes > sums.shape[1]) refuse(step, "expected sums of every class");
-  expectDType(step, step.output, DType::f32);
-}
-
-static size_t prepareDiceOfSums(const Step& step) {
-  expectInputs(step, 1, 1);
-  checkDiceOfSums(step);
-  expectCount(step, step.output, 1);
-  return 0;
-}
-
-static size_t prepareDiceOfSumsGradient(const Step& step) {
-  expectInputs(step, 2, 2);
-  checkDiceOfSums(step);
-  expectFloat(step, step.inputs[1], 1);
-  expectSameShape(step, step.inputs[0], step.output);
-  return 0;
-}
-
-static void runDiceOfSums(const Step& step) {
-  const DiceOfSums dice(step);
-  double total = 0;
-  for (int64_t sample = 0; sample < (dice.perSample ? dice.samples : 1); sample++)
-    for (int64_t c = dice.first; c < dice.classes; c++) {
-      const auto [over, under] = dice.ratio(sample, c);
-      total += 1 - over / under;
-    }
-  step.output.f32()[0] = static_cast<float>(total / dice.terms());
-}
-
-static void runDiceOfSumsGradient(const Step& step) {
-  const DiceOfSums dice(step);
-  const double slope = step.inputs[1].f32()[0] / dice.terms();
-  float* y = step.output.f32();
-  std::fill(y, y + step.output.count(), 0.0f);
-  for (int64_t sample = 0; sample < dice.samples; sample++)
-    for (int64_t c = dice.first; c < dice.classes; c++) {
-      const auto [over, under] = dice.ratio(sample, c);
-      float* of = y + (sample * dice.rows + c) * 3;
-      of[0] = static_cast<float>(-2 * slope / under);
-      of[1] = of[2] = static_cast<float>(slope * over / (under * under));
-    }
-}
-
 const KernelTable diceKernels = {
     {"diceSums", prepareDiceSums, runDiceSums},
     {"diceSumsGradient", prepareDiceSumsGradient, runDiceSumsGradient},
-    {"diceOfSums", prepareDiceOfSums, runDiceOfSums},
-    {"diceOfSumsGradient", prepareDiceOfSumsGradient, runDiceOfSumsGradient},
 };
 
 }  // namespace voxgrad::cpu

@@ -39,6 +39,24 @@ VOXGRAD_INLINE vfloat loadMask(const uint8_t* mask, int64_t rows) {
   return loadLabels(mask, rows, kMostChannels) > 0 ? vfloat{} + 1.0f : vfloat{};
 }
 
+// What is kept of a group from one pass to the other, its probabilities: class by class where the group is
+// whole.
+template <int C>
+VOXGRAD_INLINE void loadKept(const float* kept, int64_t rows, int channels, vfloat* group) {
+  if (rows < kLanes) return loadRows<C>(kept, rows, channels, group);
+  for (int i = 0; i < kLanes * (C > 0 ? C : channels); i += kLineFloats)
+    __builtin_prefetch(kept + kAhead + i, 1);
+  for (int c = 0; c < (C > 0 ? C : channels); ++c) group[c] = load(kept + c * kLanes);
+}
+
+template <int C>
+VOXGRAD_INLINE void storeKept(vfloat* group, int64_t rows, int channels, float* kept) {
+  if (rows < kLanes) return storeRows<C>(group, rows, channels, kept);
+  for (int i = 0; i < kLanes * (C > 0 ? C : channels); i += kLineFloats)
+    __builtin_prefetch(kept + kAhead + i, 1);
+  for (int c = 0; c < (C > 0 ? C : channels); ++c) store(kept + c * kLanes, group[c]);
+}
+
 template <int C>
 struct Sums {
   static constexpr int classes = C > 0 ? C : kMostChannels;
@@ -60,11 +78,12 @@ struct Group {
   vfloat scale, masked;
 };
 
-// Adds `groups` groups from `row` on, their totals to a product: first the softmax of each group, then class
-// by class over all of them, so that the sums of many classes go to memory and back less often.
+// Adds `groups` groups from row `first` on, their totals to a product: first the softmax of each group, then
+// class by class over all of them, so that the sums of many classes go to memory and back less often.
 template <int C, int groups, bool Squared, bool Masked>
-VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* product, Sums<C>* sums) {
+VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t first, vfloat* product, Sums<C>* sums) {
   const int count = C > 0 ? C : s.channels;
+  int64_t row = first;
   const vfloat one = vfloat{} + 1.0f;
   Group<C> run[groups];
   vfloat errors[groups] = {};
@@ -89,7 +108,7 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     vfloat both = sums->both[c], mass = sums->mass[c], truth = sums->truth[c];
 #pragma GCC unroll 8
     for (int i = 0; i < groups; ++i) {
-      const vfloat p = run[i].vectors[c] * run[i].scale;
+      const vfloat p = run[i].vectors[c] *= run[i].scale;
       const vint hit = isClass<C>(run[i].label, numbers, c);
       both = addWhere(hit, p, both);
       mass += Squared ? p * p : p;
@@ -103,11 +122,18 @@ VOXGRAD_INLINE void addGroups(const FusedLossRows& s, int64_t row, vfloat* produ
     sums->mass[c] = mass;
     sums->truth[c] = truth;
   };
-  if (s.first == 0) add(0);
+  if (s.first == 0)
+    add(0);
+  else
+    for (int i = 0; i < groups; ++i) run[i].vectors[0] *= run[i].scale;
 #pragma GCC unroll 4
   for (int c = 1; c < count; ++c) add(c);
   if constexpr (Masked)
     for (int i = 0; i < groups; ++i) sums->error += run[i].masked * errors[i];
+  if (s.gradient == nullptr) return;
+  row = first;
+  for (int i = 0; i < groups; ++i, row += kLanes)
+    storeKept<C>(run[i].vectors, s.rows - row, count, s.gradient + row * count);
 }
 
 template <int C, bool Squared, bool Masked>
@@ -155,7 +181,7 @@ void addRows(const FusedLossRows& s) {
 template <int C>
 struct GradientGroup {
   vfloat vectors[kGroupVectors<C>], slopes[C > 0 ? C : kMostChannels];
-  vfloat largest, total, dot;
+  vfloat dot;
   vint label;
 };
 
@@ -180,32 +206,23 @@ void backward(const FusedLossRows& s) {
     GradientGroup<C>* const end = groups + (left < run ? left : run);
     int64_t row = first;
     for (GradientGroup<C>* g = groups; g < end; ++g, row += kLanes) {
-      loadRows<C>(s.logits + row * count, s.rows - row, count, g->vectors);
+      loadKept<C>(s.gradient + row * count, s.rows - row, count, g->vectors);
       g->label = loadLabels(s.labels + row, s.rows - row, count);
-      g->largest = largestOf<C>(g->vectors, count);
-    }
-    for (GradientGroup<C>* g = groups; g < end; ++g)
-      g->total = exponentialsBelow<C>(g->vectors, g->largest, count, 1.0f, g->label).total;
-    row = first;
-    for (GradientGroup<C>* g = groups; g < end; ++g, row += kLanes) {
-      const vfloat scale = (g->label >= 0 ? one : vfloat{}) / g->total;
       vfloat masked, dots[chains] = {};
       if constexpr (Masked) masked = byError * loadMask(s.mask + row, s.rows - row);
       const int32_t* numbers = classNumbers();
       const auto slopeOf = [&](int c) __attribute__((always_inline)) {
-        const vfloat p = g->vectors[c] * scale;
+        const vfloat p = g->vectors[c];
         const vint hit = isClass<C>(g->label, numbers, c);
         vfloat slope = Squared ? byMass[c] * p : vfloat{} + byMass[c];
         slope += hit ? vfloat{} + byBoth[c] : vfloat{};
         if constexpr (Masked) slope += masked * (hit ? p - one : p);
         dots[c % chains] += p * slope;
-        g->vectors[c] = p;
         g->slopes[c] = slope;
       };
       if (s.first == 0) {
         slopeOf(0);
       } else {
-        g->vectors[0] *= scale;
         g->slopes[0] = vfloat{};
       }
 #pragma GCC unroll 16

@@ -1,5 +1,5 @@
-// Softmax and the losses on it in one pass over the logits, and their gradient in another; compiled once per
-// instruction set. Plain data only.
+// Softmax and the losses on it in one pass over the logits, and their gradient in another over what the first
+// one leaves; compiled once per instruction set. Plain data only.
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +18,7 @@ struct FusedLossRows {
   const uint8_t* labels;  // [rows]; a voxel whose label is no class does not count
   const uint8_t* mask;    // [rows] or null
   const float* slopes;    // of the sums: what the gradient is made of
-  float* gradient;        // [rows, channels], which may be the logits; null for the sums
+  float* gradient;        // [rows, channels], which may be the logits; null where only sums are wanted
   double* sums;
   int64_t rows;
   int channels;
@@ -27,9 +27,9 @@ struct FusedLossRows {
 };
 
 struct FusedLossKernels {
-  // Writes the sums. Of classes before `first` they are 0.
+  // Writes the sums, those of classes before `first` being 0, and what the gradient is made of in its place.
   void (*sums)(const FusedLossRows& part);
-  // Writes the gradient with respect to the logits.
+  // Makes of that, and of the slopes, the gradient with respect to the logits, which it does not read.
   void (*gradient)(const FusedLossRows& part);
 };
 

@@ -19,6 +19,7 @@ extern const KernelTable copyKernels;
 extern const KernelTable diceKernels;
 extern const KernelTable dropoutKernels;
 extern const KernelTable lossKernels;
+extern const KernelTable lossTermKernels;
 extern const KernelTable momentsKernels;
 extern const KernelTable normGradientKernels;
 extern const KernelTable normKernels;

@@ -1,7 +1,8 @@
 // The losses of a segmentation straight from the logits: sums over voxels in one pass, their gradient in
-// another, and the ratios that the sums are made for.
+// another.
 #include <algorithm>
 
+#include "../core/segmentation_step.h"
 #include "isa.h"
 #include "kernels.h"
 #include "voxels.h"
@@ -12,7 +13,45 @@ static SampleChunks tasksOf(const Tensor& logits) {
   return {logits.shape[0], rowsOf(logits) / logits.shape[0], taskRows};
 }
 
-static int64_t sumsOf(const Step& step) { return fusedLossSums(step.inputs[0].channels()); }
+static int64_t sumsOf(const Tensor& logits) { return fusedLossSums(logits.channels()); }
+
+static size_t partialBytes(const Tensor& logits) {
+  return static_cast<size_t>(tasksOf(logits).count() * sumsOf(logits)) * sizeof(double);
+}
+
+// All voxels of a step; the gradient and where the sums go are yet to be set.
+static FusedLossRows lossOf(const Step& step, const Tensor& logits, const Tensor& labels,
+                            const uint8_t* mask) {
+  FusedLossRows loss = {};
+  loss.channels = static_cast<int>(logits.channels());
+  loss.logits = logits.f32();
+  loss.labels = labels.u8();
+  loss.mask = mask;
+  loss.first = step.attributes.flag("background") ? 0 : 1;
+  loss.squared = step.attributes.flag("squared");
+  return loss;
+}
+
+static FusedLossRows part(FusedLossRows loss, int64_t begin, int64_t rows) {
+  loss.logits += begin * loss.channels;
+  loss.labels += begin;
+  if (loss.mask != nullptr) loss.mask += begin;
+  if (loss.gradient != nullptr) loss.gradient += begin * loss.channels;
+  loss.rows = rows;
+  return loss;
+}
+
+static void addUp(const FusedLossRows& loss, const Tensor& logits, void* workspace, float* sums) {
+  const SampleChunks tasks = tasksOf(logits);
+  const int64_t count = sumsOf(logits);
+  double* partial = static_cast<double*>(workspace);
+  tasks.forEach([&](int64_t, int64_t task, int64_t begin, int64_t rows) {
+    FusedLossRows of = part(loss, begin, rows);
+    of.sums = partial + task * count;
+    fusedLossKernels().sums(of);
+  });
+  tasks.add(partial, count, sums);
+}
 
 // Inputs: logits, labels, in gradients the slopes of the sums, and perhaps a mask.
 static void checkSums(const Step& step, bool gradient) {
@@ -23,38 +62,23 @@ static void checkSums(const Step& step, bool gradient) {
   expectDType(step, step.inputs[1], DType::u8);
   expectCount(step, step.inputs[1], rowsOf(logits));
   expectMask(step, least, rowsOf(logits));
-  expectFloat(step, gradient ? step.inputs[2] : step.output, logits.shape[0] * sumsOf(step));
+  expectFloat(step, gradient ? step.inputs[2] : step.output, logits.shape[0] * sumsOf(logits));
   step.attributes.flag("squared");
   step.attributes.flag("background");
 }
 
-static FusedLossRows lossAt(const Step& step, size_t maskIndex, int64_t begin, int64_t rows) {
-  FusedLossRows part = {};
-  part.channels = static_cast<int>(step.inputs[0].channels());
-  part.logits = step.inputs[0].f32() + begin * part.channels;
-  part.labels = step.inputs[1].u8() + begin;
-  if (step.inputs.size() > maskIndex) part.mask = step.inputs[maskIndex].u8() + begin;
-  part.rows = rows;
-  part.first = step.attributes.flag("background") ? 0 : 1;
-  part.squared = step.attributes.flag("squared");
-  return part;
+static FusedLossRows lossAt(const Step& step, size_t mask) {
+  return lossOf(step, step.inputs[0], step.inputs[1],
+                step.inputs.size() > mask ? step.inputs[mask].u8() : nullptr);
 }
 
 static size_t prepareSums(const Step& step) {
   checkSums(step, false);
-  return static_cast<size_t>(tasksOf(step.inputs[0]).count() * sumsOf(step)) * sizeof(double);
+  return partialBytes(step.inputs[0]);
 }
 
 static void runSums(const Step& step) {
-  const SampleChunks tasks = tasksOf(step.inputs[0]);
-  const int64_t sums = sumsOf(step);
-  double* partial = static_cast<double*>(step.workspace);
-  tasks.forEach([&](int64_t, int64_t task, int64_t begin, int64_t rows) {
-    FusedLossRows part = lossAt(step, 2, begin, rows);
-    part.sums = partial + task * sums;
-    fusedLossKernels().sums(part);
-  });
-  tasks.add(partial, sums, step.output.f32());
+  addUp(lossAt(step, 2), step.inputs[0], step.workspace, step.output.f32());
 }
 
 static size_t prepareSumsGradient(const Step& step) {
@@ -63,70 +87,51 @@ static size_t prepareSumsGradient(const Step& step) {
 }
 
 static void runSumsGradient(const Step& step) {
-  const int64_t sums = sumsOf(step);
+  FusedLossRows loss = lossAt(step, 3);
+  loss.gradient = step.output.f32();
   tasksOf(step.inputs[0]).forEach([&](int64_t sample, int64_t, int64_t begin, int64_t rows) {
-    FusedLossRows part = lossAt(step, 3, begin, rows);
-    part.slopes = step.inputs[2].f32() + sample * sums;
-    part.gradient = step.output.f32() + begin * part.channels;
-    fusedLossKernels().gradient(part);
+    double sums[fusedLossSums(mostChannels)];
+    // What the gradient is made of stays in the caches.
+    for (int64_t at = 0; at < rows; at += chunkRows) {
+      FusedLossRows of = part(loss, begin + at, std::min(rows - at, chunkRows));
+      of.sums = sums;
+      of.slopes = step.inputs[2].f32() + sample * sumsOf(step.inputs[0]);
+      fusedLossKernels().sums(of);
+      fusedLossKernels().gradient(of);
+    }
   });
 }
 
-// The first two sums of a row, added over the samples.
-struct Ratio {
-  double over = 0, under = 0;
+static size_t prepareLosses(const Step& step) {
+  const SegmentationStep losses(step);
+  losses.check();
+  return partialBytes(losses.logits()) + losses.sums().bytes();
+}
 
-  explicit Ratio(const Step& step) {
-    const Tensor& sums = step.inputs[0];
-    for (int64_t sample = 0; sample < sums.shape[0]; sample++) {
-      const float* of = sums.f32() + (sample * sums.shape[1] + step.attributes.integer("row")) * 3;
-      over += of[0];
-      under += of[1];
-    }
+// The first pass leaves what the gradient is made of in its place, so that the second one need not read the
+// logits, or find their exponentials, again.
+static void runLosses(const Step& step) {
+  const SegmentationStep losses(step);
+  const Tensor& logits = losses.logits();
+  FusedLossRows loss = lossOf(step, logits, losses.labels(), losses.mask());
+  loss.gradient = step.output.f32();
+  addUp(loss, logits, step.workspace, losses.sums().f32());
+
+  const int64_t rows = logits.channels() + 2;
+  float* slopes = reinterpret_cast<float*>(static_cast<char*>(step.workspace) + partialBytes(logits));
+  for (int64_t i = 0; i < logits.shape[0] * rows; i++) {
+    float of[3];
+    losses.terms().slopes(losses.sums().f32(), i / rows, i % rows, of);
+    std::copy(of, of + 3, slopes + 3 * i);
   }
-};
-
-static void checkRatio(const Step& step) {
-  const Tensor& sums = step.inputs[0];
-  expectDType(step, sums, DType::f32);
-  expectRank(step, sums, 3);
-  const int64_t row = step.attributes.integer("row");
-  if (sums.shape[2] != 3 || row < 0 || row >= sums.shape[1]) refuse(step, "expected a row of three sums");
-  expectDType(step, step.output, DType::f32);
+  tasksOf(logits).forEach([&](int64_t sample, int64_t, int64_t begin, int64_t count) {
+    FusedLossRows of = part(loss, begin, count);
+    of.slopes = slopes + sample * sumsOf(logits);
+    fusedLossKernels().gradient(of);
+  });
 }
 
-static size_t prepareRatio(const Step& step) {
-  expectInputs(step, 1, 1);
-  checkRatio(step);
-  expectCount(step, step.output, 1);
-  return 0;
-}
-
-static size_t prepareRatioGradient(const Step& step) {
-  expectInputs(step, 2, 2);
-  checkRatio(step);
-  expectFloat(step, step.inputs[1], 1);
-  expectSameShape(step, step.inputs[0], step.output);
-  return 0;
-}
-
-static void runRatio(const Step& step) {
-  const Ratio ratio(step);
-  // A NaN among voxels that do not count must show as well.
-  step.output.f32()[0] = static_cast<float>(ratio.under > 0 ? ratio.over / ratio.under : ratio.over);
-}
-
-static void runRatioGradient(const Step& step) {
-  const Ratio ratio(step);
-  const double slope = ratio.under > 0 ? step.inputs[1].f32()[0] / ratio.under : 0;
-  const Tensor& y = step.output;
-  std::fill(y.f32(), y.f32() + y.count(), 0.0f);
-  for (int64_t sample = 0; sample < y.shape[0]; sample++) {
-    float* of = y.f32() + (sample * y.shape[1] + step.attributes.integer("row")) * 3;
-    of[0] = static_cast<float>(slope);
-    of[1] = slope == 0 ? 0.0f : static_cast<float>(-slope * ratio.over / ratio.under);
-  }
-}
+static size_t updatedByLosses(const Step&) { return 1; }
 
 // Inputs: logits, the logits of the other softmax, and in the gradient that of the distance.
 static void checkDistance(const Step& step, bool gradient) {
@@ -190,8 +195,7 @@ static void runDistanceGradient(const Step& step) {
 const KernelTable segmentationKernels = {
     {"segmentationSums", prepareSums, runSums},
     {"segmentationSumsGradient", prepareSumsGradient, runSumsGradient},
-    {"ratioOfSums", prepareRatio, runRatio},
-    {"ratioOfSumsGradient", prepareRatioGradient, runRatioGradient},
+    {"segmentationLosses", prepareLosses, runLosses, nullptr, nullptr, updatedByLosses},
     {"softmaxDistance", prepareDistance, runDistance},
     {"softmaxDistanceGradient", prepareDistanceGradient, runDistanceGradient},
 };

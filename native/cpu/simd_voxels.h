@@ -199,12 +199,30 @@ VOXGRAD_INLINE SoftmaxTotals exponentialsBelow(vfloat* group, vfloat largest, in
   constexpr int chains = C >= 8 ? 4 : 1;
   vfloat total[chains] = {}, picked[chains] = {};
   const int32_t* numbers = classNumbers();
+  constexpr int together = 4;
+  int c = 0;
+  const auto next = [&](auto some) __attribute__((always_inline)) {
+    constexpr int n = some();
+    vfloat below[n];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) {
+      below[i] = (group[c + i] - largest) * factor;
+      picked[i % chains] = addWhere(isClass<C>(label, numbers, c + i), below[i], picked[i % chains]);
+    }
+    expOfNegatives<n>(below);
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) {
+      group[c + i] = below[i];
+      total[i % chains] += below[i];
+    }
+  };
 #pragma GCC unroll 16
-  for (int c = 0; c < count; ++c) {
-    const vfloat below = (group[c] - largest) * factor;
-    picked[c % chains] = addWhere(isClass<C>(label, numbers, c), below, picked[c % chains]);
-    group[c] = expOfNegative(below);
-    total[c % chains] += group[c];
+  for (; c + together <= count; c += together) next([] { return together; });
+  if constexpr (C > 0) {
+    constexpr int rest = C % together;
+    if constexpr (rest > 0) next([] { return rest; });
+  } else {
+    for (; c < count; ++c) next([] { return 1; });
   }
   for (int k = 1; k < chains; ++k) {
     total[0] += total[k];

@@ -54,43 +54,43 @@ struct Block {
   vfloat e[kBlockGroups];            // exp(-|x1 - x0|)
 };
 
-void loadBlock(const float* x, int64_t groups, Block* block) {
-  for (int64_t i = 0; i < groups; ++i, x += 2 * kLanes) {
-    __builtin_prefetch(x + kAhead);
-    const vfloat a = load(x), b = load(x + kLanes);
+template <int N>
+VOXGRAD_INLINE void loadGroups(const float* x, int64_t at, Block* block) {
+  vfloat below[N];
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) {
+    const float* from = x + 2 * kLanes * (at + i);
+    __builtin_prefetch(from + kAhead);
+    const vfloat a = load(from), b = load(from + kLanes);
     const vfloat difference =
         VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_INSIDE) - VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_INSIDE);
-    block->differences[i] = difference;
-    block->e[i] = expOfNegative(bitsOf(bitsOf(difference) | INT32_MIN));
+    block->differences[at + i] = difference;
+    below[i] = bitsOf(bitsOf(difference) | INT32_MIN);
   }
+  expOfNegatives<N>(below);
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) block->e[at + i] = below[i];
 }
 
-// Of the two probabilities of a voxel the larger is 1 / (1 + e). A voxel whose label is no class has none,
-// but NaN stays NaN.
-struct Group {
-  vint isZero, isOne, counts;  // masks of labels that are 0, 1, and either
-  vfloat excess;               // the logit of the wrong class less that of the label
-  vfloat larger, smaller;
-};
-
-VOXGRAD_INLINE Group groupOf(vfloat difference, vfloat e, const uint8_t* labels) {
-  const vint label = loadBytes(labels);
-  Group g;
-  g.isZero = label == 0;
-  g.isOne = label == 1;
-  g.counts = g.isZero + g.isOne;
-  g.excess = bitsOf(bitsOf(difference) ^ (g.isOne & INT32_MIN));
-  g.larger = where(g.counts, vfloat{} + 1.0f) / (1.0f + e);
-  g.smaller = e * g.larger;
-  return g;
+void loadBlock(const float* x, int64_t groups, Block* block) {
+  int64_t i = 0;
+  for (; i + 4 <= groups; i += 4) loadGroups<4>(x, i, block);
+  for (; i < groups; ++i) loadGroups<1>(x, i, block);
 }
+
+// What is kept of a voxel from one pass to the other: the smaller of its two probabilities, negative where
+// that is the one of the wrong class. A voxel whose label is no class has -0, but NaN stays NaN.
+VOXGRAD_INLINE vfloat smaller(vfloat kept) { return bitsOf(bitsOf(kept) & INT32_MAX); }
 
 // The probability of the wrong class.
-VOXGRAD_INLINE vfloat wrong(const Group& g) { return bitsOf(g.excess) < 0 ? g.smaller : g.larger; }
+VOXGRAD_INLINE vfloat wrong(vfloat kept) {
+  const vfloat less = smaller(kept);
+  return bitsOf(kept) < 0 ? less : 1.0f - less;
+}
 
 // One group of rows, of which the last are voxels whose labels are no class.
 struct Padded {
-  float logits[2 * kLanes] = {}, gradient[2 * kLanes];
+  float logits[2 * kLanes] = {}, gradient[2 * kLanes] = {};
   uint8_t labels[kLanes], mask[kLanes] = {};
 
   explicit Padded(const FusedLossRows& part) {
@@ -150,49 +150,57 @@ void addTo(Totals* totals, const Sums& sums) {
   addLanes(totals->errors, __builtin_convertvector(sums.errors, vfloat));
 }
 
-template <bool Squared, bool Masked>
+// Adds the groups of a block, of both classes or of the second alone. A function by itself, so that the sums
+// stay in registers.
+template <int First, bool Squared, bool Masked>
+__attribute__((noinline)) void addBlock(const FusedLossRows& part, int64_t groups, Block* block, Sums* into) {
+  // To the start of the block's part of the gradient, whose logits have all been read.
+  float* kept = part.gradient != nullptr ? part.gradient : reinterpret_cast<float*>(block->differences);
+  Sums sums;
+  for (int64_t i = 0; i < groups; ++i) {
+    const vfloat difference = block->differences[i], e = block->e[i];
+    const vint label = loadBytes(part.labels + i * kLanes);
+    const vint is[2] = {label == 0, label == 1};
+    const vint counts = is[0] + is[1];
+    const vfloat more = where(counts, vfloat{} + 1.0f) / (1.0f + e), less = e * more;
+    // The logit of the wrong class less that of the label.
+    const vfloat excess = bitsOf(bitsOf(difference) ^ (is[1] & INT32_MIN));
+    sums.excess += where(counts, larger(vfloat{}, excess));
+    const vint falls = bitsOf(difference) < 0;
+    const vfloat p[2] = {falls ? more : less, falls ? less : more};
+    for (int c = First; c < 2; ++c) {
+      sums.both[c] += where(is[c], p[c]);
+      sums.mass[c] += Squared ? p[c] * p[c] : p[c];
+    }
+    for (int c = 0; c < 2; ++c) sums.truth[c] -= is[c];
+    sums.product += sums.product * where(counts, e);
+    const vfloat of = bitsOf(bitsOf(less) | ((bitsOf(excess) | ~counts) & INT32_MIN));
+    if constexpr (Masked) {
+      const vint masked = loadBytes(part.mask + i * kLanes) != 0;
+      sums.error += where(masked, vfloat{} + 1.0f) * wrong(of) * wrong(of);
+      sums.errors -= masked & counts;
+    }
+    store(kept + i * kLanes, of);
+  }
+  *into = sums;
+}
+
+template <int First, bool Squared, bool Masked>
 void addRows(const FusedLossRows& s) {
   Totals totals;
   Block block;
+  Sums sums;
   forEachBlock(s, [&](const FusedLossRows& part, int64_t groups) {
     loadBlock(part.logits, groups, &block);
-    Sums sums;
-    for (int64_t i = 0; i < groups; ++i) {
-      const vfloat difference = block.differences[i], e = block.e[i];
-      const Group g = groupOf(difference, e, part.labels + i * kLanes);
-      sums.excess += where(g.counts, larger(vfloat{}, g.excess));
-      const vint falls = bitsOf(difference) < 0;
-      const vfloat p[2] = {falls ? g.larger : g.smaller, falls ? g.smaller : g.larger};
-      const vint is[2] = {g.isZero, g.isOne};
-      for (int c = 0; c < 2; ++c) {
-        sums.both[c] += where(is[c], p[c]);
-        sums.mass[c] += Squared ? p[c] * p[c] : p[c];
-        sums.truth[c] -= is[c];
-      }
-      sums.product += sums.product * where(g.counts, e);
-      if constexpr (Masked) {
-        const vint masked = loadBytes(part.mask + i * kLanes) != 0;
-        sums.error += where(masked, vfloat{} + 1.0f) * wrong(g) * wrong(g);
-        sums.errors -= masked & g.counts;
-      }
-    }
+    addBlock<First, Squared, Masked>(part, groups, &block, &sums);
     addTo(&totals, sums);
   });
   const double truth[2] = {totalOf(totals.truth[0]), totalOf(totals.truth[1])}, error = totalOf(totals.error);
-  const bool all = s.first == 0;
   // The squared error of one class is that of the other.
-  const double rows[] = {all ? totalOf(totals.both[0]) : 0,
-                         all ? totalOf(totals.mass[0]) : 0,
-                         all ? truth[0] : 0,
-                         totalOf(totals.both[1]),
-                         totalOf(totals.mass[1]),
-                         truth[1],
-                         totalOf(totals.likelihood),
-                         truth[0] + truth[1],
-                         0,
-                         all ? 2 * error : error,
-                         totalOf(totals.errors),
-                         0};
+  const double rows[] = {totalOf(totals.both[0]),    totalOf(totals.mass[0]), First == 0 ? truth[0] : 0,
+                         totalOf(totals.both[1]),    totalOf(totals.mass[1]), truth[1],
+                         totalOf(totals.likelihood), truth[0] + truth[1],     0,
+                         (2 - First) * error,        totalOf(totals.errors),  0};
   memcpy(s.sums, rows, sizeof rows);
 }
 
@@ -210,17 +218,18 @@ void backward(const FusedLossRows& s) {
   vfloat constant[2];
   for (int c = 0; c < 2; ++c)
     constant[c] = vfloat{} - (Squared ? 2.0f * mass[c] + both[c] : mass[c] + both[c] - mass[1 - c]);
-  Block block;
-  forEachBlock(s, [&](const FusedLossRows& part, int64_t groups) {
-    loadBlock(part.logits, groups, &block);
-    for (int64_t i = 0; i < groups; ++i) {
-      const Group g = groupOf(block.differences[i], block.e[i], part.labels + i * kLanes);
-      const vfloat q = wrong(g);
-      vfloat slope = g.isOne ? constant[1] : constant[0];
+  FusedLossRows kept = s;
+  kept.logits = s.gradient;
+  forEachBlock(kept, [&](const FusedLossRows& part, int64_t groups) {
+    // The last group first: what is kept of the others lies before its gradient.
+    for (int64_t i = groups - 1; i >= 0; --i) {
+      const vfloat from = load(part.logits + i * kLanes), q = wrong(from), less = smaller(from);
+      const vint isOne = loadBytes(part.labels + i * kLanes) == 1;
+      vfloat slope = isOne ? constant[1] : constant[0];
       if constexpr (Squared) slope += byWrong * q;
       if constexpr (Masked) slope += where(loadBytes(part.mask + i * kLanes) != 0, byError) * q;
-      const vfloat dWrong = likelihood * q + g.smaller * g.larger * slope;
-      const vfloat d1 = bitsOf(bitsOf(dWrong) ^ (g.isOne & INT32_MIN)), d0 = -d1;
+      const vfloat dWrong = likelihood * q + less * (1.0f - less) * slope;
+      const vfloat d1 = bitsOf(bitsOf(dWrong) ^ (isOne & INT32_MIN)), d0 = -d1;
       float* y = part.gradient + 2 * i * kLanes;
       store(y, VOXGRAD_SHUFFLE(d0, d1, VOXGRAD_UNPACK_LOW));
       store(y + kLanes, VOXGRAD_SHUFFLE(d0, d1, VOXGRAD_UNPACK_HIGH));
@@ -228,12 +237,15 @@ void backward(const FusedLossRows& s) {
   });
 }
 
+template <int First>
+void addRowsFrom(const FusedLossRows& s) {
+  if (s.mask != nullptr) return s.squared ? addRows<First, true, true>(s) : addRows<First, false, true>(s);
+  return s.squared ? addRows<First, true, false>(s) : addRows<First, false, false>(s);
+}
+
 }  // namespace
 
-void twoClassLossSums(const FusedLossRows& s) {
-  if (s.mask != nullptr) return s.squared ? addRows<true, true>(s) : addRows<false, true>(s);
-  return s.squared ? addRows<true, false>(s) : addRows<false, false>(s);
-}
+void twoClassLossSums(const FusedLossRows& s) { return s.first == 0 ? addRowsFrom<0>(s) : addRowsFrom<1>(s); }
 
 void twoClassLossGradient(const FusedLossRows& s) {
   if (s.mask != nullptr) return s.squared ? backward<true, true>(s) : backward<false, true>(s);

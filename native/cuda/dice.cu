@@ -1,7 +1,7 @@
 // The Dice loss in two steps, sums over voxels and a scalar of them, and their gradients.
+#include "../core/loss_terms.h"
 #include "cuda.h"
 #include "kernels.h"
-#include "loss_terms.h"
 #include "rows.h"
 #include "voxels.h"
 

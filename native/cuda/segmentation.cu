@@ -1,8 +1,8 @@
 // The losses of a segmentation straight from the logits: sums over voxels in one pass, their gradient in
 // another, and the ratios that the sums are made for.
+#include "../core/loss_terms.h"
 #include "cuda.h"
 #include "kernels.h"
-#include "loss_terms.h"
 #include "rows.h"
 #include "segmentation_sums.h"
 #include "sums.h"

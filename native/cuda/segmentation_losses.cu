@@ -3,20 +3,15 @@
 // keep logits in shared memory from one to the other, as far as they have room. The logits are there already,
 // or the first part computes them from what the network's last convolution reads: those that blocks cannot
 // keep then lie in the place of their gradient until it is made, and no others are written.
+#include "../core/segmentation_step.h"
 #include "cooperative.h"
 #include "kernels.h"
-#include "loss_terms.h"
 #include "ptx.h"
 #include "segmentation_head.h"
 #include "segmentation_sums.h"
 
 namespace voxgrad::cuda {
 namespace {
-
-constexpr int mostTerms = 8;
-// The attribute `terms` has so many numbers of each: whether it is Dice, the row or number of classes, and
-// of Dice `smooth`, `background` and `perSample`.
-constexpr size_t numbersOfTerm = 5;
 
 // What is launched by itself, in this order, where blocks cannot wait for each other.
 enum Phase : int { addUp, finish, differentiate, phases };
@@ -25,8 +20,7 @@ struct Call {
   SegmentationShape shape;
   RowChunks all;
   Segmentation s;
-  int terms = 0;
-  LossTerm term[mostTerms] = {};
+  LossTerms terms;
   double* partial = nullptr;  // [samples, chunks, sums]
   float *sums = nullptr, *gradient = nullptr;
   SegmentationHead head = {};
@@ -135,12 +129,8 @@ __device__ void differentiateItems(const Call& call) {
       sample = item.sample;
       __syncthreads();
       for (int row = threadIdx.x; row < channels + 2; row += sumThreads) {
-        float total[3] = {};
-        for (int i = 0; i < call.terms; i++) {
-          float of[3];
-          call.term[i].slopes(call.sums, sample, row, of);
-          for (int k = 0; k < 3; k++) total[k] += of[k];
-        }
+        float total[3];
+        call.terms.slopes(call.sums, sample, row, total);
         for (int k = 0; k < 3; k++) call.slopes()[3 * row + k] = total[k];
       }
       __syncthreads();
@@ -161,11 +151,6 @@ __global__ void __launch_bounds__(sumThreads, R::each == 2 ? 3 : 2)
   if (call.last == differentiate) differentiateItems<R>(call);
 }
 
-// Inputs: the sums, which are written as well, logits, labels, the slope in each loss, and perhaps a mask.
-constexpr size_t firstSlope = 3;
-
-size_t termsOf(const Step& step) { return step.attributes.list("terms").size() / numbersOfTerm; }
-
 size_t workspace(const Step& step) {
   const SegmentationShape shape(step.inputs[1]);
   const int64_t chunks = RowChunks(shape.rows, shape.channels).chunks;
@@ -173,52 +158,15 @@ size_t workspace(const Step& step) {
 }
 
 size_t prepare(const Step& step) {
-  expectInputs(step, firstSlope + 1, firstSlope + mostTerms + 1);
-  const Tensor &logits = step.inputs[1], &labels = step.inputs[2];
-  expectDType(step, logits, DType::f32);
-  if (logits.rank < 2 || logits.channels() > 256) refuse(step, "expected logits of 256 classes at most");
-  expectDType(step, labels, DType::u8);
-  expectCount(step, labels, rowsOf(logits));
-  expectDType(step, step.inputs[0], DType::f32);
-  expectCount(step, step.inputs[0], logits.shape[0] * segmentationSums(logits.channels()));
-  expectDType(step, step.output, DType::f32);
-  expectSameShape(step, logits, step.output);
-  step.attributes.flag("squared");
-  step.attributes.flag("background");
-  const size_t terms = termsOf(step), last = firstSlope + terms;
-  const auto& numbers = step.attributes.list("terms");
-  if (numbers.size() % numbersOfTerm != 0 || terms < 1 || terms > mostTerms || step.inputs.size() < last ||
-      step.inputs.size() > last + 1)
-    refuse(step, "terms are not valid");
-  for (size_t i = 0; i < terms; i++) {
-    const double* of = numbers.data() + i * numbersOfTerm;
-    const double most = static_cast<double>(logits.channels() + (of[0] != 0 ? 0 : 1));
-    if (!(of[1] >= 0 && of[1] <= most)) refuse(step, "terms are not valid");
-    expectDType(step, step.inputs[firstSlope + i], DType::f32);
-    expectCount(step, step.inputs[firstSlope + i], 1);
-  }
-  if (step.inputs.size() > last) {
-    expectDType(step, step.inputs[last], DType::u8);
-    expectCount(step, step.inputs[last], rowsOf(logits));
-  }
+  SegmentationStep(step).check();
   return workspace(step);
 }
 
 Call callOf(const Step& step) {
   const SegmentationShape shape(step.inputs[1]);
-  const size_t last = firstSlope + termsOf(step);
-  const uint8_t* mask = step.inputs.size() > last ? step.inputs[last].u8() : nullptr;
-  Call call{shape, RowChunks(shape.rows, shape.channels), segmentationOf(step, 1, mask)};
-  call.terms = static_cast<int>(termsOf(step));
-  const int64_t rows = shape.channels + 2;
-  for (int i = 0; i < call.terms; i++) {
-    const double* of = step.attributes.list("terms").data() + static_cast<size_t>(i) * numbersOfTerm;
-    const auto which = static_cast<int64_t>(of[1]);
-    call.term[i] = {of[0] != 0,
-                    {shape.samples, rows, which},
-                    {shape.samples, rows, which, of[3] != 0 ? 0 : 1, of[4] != 0, of[2]},
-                    step.inputs[firstSlope + static_cast<size_t>(i)].f32()};
-  }
+  const SegmentationStep losses(step);
+  Call call{shape, RowChunks(shape.rows, shape.channels), segmentationOf(step, 1, losses.mask())};
+  call.terms = losses.terms();
   call.partial = static_cast<double*>(step.workspace);
   call.sums = step.inputs[0].f32();
   call.gradient = step.output.f32();

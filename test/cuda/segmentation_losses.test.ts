@@ -6,7 +6,7 @@ import { compile } from "../../lib/compile/compile.ts";
 import type { Graph } from "../../lib/graph/graph.ts";
 import { elements } from "../../lib/graph/value.ts";
 import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
-import { ratioOfSums, segmentationLosses } from "../../lib/ops/segmentation.ts";
+import { segmentationLosses } from "../../lib/ops/segmentation.ts";
 import { type Device, openDevice } from "../../lib/runtime/device.ts";
 import { expectClose, random } from "../ops/harness.ts";
 import { emulated, kernelDevice as device } from "./devices.ts";
@@ -113,64 +113,6 @@ onDevice("rows of many classes, and every write inside the results", async () =>
   using cpu = await compile(build, { device: openDevice("cpu") });
   const [found, expected] = [await plan.run(feed), await cpu.run(feed)];
   for (const name of ["loss", "gradient"] as const) expectClose(found[name], expected[name], 1e-6, name);
-});
-
-onDevice(
-  "losses whose slopes depend on their sums, or are wanted themselves, keep their own kernels",
-  async () => {
-    const kernels = async (build: (graph: Graph) => Record<string, ReturnType<typeof add>>) => {
-      using plan = await compile(build, { device });
-      return plan.layout.steps.map(({ spec }) => spec.kernel);
-    };
-    const losses = (graph: Graph) => {
-      const x = graph.input("x", [1, 2, 2, 2, 2]);
-      return { x, ...segmentationLosses(x, graph.input("labels", [1, 2, 2, 2], "u8")) };
-    };
-    const squared = await kernels((graph) => {
-      const { x, dice } = losses(graph);
-      return { gradient: gradients(mul(dice, dice), [x])[0] };
-    });
-    assert.ok(squared.includes("segmentationSumsGradient"));
-    const wanted = await kernels((graph) => {
-      const { x, crossEntropy } = losses(graph);
-      const [gradient, slopes] = gradients(crossEntropy, [x, crossEntropy.inputs[0]]);
-      return { gradient, slopes };
-    });
-    assert.ok(wanted.includes("segmentationSumsGradient"));
-    const plain = await kernels((graph) => {
-      const { x, crossEntropy } = losses(graph);
-      return { gradient: gradients(crossEntropy, [x])[0], other: ratioOfSums(crossEntropy.inputs[0], 0) };
-    });
-    assert.equal(
-      plain.filter((name) => /^segmentation/.test(name)),
-      ["segmentationLosses"],
-    );
-  },
-);
-
-onDevice("terms that do not fit are refused", async () => {
-  await Promise.resolve();
-  const place = (of: readonly number[], dtype: "f32" | "u8" = "f32") => ({ dtype, shape: of, offset: 0 });
-  const [logits, labels, sums] = [place([1, 4, 3]), place([1, 4], "u8"), place([1, 5, 3])];
-  const refuses = (terms: number[], inputs: ReturnType<typeof place>[], message: RegExp) =>
-    assert.throws(
-      () =>
-        device.native.workspace({
-          kernel: "segmentationLosses",
-          label: "losses",
-          inputs: [...inputs],
-          output: logits,
-          attributes: { squared: true, background: true, terms },
-        }),
-      message,
-    );
-  const scalar = place([]);
-  refuses([0, 3, 0, 0], [sums, logits, labels, scalar], /terms are not valid/);
-  refuses([0, 5, 0, 0, 0], [sums, logits, labels, scalar], /terms are not valid/);
-  refuses([1, 4, 1, 0, 0], [sums, logits, labels, scalar], /terms are not valid/);
-  refuses([0, 3, 0, 0, 0], [sums, logits, labels, place([2])], /expected 1 elements/);
-  refuses([0, 3, 0, 0, 0], [place([1, 4, 3]), logits, labels, scalar], /expected 15 elements/);
-  refuses([0, 3, 0, 0, 0], [sums, logits, labels, scalar, place([1, 5], "u8")], /expected 4 elements/);
 });
 
 test.run();

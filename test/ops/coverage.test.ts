@@ -23,6 +23,7 @@ test("every op has a CPU kernel and every kernel an op", () => {
     "conv3dPackedMoments",
     "copy",
     "normalizeReluConv3dPackedMoments",
+    "segmentationLosses",
     "sgd",
   ];
   // The compiler always packs their weights.

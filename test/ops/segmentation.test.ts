@@ -4,7 +4,7 @@ import { gradients } from "../../lib/autograd/gradients.ts";
 import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
 import { elements, type Shape, type Value } from "../../lib/graph/value.ts";
-import { add, scale } from "../../lib/ops/arithmetic.ts";
+import { add, mul, scale } from "../../lib/ops/arithmetic.ts";
 import { diceOfSums } from "../../lib/ops/dice.ts";
 import {
   pseudoLabelError,
@@ -26,14 +26,18 @@ function voxelsOf(shape: Shape, classes: number) {
   };
 }
 
-/** All losses, and the gradient of their weighted sum in the logits, from one of the two ways. */
+/**
+ * All losses, and the gradient in the logits of their weighted sum, which is made together with the losses, and of its
+ * square, which is not, from one of the two ways.
+ */
 function lossesAndGradient(losses: SegmentationLosses, x: Value, name: string): Record<string, Value> {
   const all = [losses.crossEntropy, losses.dice, losses.diceOfSamples];
   if (losses.maskedMse !== undefined) all.push(losses.maskedMse);
   const factors = [0.7, 1.3, -0.5, 2];
   const loss = all.map((each, i) => scale(each, factors[i])).reduce((a, b) => add(a, b));
   const [gradient] = gradients(loss, [x]);
-  return Object.fromEntries([...all, gradient].map((value, i) => [`${name}${i}`, value]));
+  const [squared] = gradients(mul(loss, loss), [x]);
+  return Object.fromEntries([...all, gradient, squared].map((value, i) => [`${name}${i}`, value]));
 }
 
 async function compare(
@@ -57,13 +61,13 @@ async function compare(
   );
   const results = (await plan.run({ x, ...voxelsOf(shape, classes) })) as Record<string, Float32Array>;
   plan.dispose();
-  const outputs = masked ? 5 : 4;
-  for (let i = 0; i < outputs; i++) {
+  const losses = masked ? 4 : 3;
+  for (let i = 0; i < losses + 2; i++) {
     const [fused, steps] = [results[`fused${i}`], results[`steps${i}`]];
     const largest = steps.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     assert.ok(largest > 0 && Number.isFinite(largest), `output ${i}: largest ${largest}`);
     const unit = (values: Float32Array) => Float64Array.from(values, (value) => value / largest);
-    expectClose(unit(fused), unit(steps), i < outputs - 1 ? 1e-6 : 3e-6, `${classes} classes, output ${i}`);
+    expectClose(unit(fused), unit(steps), i < losses ? 1e-6 : 3e-6, `${classes} classes, output ${i}`);
   }
 }
 

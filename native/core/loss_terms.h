@@ -1,9 +1,10 @@
 // Losses that are made of sums [samples, rows, 3], and their gradients in these sums.
 #pragma once
 
-#include "cuda.h"
+#include "everywhere.h"
+#include "tensor.h"
 
-namespace voxgrad::cuda {
+namespace voxgrad {
 
 // The first sum of a row divided by the second one, both over all samples.
 struct RatioTerm {
@@ -14,13 +15,13 @@ struct RatioTerm {
     return {sums.shape[0], sums.shape[1], step.attributes.integer("row")};
   }
 
-  __device__ double total(const float* sums, int k) const {
+  VOXGRAD_EVERYWHERE double total(const float* sums, int k) const {
     double sum = 0;
     for (int64_t sample = 0; sample < samples; sample++) sum += sums[(sample * rows + row) * 3 + k];
     return sum;
   }
   // In the three sums of a row of one sample.
-  __device__ void slopes(const float* sums, int64_t, int64_t of, float dy, float (&into)[3]) const {
+  VOXGRAD_EVERYWHERE void slopes(const float* sums, int64_t, int64_t of, float dy, float (&into)[3]) const {
     into[0] = into[1] = into[2] = 0;
     if (of != row) return;
     const double over = total(sums, 0), under = total(sums, 1), slope = under > 0 ? dy / under : 0;
@@ -46,13 +47,13 @@ struct DiceTerm {
   }
 
   // Numbers that the loss is the mean of: one to a class, and to a sample with perSample.
-  __device__ int64_t count() const { return (perSample ? samples : 1) * (classes - first); }
+  VOXGRAD_EVERYWHERE int64_t count() const { return (perSample ? samples : 1) * (classes - first); }
 
   // Twice the overlap, and what it is divided by, both with `smooth` added.
   struct Ratio {
     double over, under;
   };
-  __device__ Ratio ratio(const float* sums, int64_t sample, int64_t c) const {
+  VOXGRAD_EVERYWHERE Ratio ratio(const float* sums, int64_t sample, int64_t c) const {
     Ratio r = {smooth, smooth};
     for (int64_t s = perSample ? sample : 0; s < (perSample ? sample + 1 : samples); s++) {
       const float* of = sums + (s * rows + c) * 3;
@@ -61,7 +62,8 @@ struct DiceTerm {
     }
     return r;
   }
-  __device__ void slopes(const float* sums, int64_t sample, int64_t c, float dy, float (&into)[3]) const {
+  VOXGRAD_EVERYWHERE void slopes(const float* sums, int64_t sample, int64_t c, float dy,
+                                 float (&into)[3]) const {
     into[0] = into[1] = into[2] = 0;
     if (c < first || c >= classes) return;
     const double slope = dy / static_cast<double>(count());
@@ -78,7 +80,7 @@ struct LossTerm {
   DiceTerm dice;
   const float* dy;
 
-  __device__ void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
+  VOXGRAD_EVERYWHERE void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
     if (isDice)
       dice.slopes(sums, sample, row, *dy, into);
     else
@@ -86,4 +88,20 @@ struct LossTerm {
   }
 };
 
-}  // namespace voxgrad::cuda
+// All losses whose gradients are wanted.
+struct LossTerms {
+  static constexpr int most = 8;
+  LossTerm term[most] = {};
+  int count = 0;
+
+  VOXGRAD_EVERYWHERE void slopes(const float* sums, int64_t sample, int64_t row, float (&into)[3]) const {
+    into[0] = into[1] = into[2] = 0;
+    for (int i = 0; i < count; i++) {
+      float of[3];
+      term[i].slopes(sums, sample, row, of);
+      for (int k = 0; k < 3; k++) into[k] += of[k];
+    }
+  }
+};
+
+}  // namespace voxgrad
