@@ -59,10 +59,7 @@ void Winograd2dFilters::packTaps(const float* w, int64_t vector, int64_t first, 
     }
     // Weights [K][taps][C] already have the produced channels side by side; the taps run backwards.
     const float* const from = w + first * filterFloats + (allTaps - 1 - at) * problem_.C + vector * lanes_;
-    for (int64_t c = 0; c < count; ++c) {
-      float* const to = taps + (c * kSliceTaps + tap) * lanes_;
-      std::fill(std::copy_n(from + c * filterFloats, channels, to), to + lanes_, 0.0f);
-    }
+    conv3dKernels().packRows(taps + tap * lanes_, kSliceTaps * lanes_, from, filterFloats, channels, count);
   }
 }
 

@@ -86,11 +86,8 @@ void Dense::pack(const float* w, float* packed) const {
     float* const to = packed + (output * vectors_ + first) * reduced * lanes;
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t channel = (first + v) * lanes, count = std::min(lanes, outputFloats_ - channel);
-      for (int64_t k = 0; k < reduced; ++k) {
-        float* const column = to + (k * vectors + v) * lanes;
-        std::copy_n(w + k * filter + output * outputFloats_ + channel, count, column);
-        std::fill(column + count, column + lanes, 0.0f);
-      }
+      conv3dKernels().packRows(to + v * lanes, vectors * lanes, w + output * outputFloats_ + channel, filter,
+                               count, reduced);
     }
   });
 }

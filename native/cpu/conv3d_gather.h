@@ -48,7 +48,11 @@ class Gather final : public Convolution {
   void copyEdges(const float* source, float* edges) const;
   void packBias(const float* bias, float* packed) const;
   void packPhase(const Phase& phase, const float* w, float* packed) const;
-  void packBlock(const Phase& phase, const float* w, int64_t group, int64_t block, float* packed) const;
+  struct Range {
+    int64_t first, end;
+  };
+  void packPart(const Phase& phase, const float* w, int64_t group, Range blocks, Range reduced,
+                float* packed) const;
   Tiling tilingOf(const Phase& phase) const;
   void runPhase(const Phase& phase, const Buffers& buffers) const;
   void runColumn(const Phase& phase, const Tiling& tiling, const Buffers& buffers, int64_t column,

@@ -59,42 +59,49 @@ void Gather::packBias(const float* bias, float* packed) const {
 }
 
 void Gather::packPhase(const Phase& phase, const float* w, float* packed) const {
-  const int64_t blocks = divideUp(vectors_, kMaxVectors);
-  const int64_t perVector = floatsPerVector(phase);
+  // Of an input gradient the reduced channels are whole filters apart. All vectors of some of them at a time
+  // read filters from end to end, and touch no more memory pages than the processor has translations for.
+  constexpr int64_t kSlice = 16;
+  const bool slices = reducedStride_ != 1;
+  const int64_t blocks = divideUp(vectors_, kMaxVectors),
+                parts = slices ? divideUp(reduced_, kSlice) : blocks;
   const auto packTask = [&](int64_t task) {
-    const int64_t group = task / blocks, block = task % blocks;
-    packBlock(phase, w, group, block, packed + (group * vectors_ + block * kMaxVectors) * perVector);
+    const int64_t group = task / parts, part = task % parts;
+    if (slices)
+      packPart(phase, w, group, {0, blocks}, {part * kSlice, std::min(reduced_, (part + 1) * kSlice)},
+               packed);
+    else
+      packPart(phase, w, group, {part, part + 1}, {0, reduced_}, packed);
   };
-  if (problem_.groups * vectors_ * perVector > 65536) {
-    parallelFor(problem_.groups * blocks, packTask);
+  const int64_t floats = problem_.groups * vectors_ * floatsPerVector(phase);
+  if (reduction_ == 2) std::fill_n(packed, floats, 0.0f);
+  if (floats > 65536) {
+    parallelFor(problem_.groups * parts, packTask);
   } else {
-    for (int64_t task = 0; task < problem_.groups * blocks; ++task) packTask(task);
+    for (int64_t task = 0; task < problem_.groups * parts; ++task) packTask(task);
   }
 }
 
-// Layout [rowTaps][segments][steps][vectors of the block, or shared taps][lanes].
-void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_t block,
-                       float* packed) const {
+// Layout [group][block of vectors][rowTaps][segments][steps][vectors of the block, or shared taps][lanes].
+void Gather::packPart(const Phase& phase, const float* w, int64_t group, Range blocks, Range reduced,
+                      float* packed) const {
   const int64_t cPerGroup = problem_.C / problem_.groups, kPerGroup = problem_.K / problem_.groups;
-  const int64_t lanes = kernels_.lanes;
-  const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
-  const int64_t stepFloats = vectors * phase.tapsPerStep() * lanes, segmentFloats = phase.steps * stepFloats;
+  const int64_t lanes = kernels_.lanes, perVector = floatsPerVector(phase);
+  const int64_t first = reduced.first, count = reduced.end - first;
   const GatherAxis &axisD = phase.axis[0], &axisH = phase.axis[1], &axisW = phase.axis[2];
   const float* const filters = w + group * kPerGroup * problem_.taps() * cPerGroup;
-  if (reduction_ == 2) std::fill_n(packed, phase.rowTaps * phase.segments * segmentFloats, 0.0f);
-  // Reading a slice of reduced channels at a time keeps the input gradient, whose reduced channels are whole
-  // filters apart, from touching more memory pages than the processor has translations for.
-  constexpr int64_t kSlice = 16;
-  for (int64_t first = 0; first < reduced_; first += kSlice) {
-    const int64_t count = reducedStride_ == 1 ? reduced_ : std::min(kSlice, reduced_ - first);
-    for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
-      const int64_t r = axisD.tap(rowTap / axisH.taps), s = axisH.tap(rowTap % axisH.taps);
-      for (int64_t j = 0; j < axisW.taps; ++j) {
-        const float* const tap = filters + ((r * kernel_[1] + s) * kernel_[2] + axisW.tap(j)) * cPerGroup;
-        const int64_t segment = phase.segments > 1 ? j : 0;
-        float* const to =
-            packed + (rowTap * phase.segments + segment) * segmentFloats + (phase.shared ? j * lanes : 0);
-        const int64_t start = (phase.segments > 1 || phase.shared ? 0 : j * reduced_) + first;  // in the run
+  packed += group * vectors_ * perVector;
+  for (int64_t rowTap = 0; rowTap < phase.rowTaps; ++rowTap) {
+    const int64_t r = axisD.tap(rowTap / axisH.taps), s = axisH.tap(rowTap % axisH.taps);
+    for (int64_t j = 0; j < axisW.taps; ++j) {
+      const float* const tap = filters + ((r * kernel_[1] + s) * kernel_[2] + axisW.tap(j)) * cPerGroup;
+      const int64_t segment = rowTap * phase.segments + (phase.segments > 1 ? j : 0);
+      const int64_t start = (phase.segments > 1 || phase.shared ? 0 : j * reduced_) + first;  // in the run
+      for (int64_t block = blocks.first; block < blocks.end; ++block) {
+        const int64_t vectors = std::min<int64_t>(kMaxVectors, vectors_ - block * kMaxVectors);
+        const int64_t stepFloats = vectors * phase.tapsPerStep() * lanes;
+        float* const to = packed + block * kMaxVectors * perVector + segment * phase.steps * stepFloats +
+                          (phase.shared ? j * lanes : 0);
         for (int64_t c = 0; reduction_ == 2 && c < count; ++c) {
           const int64_t at = start + c;
           for (int64_t k = 0; k < produced_; ++k) {
@@ -103,21 +110,14 @@ void Gather::packBlock(const Phase& phase, const float* w, int64_t group, int64_
         }
         for (int64_t v = 0; reduction_ == 1 && v < vectors; ++v) {
           const int64_t output = (block * kMaxVectors + v) * lanes;
-          const int64_t outputs = std::min(lanes, produced_ - output);
-          const float* const from = tap + output * outputStride_ + first * reducedStride_;
-          float* const column = to + start * stepFloats + v * lanes;
-          if (reducedStride_ == 1) {
-            kernels_.packTransposed(column, stepFloats, from, outputStride_, outputs, count);
-            continue;
-          }
-          for (int64_t c = 0; c < count; ++c) {
-            std::copy_n(from + c * reducedStride_, outputs, column + c * stepFloats);
-            std::fill_n(column + c * stepFloats + outputs, lanes - outputs, 0.0f);
-          }
+          const auto pack = reducedStride_ == 1 ? kernels_.packTransposed : kernels_.packRows;
+          pack(to + start * stepFloats + v * lanes, stepFloats,
+               tap + output * outputStride_ + first * reducedStride_,
+               reducedStride_ == 1 ? outputStride_ : reducedStride_, std::min(lanes, produced_ - output),
+               count);
         }
       }
     }
-    if (reducedStride_ == 1) break;
   }
 }
 

@@ -180,6 +180,11 @@ void packTransposed(float* dst, int64_t dstStride, const float* src, int64_t src
   }
 }
 
+void packRows(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
+              int64_t count) {
+  for (int64_t i = 0; i < count; ++i) store(dst + i * dstStride, loadFirst(src + i * srcStride, outputs));
+}
+
 void depthwise(const DepthwiseRow& row) {
   for (int64_t channel = 0; channel < row.channels; channel += kLanes) {
     const int64_t count = row.channels - channel < kLanes ? row.channels - channel : kLanes;
@@ -249,6 +254,7 @@ constexpr Conv3dKernels makeTable() {
   fillGroups<1, 1, 4, groupLimit(1, 4), true>(table.gatherShared[0]);
   fillGroups<2, 1, 4, groupLimit(1, 4), true>(table.gatherShared[1]);
   table.packTransposed = packTransposed;
+  table.packRows = packRows;
   table.depthwise = depthwise;
   table.depthwiseSum = depthwiseSum;
   return table;

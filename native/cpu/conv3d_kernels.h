@@ -69,6 +69,10 @@ struct Conv3dKernels {
   void (*packTransposed)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
                          int64_t count);
 
+  // dst[i * dstStride + lane] = src[i * srcStride + lane], with the same limits.
+  void (*packRows)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
+                   int64_t count);
+
   void (*depthwise)(const DepthwiseRow&);
   void (*depthwiseSum)(const float* x, const float* dy, const DepthwiseSum&);
 };

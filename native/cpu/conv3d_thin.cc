@@ -42,10 +42,8 @@ ThinInputGradient::ThinInputGradient(const Conv3dProblem& p)
 void ThinInputGradient::pack(const float* w, float* packed) const {
   for (int64_t v = 0; v < vectors_; ++v) {
     const int64_t channels = std::min(lanes_, problem_.C - v * lanes_);
-    for (int64_t k = 0; k < problem_.K; ++k, packed += lanes_) {
-      std::copy_n(w + k * problem_.C + v * lanes_, channels, packed);
-      std::fill(packed + channels, packed + lanes_, 0.0f);
-    }
+    conv3dKernels().packRows(packed + v * problem_.K * lanes_, lanes_, w + v * lanes_, problem_.C, channels,
+                             problem_.K);
   }
 }
 

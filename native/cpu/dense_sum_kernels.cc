@@ -15,9 +15,18 @@ constexpr int kAccumulators = kLanes == 16 ? 24 : 12;
 constexpr int kStemVectors = kLanes == 16 ? 1 : 2;
 constexpr int stemLimit(int vectors) { return kLanes == 16 ? kMaxStemFloats : (15 - vectors) / vectors; }
 
+constexpr int kLineVectors = 16 / kLanes;
+
 template <int Channels, int Vectors>
 void product(const DenseProduct& p) {
   vfloat sums[Channels][Vectors] = {};
+  // Added to at the end, when nothing else is left to wait for.
+#pragma GCC unroll 12
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; v += kLineVectors)
+      __builtin_prefetch(p.sums + k * p.sumStride + v * kLanes, 1);
+  }
   const float* factors = p.factors;
   for (int64_t line = 0; line < p.lines; ++line) {
     const float *runs = p.runs + line * p.runLine, *next = p.next + line * p.nextLine;
