@@ -32,6 +32,8 @@ Guard::Guard(const Block& arena, const std::vector<std::shared_ptr<Block>>& stat
   }
 #if defined(__SANITIZE_ADDRESS__)
   if (!arena.backend().hostMemory()) return;
+  // Inputs that are still on their way would be stray writes.
+  arena.backend().finish();
   ASAN_POISON_MEMORY_REGION(arena.data(), arena.bytes());
   for (const Tensor& input : step.inputs)
     if (inside(static_cast<uint8_t*>(input.data), arena.data(), arena.bytes()))

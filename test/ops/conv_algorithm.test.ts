@@ -119,7 +119,8 @@ async function printed(
 }
 
 const thrice = (name: string) => [name, name, name];
-const usesAmx = native().isa() === "amx";
+const isa = native().isa();
+const usesAmx = isa === "amx";
 /** Forward pass and input gradient by the matrix unit, where there is one. */
 const tiled = usesAmx ? ["amx", "amx", "direct"] : thrice("direct");
 
@@ -129,7 +130,9 @@ test("the plan prints the choice: Winograd for many channels and tiles, direct f
   const slices = "winograd F(1x4x4,3x3x3)";
   const direct = thrice("direct");
   assert.equal(await printed(32, [16, 16], { padding: 1 }), thrice(slices));
-  assert.equal(await printed(128, [8, 8], { padding: 1 }), thrice(volume));
+  // Vectors of four lanes take longer over the products than over the transforms of larger tiles.
+  const large = isa === "portable" ? [slices, slices, volume] : thrice(volume);
+  assert.equal(await printed(128, [8, 8], { padding: 1 }), large);
   assert.equal(await printed(2, [16, 16], { padding: 1 }), direct);
   assert.equal(await printed(32, [2, 2], { padding: 1 }), direct);
   assert.equal(await printed(32, [32, 32], { padding: 1, stride: 2 }), thrice(`${slices} stride 2`));
