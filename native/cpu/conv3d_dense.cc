@@ -168,13 +168,13 @@ void Dense::run(const ConvolutionSource& source, const float* packed, const floa
   });
 }
 
-// Source and output of the row-th row of y.
-Dense::Place Dense::placeRow(int64_t row) const {
+// The first voxel of the row-th row of y.
+DensePlace Dense::placeRow(int64_t row, const float* source, float* output) const {
   const Conv3dProblem& p = problem_;
   const int64_t n = row / (p.Z * p.P), z = row / p.P % p.Z, q = row % p.P;
   const int64_t x = n * x_.sample() + z * x_.step(0) + q * x_.step(1);
   const int64_t y = row * p.Q * p.K;
-  return inputGradient_ ? Place{y, x} : Place{x, y};
+  return inputGradient_ ? DensePlace{source + y, output + x, 0} : DensePlace{source + x, output + y, 0};
 }
 
 // What the row-th row of y answers for in dx, up to the next row: some rows of each of so many planes.
@@ -211,24 +211,25 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
   const int64_t lanes = kernels_.lanes;
   const int64_t first = block * blocks.groupsPerBlock;
   const int64_t groups = std::min(blocks.groupsPerBlock, rows_ * blocks.groupsPerRow - first);
-  const float* source = from.data;
   const bool clears = blocks.clears && isZero(bias, p.C);
-  Place* const places = threadScratch<Place>(static_cast<size_t>(groups));
+  // Behind the last one it is repeated, for tiles that look ahead.
+  constexpr int64_t kBeyond = kTilesAhead * kMaxDenseGroups;
+  DensePlace* const places = threadScratch<DensePlace>(static_cast<size_t>(groups + kBeyond));
   for (int64_t g = 0; g < groups;) {
     const int64_t row = (first + g) / blocks.groupsPerRow, inRow = (first + g) % blocks.groupsPerRow;
-    const Place start = placeRow(row);
+    const DensePlace start = placeRow(row, from.data, output);
     if (!covers_ && (g == 0 || !clears)) fillRow(row, bias, output);
     const int64_t count = std::min(groups - g, blocks.groupsPerRow - inRow);
     for (int64_t i = inRow; i < inRow + count; ++i) {
       // The last group overlaps its neighbour where groups do not divide the row.
       const int64_t voxel = std::min(i * kernels_.groupVoxels, voxels_ - kernels_.groupVoxels);
-      places[g++] = {start.source + voxel * sourceStride_, start.output + voxel * outputStride_};
+      places[g++] = {start.source + voxel * sourceStride_, start.output + voxel * outputStride_, 0};
     }
   }
   DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(segments_));
   int64_t voxelStride = sourceStride_;
   if (from.norm) {
-    source = normalize(from, places, groups);
+    normalize(*from.norm, places, groups);
     voxelStride = paddedSteps();
   }
   for (int64_t i = 0; i < segments_; ++i) {
@@ -239,15 +240,16 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     const bool rowEnds = (i + 1) % p.S == 0;
     jumps[i] = {(rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_, 0};
   }
-  DensePlaces groupPlaces;
-  DenseTile tile = groupPlaces.tile();
+  const int64_t onward = kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
+  for (int64_t g = 0; g < groups; ++g)
+    places[g].ahead = places[std::min(g + onward, groups - 1)].source - places[g].source;
+  std::fill_n(places + groups, kBeyond, places[groups - 1]);
+  DenseTile tile = {};
   tile.jumps = jumps;
   tile.segments = segments_;
   tile.steps = steps_;
   tile.sourceStride = voxelStride;
   tile.outputStride = outputStride_;
-  // Where every voxel yields several, most of the time is that of stores.
-  if (outputs_ > 1) tile.outputsAhead = groupPlaces.outputsAhead;
   for (int64_t column = firstColumn; column < endColumn; ++column) {
     const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
@@ -255,6 +257,7 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     const int64_t at = outputs_ > 1 ? segment / p.S * x_.tapStep(0) + segment % p.S * x_.tapStep(1) : 0;
     tile.weights = packed + (segment * vectors_ + firstVector) * segments_ * steps_ * lanes;
     tile.bias = bias + firstVector * lanes;
+    tile.outputAt = at + firstVector * lanes;
     tile.channels = std::min(outputFloats_ - firstVector * lanes, vectors * lanes);
     const DenseKernel* const plain = inLines_ ? kernels_.line[vectors - 1] : kernels_.tile[vectors - 1];
     // Tiles are as even as possible; those of one line end with it.
@@ -273,14 +276,9 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
           tile.zeroFloats = next.floats * (part + 1) / tilesPerGap - from;
         }
         const int64_t used = unit * (t + 1) / tiles - g;
-        for (int64_t i = 0; i < used; ++i) {
-          groupPlaces.sources[i] = source + places[start + g + i].source;
-          groupPlaces.outputs[i] = output + places[start + g + i].output + at + firstVector * lanes;
-          const int64_t next = std::min(start + g + used + i, groups - 1);
-          groupPlaces.ahead[i] = places[next].source - places[start + g + i].source;
-          const int64_t later = std::min(start + g + kTilesAhead * used + i, groups - 1);
-          groupPlaces.outputsAhead[i] = output + places[later].output + at + firstVector * lanes;
-        }
+        tile.places = places + start + g;
+        // Where every voxel yields several runs, most of the time is that of stores.
+        if (outputs_ > 1) tile.placesAhead = tile.places + kTilesAhead * used;
         (tile.zeroFloats > 0 ? kernels_.clearing[vectors - 1] : plain)[used - 1](tile);
         g += used;
       }

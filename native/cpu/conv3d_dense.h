@@ -24,22 +24,6 @@ SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, 
 // Weights of a forward pass: [columns][taps][C][vectors of the column][lanes], zeros behind the last channel.
 void packColumns(const Conv3dProblem& problem, const float* w, float* packed);
 
-// Room for what a tile says of its groups.
-struct DensePlaces {
-  const float* sources[kMaxDenseGroups];
-  float* outputs[kMaxDenseGroups];
-  int64_t ahead[kMaxDenseGroups];
-  float* outputsAhead[kMaxDenseGroups];
-
-  DenseTile tile() {
-    DenseTile tile = {};
-    tile.sources = sources;
-    tile.outputs = outputs;
-    tile.ahead = ahead;
-    return tile;
-  }
-};
-
 // The forward pass or the input gradient of a blockwise problem.
 class Dense final : public NormalizingConvolution {
  public:
@@ -57,9 +41,6 @@ class Dense final : public NormalizingConvolution {
            void* workspace) const override;
 
  private:
-  struct Place {
-    int64_t source, output;  // floats from the start of the tensor
-  };
   struct Gap {
     float* at;
     int64_t floats;
@@ -67,8 +48,8 @@ class Dense final : public NormalizingConvolution {
   struct Blocks;
 
   int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
-  const float* normalize(const ConvolutionSource& source, Place* places, int64_t groups) const;
-  Place placeRow(int64_t row) const;
+  void normalize(const SourceNorm& norm, DensePlace* places, int64_t groups) const;
+  DensePlace placeRow(int64_t row, const float* source, float* output) const;
   int64_t gaps(int64_t row) const;
   Gap gap(int64_t row, int64_t index, float* output) const;
   void fillRow(int64_t row, const float* bias, float* output) const;

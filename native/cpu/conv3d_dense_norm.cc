@@ -13,20 +13,18 @@ SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, 
 
 // Normalises what groups of voxels read, [group][segment][voxel][paddedSteps()], in memory of this thread,
 // and lets their places point there.
-const float* Dense::normalize(const ConvolutionSource& source, Place* places, int64_t groups) const {
+void Dense::normalize(const SourceNorm& norm, DensePlace* places, int64_t groups) const {
   const int64_t segmentFloats = kernels_.groupVoxels * paddedSteps();
   float* const to =
       threadScratch<Line>(static_cast<size_t>(divideUp(groups * segments_ * segmentFloats, 16)))->floats;
   for (int64_t g = 0; g < groups; ++g) {
     for (int64_t s = 0; s < segments_; ++s) {
       const int64_t tap = s / problem_.S * x_.tapStep(0) + s % problem_.S * x_.tapStep(1);
-      kernels_.normalizeRuns(to + (g * segments_ + s) * segmentFloats, paddedSteps(),
-                             source.data + places[g].source + tap, sourceStride_, kernels_.groupVoxels,
-                             steps_, *source.norm);
+      kernels_.normalizeRuns(to + (g * segments_ + s) * segmentFloats, paddedSteps(), places[g].source + tap,
+                             sourceStride_, kernels_.groupVoxels, steps_, norm);
     }
-    places[g].source = g * segments_ * segmentFloats;
+    places[g].source = to + g * segments_ * segmentFloats;
   }
-  return to;
 }
 
 }  // namespace voxgrad::cpu

@@ -76,8 +76,9 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
       ((plane - window.block.plane) * x_.stride[0] + deep.first * x_.dilation[0]) * window.planePitch +
       (row - window.block.row) * x_.step(1) + across.first * rowPitch;
   float* const output = y + (((window.block.sample * p.Z + plane) * p.P + row) * p.Q) * p.K;
-  DensePlaces places;
-  DenseTile tile = places.tile();
+  DensePlace places[kMaxDenseGroups];
+  DenseTile tile = {};
+  tile.places = places;
   tile.segments = deep.count() * across.count();
   DenseJump* const jumps = threadScratch<DenseJump>(static_cast<size_t>(tile.segments));
   tile.jumps = jumps;
@@ -98,18 +99,18 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
         packed + firstChannel * p.R * p.S * steps_ + (deep.first * p.S + across.first) * steps_ * lanes;
     tile.bias = bias + firstChannel;
     tile.channels = std::min(p.K - firstChannel, lanes);
+    tile.outputAt = firstChannel;
     // Tiles are as even as possible. Those of lines follow one another, as y lies in memory.
     if (inLines_) {
       const int64_t tiles = divideUp(groupsPerRow_, mostGroups);
       const int64_t least = groupsPerRow_ / tiles, larger = groupsPerRow_ % tiles;
       for (int64_t line = 0; line < rows; ++line) {
-        places.sources[0] = source + line * x_.step(1);
-        places.outputs[0] = output + line * p.Q * p.K + firstChannel;
+        places[0] = {source + line * x_.step(1), output + line * p.Q * p.K, 0};
         for (int64_t t = 0; t < tiles; ++t) {
           const int64_t groups = least + (t < larger);
           kernels_.line[vectors - 1][groups - 1](tile);
-          places.sources[0] += groups * kernels_.groupVoxels;
-          places.outputs[0] += groups * kernels_.groupVoxels * p.K;
+          places[0].source += groups * kernels_.groupVoxels;
+          places[0].output += groups * kernels_.groupVoxels * p.K;
         }
       }
       continue;
@@ -119,21 +120,20 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
     const bool down = groupsPerRow_ >= mostGroups;
     const int64_t groupsOfUnit = down ? groupsPerRow_ : groupsPerRow_ * rows,
                   tiles = divideUp(groupsOfUnit, mostGroups);
-    std::fill_n(places.ahead, kMaxDenseGroups, down ? x_.step(1) : 0);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = groupsOfUnit * t / tiles, groups = groupsOfUnit * (t + 1) / tiles - first;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t line = (first + g) / groupsPerRow_, inRow = (first + g) % groupsPerRow_;
         // The last group overlaps its neighbour where groups do not divide the row.
         const int64_t voxel = std::min(inRow * kernels_.groupVoxels, p.Q - kernels_.groupVoxels);
-        places.sources[g] = source + line * x_.step(1) + voxel * voxelPitch;
-        places.outputs[g] = output + (line * p.Q + voxel) * p.K + firstChannel;
+        places[g] = {source + line * x_.step(1) + voxel * voxelPitch, output + (line * p.Q + voxel) * p.K,
+                     down ? x_.step(1) : 0};
       }
       for (int64_t line = 0; line < (down ? rows : 1); ++line) {
         kernels_.tile[vectors - 1][groups - 1](tile);
         for (int64_t g = 0; g < groups; ++g) {
-          places.sources[g] += x_.step(1);
-          places.outputs[g] += p.Q * p.K;
+          places[g].source += x_.step(1);
+          places[g].output += p.Q * p.K;
         }
       }
     }

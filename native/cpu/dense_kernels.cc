@@ -26,13 +26,13 @@ VOXGRAD_INLINE void begin(vfloat (&sums)[Voxels][Vectors], const float* bias) {
 }
 
 template <int Vectors, int Groups, bool Line>
-VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors], float* const* outputs,
-                           int64_t stride, int64_t channels) {
+VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors], const DenseTile& tile) {
+  const int64_t stride = tile.outputStride, channels = tile.channels;
   const auto storeAll = [&](auto storeVector) __attribute__((always_inline)) {
-    float* output = outputs[0];
+    float* output = tile.places[0].output + tile.outputAt;
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
-      if (!Line) output = outputs[g];
+      if (!Line) output = tile.places[g].output + tile.outputAt;
 #pragma GCC unroll 4
       for (int i = 0; i < kGroupVoxels; ++i, output += stride) {
 #pragma GCC unroll 2
@@ -77,13 +77,13 @@ void dense(const DenseTile& tile) {
   begin<Vectors>(sums, tile.bias);
   const int64_t stride = tile.sourceStride, stride3 = 3 * stride;
   const float* source[Groups];
-  for (int g = 0; g < Groups; ++g) source[g] = tile.sources[g];
-  if (tile.outputsAhead) {
+  for (int g = 0; g < Groups; ++g) source[g] = tile.places[g].source;
+  if (tile.placesAhead) {
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) {
 #pragma GCC unroll 4
       for (int i = 0; i < kGroupVoxels; ++i)
-        __builtin_prefetch(tile.outputsAhead[g] + i * tile.outputStride, 1);
+        __builtin_prefetch(tile.placesAhead[g].output + tile.outputAt + i * tile.outputStride, 1);
     }
   }
   const float* weights = tile.weights;
@@ -113,7 +113,7 @@ void dense(const DenseTile& tile) {
     int64_t ahead = 0, left = tile.steps;
     for (; left >= 4; left -= 4) {
 #pragma GCC unroll 8
-      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + tile.ahead[g] + ahead);
+      for (int g = 0; g < Groups; ++g) __builtin_prefetch(source[g] + tile.places[g].ahead + ahead);
       ahead = ahead == (kGroupVoxels - 1) * apart ? 0 : ahead + apart;
       if constexpr (Clears) {
         for (int64_t i = 0; i < zerosAtOnce && zerosLeft >= kLanes; ++i) clear();
@@ -131,7 +131,7 @@ void dense(const DenseTile& tile) {
     while (zerosLeft >= kLanes) clear();
     if (zerosLeft > 0) storeFirst(zeros, vfloat{}, zerosLeft);
   }
-  finish<Vectors, Groups, false>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, false>(sums, tile);
 }
 
 // Taps of a line that share their broadcasts: as many as there are registers for their weights.
@@ -143,7 +143,7 @@ void denseLine(const DenseTile& tile) {
   constexpr int kVoxels = Groups * kGroupVoxels, kTaps = sharedTaps(Vectors);
   vfloat sums[kVoxels][Vectors];
   begin<Vectors>(sums, tile.bias);
-  const float* source = tile.sources[0];
+  const float* source = tile.places[0].source;
   const float* weights = tile.weights;
   const auto reduce = [&](auto count) __attribute__((always_inline)) {
     constexpr int taps = decltype(count)::value;
@@ -179,7 +179,7 @@ void denseLine(const DenseTile& tile) {
     source += tile.jumps[segment].source;
     weights += tile.jumps[segment].weights;
   }
-  finish<Vectors, Groups, true>(sums, tile.outputs, tile.outputStride, tile.channels);
+  finish<Vectors, Groups, true>(sums, tile);
 }
 
 void normalizeRuns(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,

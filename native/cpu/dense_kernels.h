@@ -17,21 +17,28 @@ struct DenseJump {
   int64_t source, weights;  // floats from the end of a run, and of its weights, to the next
 };
 
+// A group of neighbouring voxels of a row.
+struct DensePlace {
+  const float* source;  // the first run of its first voxel
+  float* output;        // of its first voxel
+  int64_t ahead;        // floats from there to a source that is worth fetching
+};
+
 // A tile of output voxels times a block of output channels, accumulated in registers. The voxels come in
 // groups of DenseKernels::groupVoxels neighbours along a row; every voxel meets the same runs of source
 // floats, each at the same distance from the run before.
 struct DenseTile {
-  const float* const* sources;  // [groups]: the first run of a group's first voxel
-  const DenseJump* jumps;       // [segments]
-  int64_t segments;             // runs
-  int64_t steps;                // floats in a run
-  int64_t sourceStride;         // floats between the runs of neighbouring voxels of a group
-  const int64_t* ahead;         // [groups]: floats from a group to the one whose source is worth fetching
-  const float* weights;         // of a run: [steps][vectors][lanes]
-  float* const* outputs;        // [groups]
-  int64_t outputStride;         // floats between neighbouring voxels of a group
-  // [groups] or null: outputs of a later tile, whose lines are fetched. Stores that miss wait for each other.
-  float* const* outputsAhead;
+  const DensePlace* places;  // [groups]
+  const DenseJump* jumps;    // [segments]
+  int64_t segments;          // runs
+  int64_t steps;             // floats in a run
+  int64_t sourceStride;      // floats between the runs of neighbouring voxels of a group
+  const float* weights;      // of a run: [steps][vectors][lanes]
+  int64_t outputAt;          // floats from the output of a place to that of the tile's first channel
+  int64_t outputStride;      // floats between neighbouring voxels of a group
+  // [groups] or null: a later tile, whose lines of the output are fetched. Stores that miss wait for each
+  // other.
+  const DensePlace* placesAhead;
   const float* bias;  // [vectors][lanes]
   int64_t channels;   // output channels to store
   // Set to zero meanwhile, by `clearing` kernels: products leave room for stores.
