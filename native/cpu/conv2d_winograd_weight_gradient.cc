@@ -29,7 +29,7 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
   slabs_ = 1;
   taskChannels_ = p.K;
   const int64_t workers = ThreadPool::shared().size();
-  if (sumFloats() <= kCachedSums) {
+  if (frequencies() * p.K * sumStride_ <= kCachedSums) {
     cut_ = Cut::slabs;
     slabs_ = std::clamp<int64_t>(allTiles_ / kLeastSlabTiles, 1, kMostSlabs);
     const int64_t slabTiles = divideUp(allTiles_, slabs_);

@@ -45,7 +45,7 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const { return sourcePanels_ * blockTiles_ * panel() + 16; }
   int64_t gradientFrequency() const { return gradientPanels_ * blockTiles_ * panel() + 16; }
-  int64_t sumFrequency() const { return taskChannels_ * sumStride_; }
+  int64_t sumFrequency() const { return taskChannels_ * sumStride_ + 16; }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
   int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
   int64_t sumFloats() const { return frequencies() * sumFrequency(); }

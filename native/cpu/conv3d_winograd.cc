@@ -84,41 +84,58 @@ void Winograd::run(const float* source, const float* packed, const float* bias, 
 }
 
 // Filters lie as [plane][block of kWinogradVectors][frequency][source channel][vector in block][lane], in the
-// order in which runBlock reads them.
+// order in which runBlock reads them. Some source channels are transformed at a time and copied frequency by
+// frequency: one channel would write a line to every frequency, and all of these lines compete for the same
+// places in the caches.
 void Winograd::pack(const float* w, float* packed) const {
-  constexpr int64_t kChunk = 16, kMostLanes = 16, kTaps = 27;
-  const int64_t chunks = divideUp(tiles_.sourceChannels, kChunk);
-  const int64_t filterFloats = kTaps * problem_.C;  // of one output channel of the problem
-  parallelFor(vectors_ * chunks, [&](int64_t task) {
-    const int64_t vector = task / chunks, firstReduced = task % chunks * kChunk;
-    const int64_t block = vector / kWinogradVectors * kWinogradVectors;
-    const int64_t width = std::min<int64_t>(kWinogradVectors, vectors_ - block) * lanes();
+  constexpr int64_t kPad = 16;
+  const int64_t sources = tiles_.sourceChannels, chunks = divideUp(sources, kFilterChunk);
+  const int64_t blocks = divideUp(vectors_, int64_t{kWinogradVectors});
+  parallelFor(blocks * chunks, [&](int64_t task) {
+    const int64_t block = task / chunks * kWinogradVectors, first = task % chunks * kFilterChunk;
+    const int64_t vectors = std::min<int64_t>(kWinogradVectors, vectors_ - block);
+    const int64_t count = std::min(kFilterChunk, sources - first), width = vectors * lanes();
+    const int64_t each = count * width + kPad;
+    float* const chunk = threadScratch<float>(static_cast<size_t>(kPlanes * kPlaneFrequencies * each));
     WinogradFilter filter;
-    filter.reduced = std::min(kChunk, tiles_.sourceChannels - firstReduced);
-    filter.channels = std::min(lanes(), outputChannels_ - vector * lanes());
-    filter.filters = packed + block * kPlaneFrequencies * tiles_.sourceChannels * lanes() +
-                     firstReduced * width + vector % kWinogradVectors * lanes();
-    filter.planeStride = filterPlaneFloats();
-    filter.frequencyStride = tiles_.sourceChannels * width;
+    filter.reduced = count;
+    filter.planeStride = kPlaneFrequencies * each;
+    filter.frequencyStride = each;
     filter.filterReducedStride = width;
-    alignas(64) float taps[kTaps * kChunk * kMostLanes];
-    if (inputGradient_) {
-      // Weights [K][27][C] already have the produced channels in lanes; the taps run backwards.
-      filter.taps = w + firstReduced * filterFloats + (kTaps - 1) * problem_.C + vector * lanes();
-      filter.tapReducedStride = filterFloats;
-      filter.tapStride = -problem_.C;
-    } else {
-      for (int64_t tap = 0; tap < kTaps; ++tap) {
-        conv3dKernels().packTransposed(taps + tap * kChunk * lanes(), lanes(),
-                                       w + vector * lanes() * filterFloats + tap * problem_.C + firstReduced,
-                                       filterFloats, filter.channels, filter.reduced);
-      }
-      filter.taps = taps;
-      filter.tapReducedStride = lanes();
-      filter.tapStride = kChunk * lanes();
+    for (int64_t v = 0; v < vectors; ++v) {
+      filter.filters = chunk + v * lanes();
+      transformFilters(w, block + v, first, filter);
     }
-    kernels_.filter(filter);
+    for (int64_t f = 0; f < kPlanes * kPlaneFrequencies; ++f)
+      std::copy_n(chunk + f * each, count * width,
+                  packed + f / kPlaneFrequencies * filterPlaneFloats() +
+                      (block * kPlaneFrequencies * lanes() + f % kPlaneFrequencies * width) * sources +
+                      first * width);
   });
+}
+
+// Those of one vector of output channels and some source channels, from `first` on.
+void Winograd::transformFilters(const float* w, int64_t vector, int64_t first, WinogradFilter filter) const {
+  constexpr int64_t kMostLanes = 16, kTaps = 27;
+  const int64_t filterFloats = kTaps * problem_.C;  // of one output channel of the problem
+  filter.channels = std::min(lanes(), outputChannels_ - vector * lanes());
+  alignas(64) float taps[kTaps * kFilterChunk * kMostLanes];
+  if (inputGradient_) {
+    // Weights [K][27][C] already have the produced channels in lanes; the taps run backwards.
+    filter.taps = w + first * filterFloats + (kTaps - 1) * problem_.C + vector * lanes();
+    filter.tapReducedStride = filterFloats;
+    filter.tapStride = -problem_.C;
+  } else {
+    for (int64_t tap = 0; tap < kTaps; ++tap) {
+      conv3dKernels().packTransposed(taps + tap * kFilterChunk * lanes(), lanes(),
+                                     w + vector * lanes() * filterFloats + tap * problem_.C + first,
+                                     filterFloats, filter.channels, filter.reduced);
+    }
+    filter.taps = taps;
+    filter.tapReducedStride = lanes();
+    filter.tapStride = kFilterChunk * lanes();
+  }
+  kernels_.filter(filter);
 }
 
 void Winograd::runBlock(int64_t firstTile, int64_t tiles, int64_t firstVector, int64_t lastVector,

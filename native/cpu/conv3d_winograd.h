@@ -28,12 +28,15 @@ class Winograd final : public Convolution {
  private:
   struct Room;
   Room divide(void* workspace) const;
+  void transformFilters(const float* w, int64_t vector, int64_t first, WinogradFilter filter) const;
   void runBlock(int64_t firstTile, int64_t tiles, int64_t firstVector, int64_t lastVector,
                 const float* source, const float* filters, const Room& room, float* scratch,
                 float* output) const;
 
   int64_t lanes() const { return kernels_.lanes; }
   int64_t filterPlaneFloats() const { return vectors_ * kPlaneFrequencies * tiles_.sourceChannels * lanes(); }
+  // Source channels whose filters are transformed at a time.
+  static constexpr int64_t kFilterChunk = 16;
   // One line apart from a power of two: the 16 frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
   int64_t productFrequency() const { return blockTiles_ * kWinogradVectors * lanes() + 16; }

@@ -47,7 +47,7 @@ class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
   }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
   int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
-  int64_t sumFrequency() const { return problem_.K * sourceStride_; }
+  int64_t sumFrequency() const { return problem_.K * sourceStride_ + 16; }
   int64_t tapFloats() const { return frequencies() * sumFrequency(); }
   int64_t sumFloats() const { return kDepthTaps * tapFloats(); }
 

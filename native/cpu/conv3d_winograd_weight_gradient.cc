@@ -18,7 +18,8 @@ WinogradWeightGradient::WinogradWeightGradient(const Conv3dProblem& p)
   gradientStride_ = divideUp(p.K, lanes()) * lanes();
   allTiles_ = tiles_.count(p.N);
   const int64_t room = kBlockFloats / (kPlaneFrequencies * (sourceStride_ + gradientStride_));
-  const int64_t slabs = std::min({kMostSlabs, kMostSlabFloats / slabFloats(), allTiles_ / kLeastSlabTiles});
+  const int64_t fitting = kMostSlabFloats / (kPlanes * kPlaneFrequencies * p.K * sourceStride_);
+  const int64_t slabs = std::min({kMostSlabs, fitting, allTiles_ / kLeastSlabTiles});
   slabs_ = std::max<int64_t>(1, slabs);
   const int64_t slabTiles = divideUp(allTiles_, slabs_);
   const int64_t blocks = divideUp(slabTiles, std::clamp(room, kLeastBlockTiles, kMostBlockTiles));

@@ -28,9 +28,9 @@ class WinogradWeightGradient final : public ConvolutionWeightGradient {
                float* scratch) const;
 
   int64_t lanes() const { return kernels_.lanes; }
-  int64_t frequencyFloats() const { return problem_.K * sourceStride_; }
+  // One line apart from a power of two: the frequencies of a tile or a filter must not share a cache set.
+  int64_t frequencyFloats() const { return problem_.K * sourceStride_ + 16; }
   int64_t slabFloats() const { return kPlanes * kPlaneFrequencies * frequencyFloats(); }
-  // One line apart from a power of two: the 16 frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const { return blockTiles_ * sourceStride_ + 16; }
   int64_t gradientFrequency() const { return blockTiles_ * gradientStride_ + 16; }
   int64_t scratchFloats() const { return kPlaneFrequencies * (sourceFrequency() + gradientFrequency()); }
