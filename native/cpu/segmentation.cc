@@ -117,11 +117,12 @@ static void runLosses(const Step& step) {
   loss.gradient = step.output.f32();
   addUp(loss, logits, step.workspace, losses.sums().f32());
 
+  const LossTerms terms = losses.terms();
   const int64_t rows = logits.channels() + 2;
   float* slopes = reinterpret_cast<float*>(static_cast<char*>(step.workspace) + partialBytes(logits));
   for (int64_t i = 0; i < logits.shape[0] * rows; i++) {
     float of[3];
-    losses.terms().slopes(losses.sums().f32(), i / rows, i % rows, of);
+    terms.slopes(losses.sums().f32(), i / rows, i % rows, of);
     std::copy(of, of + 3, slopes + 3 * i);
   }
   tasksOf(logits).forEach([&](int64_t sample, int64_t, int64_t begin, int64_t count) {
