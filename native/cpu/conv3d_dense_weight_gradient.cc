@@ -6,41 +6,31 @@
 namespace voxgrad::cpu {
 namespace {
 
-// A column of this many voxels stays in the first-level cache while it meets every channel of dy.
-constexpr int64_t kChunk = 128;
-// The same where its voxels are read in place, and compete for the same lines.
-constexpr int64_t kChunkInRows = 64;
+// The runs of this many voxels stay in the first-level cache while they meet every channel of dy.
+constexpr int64_t kRowVoxels = 64;
 // Voxels: as many as pass while a line of dy comes from the third-level cache.
 constexpr int64_t kVoxelsAhead = 24;
 constexpr int64_t kLineFloats = 16;
 
 }  // namespace
 
-struct DenseWeightGradient::Column {
-  int64_t offset;  // in x, from the first run of a voxel
-  int64_t place;   // in the sums of a filter
-  int64_t vectors, floats;
-};
-
 DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
     : problem_(joinVoxels(problem)),
-      kernels_(denseSumKernels()),
+      lanes_(weightGradientKernels().lanes),
       run_(problem.T * problem.C),
-      runs_(problem.R * problem.S) {
-  runVectors_ = divideUp(run_, kernels_.lanes);
-  columns_ = divideUp(runVectors_, kMaxProductVectors);
-  voxels_ = problem.N * problem.Z * problem.P * problem.Q;
-  constexpr int64_t kMostSlabs = 64, kLeastVoxels = 1024, kTasks = 32;
-  slabs_ = std::clamp<int64_t>(voxels_ / kLeastVoxels, 1, kMostSlabs);
-  columnGroups_ = std::min(runs_ * columns_, divideUp(kTasks, slabs_));
-  // Smaller ranges would read x too often.
-  constexpr int64_t kRangeChannels = 64;
-  ranges_ = std::clamp<int64_t>(kTasks / (slabs_ * columnGroups_), 1, divideUp(problem.K, kRangeChannels));
+      runs_(problem.R * problem.S),
+      runVectors_(divideUp(run_, lanes_)),
+      voxels_(problem.N * problem.Z * problem.P * problem.Q) {
+  // Few sums, which stay in the caches, can be added up more often.
+  constexpr int64_t kMostSlabs = 64, kFewSums = 16384;
+  const int64_t leastVoxels = problem.K * filterSums() <= kFewSums ? 256 : 1024;
+  slabs_ = std::clamp<int64_t>(voxels_ / leastVoxels, 1, kMostSlabs);
 }
 
 size_t DenseWeightGradient::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(3 * runFloats());
+  if (sharesPacked()) cursor.floats(voxels_ * packedChannels());
   if (!inPlace()) cursor.floats(slabs_ * problem_.K * filterSums());
   return cursor.used();
 }
@@ -48,22 +38,53 @@ size_t DenseWeightGradient::workspace() const {
 void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const {
   WorkspaceCursor cursor(workspace);
   float* const coefficients = cursor.floats(3 * runFloats());
-  SourceNorm norm;
-  if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
-  const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
+  float* const packed = sharesPacked() ? cursor.floats(voxels_ * packedChannels()) : nullptr;
   float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
-  parallelFor(slabs_ * columnGroups_ * ranges_, [&](int64_t task) { sumTask(source, dy, task, sums); });
+  if (readsRows() && !x.norm) {
+    parallelFor(tasks(runs_), [&](int64_t task) { sumRows(x.data, dy, task, sums); });
+  } else {
+    SourceNorm norm;
+    if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
+    const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
+    if (packed) packAll(dy, packed);
+    parallelFor(tasks(columns()), [&](int64_t task) { sumPacked(source, dy, packed, task, sums); });
+  }
   if (inPlace()) return;
   parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
 }
 
-DenseWeightGradient::Column DenseWeightGradient::column(int64_t index) const {
-  const Conv3dProblem& p = problem_;
-  const int64_t run = index / columns_, part = index % columns_;
-  const int64_t first = runVectors_ * part / columns_, end = runVectors_ * (part + 1) / columns_;
-  const int64_t at = first * kernels_.lanes;
-  return {(run / p.S * p.H + run % p.S) * p.W * p.C + at, run * runVectors_ * kernels_.lanes + at,
-          end - first, std::min(run_, end * kernels_.lanes) - at};
+// Few slabs are divided by columns, and these by ranges of channels.
+struct DenseWeightGradient::Division {
+  int64_t groups, ranges;
+};
+
+DenseWeightGradient::Division DenseWeightGradient::divide(int64_t columns) const {
+  // Smaller ranges would read x too often, and smaller tasks are not worth handing out.
+  constexpr int64_t kMostTasks = 16, kTaskProducts = 1 << 21, kRangeChannels = 64;
+  const int64_t products = voxels_ * problem_.K * filterSums();
+  const int64_t wanted = std::clamp<int64_t>(products / kTaskProducts, 1, kMostTasks);
+  const int64_t groups = std::min(columns, divideUp(wanted, slabs_));
+  return {groups, std::clamp<int64_t>(wanted / (slabs_ * groups), 1, divideUp(problem_.K, kRangeChannels))};
+}
+
+int64_t DenseWeightGradient::tasks(int64_t columns) const {
+  const Division parts = divide(columns);
+  return slabs_ * parts.groups * parts.ranges;
+}
+
+DenseWeightGradient::Part DenseWeightGradient::partOf(int64_t task, int64_t columns, int64_t block) const {
+  const Division parts = divide(columns);
+  const int64_t range = task % parts.ranges, group = task / parts.ranges % parts.groups;
+  const int64_t blocks = divideUp(problem_.K, block);
+  Part part;
+  part.slab = task / parts.ranges / parts.groups;
+  part.firstVoxel = voxels_ * part.slab / slabs_;
+  part.endVoxel = voxels_ * (part.slab + 1) / slabs_;
+  part.firstColumn = columns * group / parts.groups;
+  part.endColumn = columns * (group + 1) / parts.groups;
+  part.firstChannel = blocks * range / parts.ranges * block;
+  part.endChannel = std::min(problem_.K, blocks * (range + 1) / parts.ranges * block);
+  return part;
 }
 
 const float* DenseWeightGradient::placeOf(const float* x, int64_t voxel) const {
@@ -72,88 +93,53 @@ const float* DenseWeightGradient::placeOf(const float* x, int64_t voxel) const {
   return x + (((n * p.D + z * p.stride[0]) * p.H + y * p.stride[1]) * p.W + voxel % p.Q * p.stride[2]) * p.C;
 }
 
-void DenseWeightGradient::gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first,
-                                       int64_t voxels, float* to) const {
-  const Conv3dProblem& p = problem_;
-  for (int64_t done = 0; done < voxels;) {
-    const int64_t count = std::min(voxels - done, p.Q - (first + done) % p.Q);
-    float* const place = to + done * column.vectors * kernels_.lanes;
-    const float* const from = placeOf(x.data, first + done) + column.offset;
-    const int64_t stride = p.stride[2] * p.C;
-    if (x.norm) {
-      const int64_t at = column.place % runFloats();
-      const SourceNorm norm{x.norm->mean + at, x.norm->scale + at, x.norm->shift + at};
-      denseKernels().normalizeRuns(place, column.vectors * kernels_.lanes, from, stride, count, column.floats,
-                                   norm);
-    } else {
-      kernels_.gatherRuns[column.vectors - 1](place, from, stride, count, column.floats);
-    }
-    done += count;
-  }
+int64_t DenseWeightGradient::runOffset(int64_t run) const {
+  return (run / problem_.S * problem_.H + run % problem_.S) * problem_.W * problem_.C;
 }
 
-void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, int64_t task,
-                                  float* sums) const {
+// Its columns are the runs.
+void DenseWeightGradient::sumRows(const float* x, const float* dy, int64_t task, float* sums) const {
   const Conv3dProblem& p = problem_;
-  const int64_t range = task % ranges_, group = task / ranges_ % columnGroups_,
-                slab = task / ranges_ / columnGroups_;
-  const int64_t begin = voxels_ * slab / slabs_, end = voxels_ * (slab + 1) / slabs_;
-  const int64_t firstChannel = p.K * range / ranges_, endChannel = p.K * (range + 1) / ranges_;
-  const int64_t columns = runs_ * columns_;
-  const int64_t firstColumn = columns * group / columnGroups_,
-                endColumn = columns * (group + 1) / columnGroups_;
-  float* const gathered = threadScratch<Line>(static_cast<size_t>(kChunk * kMaxProductVectors))->floats;
-  const bool inRows = !x.norm && readsRows();
+  const DenseSumKernels& kernels = denseSumKernels();
+  const Part part = partOf(task, runs_, 1);
+  const int64_t blocks =
+      divideUp(part.endChannel - part.firstChannel, kernels.maxProductChannels[runVectors_ - 1]);
   DenseProduct product;
   product.factorStride = p.yVoxel();
   product.sumStride = filterSums();
-  const int64_t voxelPitch = p.stride[2] * p.C;
+  product.runStride = voxelPitch();
   product.runLine = product.nextLine = p.stride[1] * p.W * p.C;
-  for (int64_t first = begin, count; first < end; first += count) {
-    count = std::min(inRows ? kChunkInRows : kChunk, end - first);
-    product.fresh = first == begin;
-    product.lines = 1;
-    if (inRows) {
-      // Some whole rows of a plane, or a part of one.
-      const int64_t inRow = first % p.Q, row = first / p.Q % p.P;
-      if (inRow == 0 && count >= p.Q) product.lines = std::min(count / p.Q, p.P - row);
-      count = product.lines * std::min(count, p.Q - inRow);
-    }
+  for (int64_t first = part.firstVoxel, count; first < part.endVoxel; first += count) {
+    // Some whole rows of a plane, or a part of one.
+    count = std::min(kRowVoxels, part.endVoxel - first);
+    const int64_t inRow = first % p.Q, row = first / p.Q % p.P;
+    product.lines = inRow == 0 && count >= p.Q ? std::min(count / p.Q, p.P - row) : 1;
+    count = product.lines * std::min(count, p.Q - inRow);
     product.voxels = count / product.lines;
-    const float* const own = placeOf(x.data, first);
-    const float* const following = placeOf(x.data, std::min(end - 1, first + count));
-    for (int64_t c = firstColumn; c < endColumn; ++c) {
-      const Column part = column(c);
-      if (inRows) {
-        product.runs = own + part.offset;
-        product.runStride = voxelPitch;
-      } else {
-        gatherColumn(x, part, first, count, gathered);
-        product.runs = gathered;
-        product.runStride = part.vectors * kernels_.lanes;
-      }
+    product.fresh = first == part.firstVoxel;
+    const float* const own = placeOf(x, first);
+    const float* const following = placeOf(x, std::min(part.endVoxel - 1, first + count));
+    for (int64_t run = part.firstColumn; run < part.endColumn; ++run) {
+      product.runs = own + runOffset(run);
       // What is read next is fetched meanwhile: where it is all there is of a voxel, an equal share by each
       // block of channels, else a line of each voxel by each of the first.
-      const bool lastColumn = c + 1 == endColumn;
-      const int64_t blocks =
-          divideUp(endChannel - firstChannel, kernels_.maxProductChannels[part.vectors - 1]);
-      const Column nextPart = column(lastColumn ? firstColumn : c + 1);
-      const bool shares = nextPart.floats == voxelPitch;
-      product.next = (lastColumn ? following : own) + nextPart.offset;
-      product.nextStride = shares ? divideUp(voxelPitch, blocks) : voxelPitch;
-      product.factors = dy + first * p.yVoxel() + firstChannel;
-      product.sums = sums + (slab * p.K + firstChannel) * filterSums() + part.place;
-      for (int64_t left = endChannel - firstChannel, b = blocks; b > 0; --b) {
-        const int64_t channels = divideUp(left, b), channel = endChannel - left;
-        // Lines of dy that begin here are fetched ahead of the first column. Later ones find them in the
-        // caches, where fetching again would only displace others.
+      const bool lastRun = run + 1 == part.endColumn;
+      const bool shares = run_ == voxelPitch();
+      product.next = lastRun ? following + runOffset(part.firstColumn) : own + runOffset(run + 1);
+      product.nextStride = shares ? divideUp(voxelPitch(), blocks) : voxelPitch();
+      product.factors = dy + first * p.yVoxel() + part.firstChannel;
+      product.sums = sums + (part.slab * p.K + part.firstChannel) * filterSums() + run * runFloats();
+      for (int64_t left = part.endChannel - part.firstChannel, b = blocks; b > 0; --b) {
+        const int64_t channels = divideUp(left, b), channel = part.endChannel - left;
+        // Lines of dy that begin here are fetched ahead of the first run. Later ones find them in the caches,
+        // where fetching again would only displace others.
         const int64_t line = divideUp(channel, kLineFloats) * kLineFloats;
-        const bool begins = c == firstColumn && line < channel + channels;
+        const bool begins = run == part.firstColumn && line < channel + channels;
         product.factorsAhead = begins ? kVoxelsAhead * p.yVoxel() + line - channel : 0;
-        kernels_.product[part.vectors - 1][channels - 1](product);
+        kernels.product[runVectors_ - 1][channels - 1](product);
         if (shares) {
-          product.next += product.voxels * voxelPitch / blocks;
-        } else if ((blocks - b + 1) * kLineFloats < nextPart.floats) {
+          product.next += product.voxels * voxelPitch() / blocks;
+        } else if ((blocks - b + 1) * kLineFloats < run_) {
           product.next += kLineFloats;
         } else {
           product.nextStride = 0;
@@ -167,9 +153,8 @@ void DenseWeightGradient::sumTask(const ConvolutionSource& x, const float* dy, i
 }
 
 void DenseWeightGradient::reduceFilter(int64_t k, const float* sums, float* dw) const {
-  const int64_t padded = runVectors_ * kernels_.lanes;
   for (int64_t run = 0; run < runs_; ++run) {
-    const float* const from = sums + k * filterSums() + run * padded;
+    const float* const from = sums + k * filterSums() + run * runFloats();
     float* const to = dw + (k * runs_ + run) * run_;
     std::copy_n(from, run_, to);
     for (int64_t slab = 1; slab < slabs_; ++slab) {

@@ -1,8 +1,8 @@
 // The weight gradient of blockwise convolutions (see conv3d_dense.h): a product of two matrices whose common
 // axis are the voxels of y.
 //
-// The rows of voxels are divided into slabs, each with sums of its own, added in order at the end. Slabs
-// depend on the problem alone, so the result does not depend on the number of threads.
+// The voxels are divided into slabs, each with sums of its own, added in order at the end. Slabs depend on
+// the problem alone, so the result does not depend on the number of threads.
 #pragma once
 
 #include "conv3d_geometry.h"
@@ -20,27 +20,55 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 
  private:
-  struct Column;  // some vectors of one run
+  struct Column;  // some vectors of what a voxel meets, of one run or several
+  struct Chunk;   // some voxels of a slab
+  class Ahead;
+  struct Part;  // what a task sums
+  struct Division;
 
-  Column column(int64_t index) const;
-  int64_t runFloats() const { return runVectors_ * kernels_.lanes; }
+  int64_t runFloats() const { return runVectors_ * lanes_; }
   int64_t filterSums() const { return runs_ * runFloats(); }
+  int64_t voxelPitch() const { return problem_.stride[2] * problem_.C; }
   // With one slab and runs of whole vectors the sums are the gradient itself.
-  bool inPlace() const { return slabs_ == 1 && run_ % kernels_.lanes == 0; }
-  // Runs of whole vectors need no gathering, unless a column would skip most of every run.
-  bool readsRows() const { return run_ % kernels_.lanes == 0 && columns_ == 1; }
+  bool inPlace() const { return slabs_ == 1 && run_ % lanes_ == 0; }
+  // Short runs of whole vectors are read where they are.
+  bool readsRows() const { return run_ % lanes_ == 0 && runVectors_ <= kMaxProductVectors; }
+  Division divide(int64_t columns) const;
+  Part partOf(int64_t task, int64_t columns, int64_t block) const;
+  int64_t tasks(int64_t columns) const;
   const float* placeOf(const float* x, int64_t voxel) const;
-  void gatherColumn(const ConvolutionSource& x, const Column& column, int64_t first, int64_t voxels,
-                    float* to) const;
-  void sumTask(const ConvolutionSource& x, const float* dy, int64_t task, float* sums) const;
+  int64_t runOffset(int64_t run) const;
+  void sumRows(const float* x, const float* dy, int64_t task, float* sums) const;
   void reduceFilter(int64_t k, const float* sums, float* dw) const;
 
+  // Longer ones are packed, a chunk at a time: see conv3d_dense_weight_gradient_packed.cc.
+  int64_t columns() const { return divideUp(runs_ * runVectors_, kMaxWindowVectors); }
+  int64_t chunks() const;  // of a slab
+  int64_t packedChannels() const;
+  // Tasks that share voxels read dy packed once for all of them.
+  bool sharesPacked() const { return tasks(columns()) > slabs_; }
+  Chunk chunkOf(int64_t slab, int64_t index) const;
+  Column columnOf(int64_t index) const;
+  void listPlaces(const float* x, const Chunk& chunk, const float** places) const;
+  void gather(const Column& column, const Chunk& chunk, const float* const* places, const SourceNorm* norm,
+              float* to) const;
+  void packGradients(const float* dy, const Chunk& chunk, int64_t firstChannel, int64_t channels,
+                     float* to) const;
+  void packAll(const float* dy, float* packed) const;
+  void sumPacked(const ConvolutionSource& x, const float* dy, const float* packed, int64_t task,
+                 float* sums) const;
+
   const Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row
-  const DenseSumKernels& kernels_;
-  const int64_t run_, runs_;      // floats in a run of x, and runs that a voxel meets
-  int64_t runVectors_, columns_;  // of one run
+  const int64_t lanes_;
+  const int64_t run_, runs_;  // floats in a run of x, and runs that a voxel meets
+  int64_t runVectors_;        // of one run
   int64_t voxels_, slabs_;
-  int64_t columnGroups_, ranges_;  // tasks of a slab: columns, and ranges of output channels
+};
+
+struct DenseWeightGradient::Part {
+  int64_t slab, firstVoxel, endVoxel;
+  int64_t firstColumn, endColumn;
+  int64_t firstChannel, endChannel;  // of dy
 };
 
 }  // namespace voxgrad::cpu

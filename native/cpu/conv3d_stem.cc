@@ -55,7 +55,7 @@ bool isStem(const Conv3dProblem& p) {
 StemWeightGradient::StemWeightGradient(const Conv3dProblem& p)
     : problem_(p),
       source_(p),
-      kernels_(denseSumKernels()),
+      kernels_(stemKernels()),
       run_(p.T * p.C),
       rowTaps_(p.R * p.S),
       vectors_(divideUp(p.K, kernels_.lanes)) {
@@ -113,7 +113,8 @@ void StemWeightGradient::sumLines(const float* padded, const float* dy, int64_t 
     product.gradient = gradient;
     if (p.K != vectors * kernels_.lanes) {
       float* const packed = threadScratch<Line>(static_cast<size_t>(divideUp(voxels * width, 16)))->floats;
-      kernels_.gatherRuns[vectors - 1](packed, gradient + first, p.K, voxels, channels);
+      weightGradientKernels().packWindows(packed, vectors * kernels_.lanes, gradient + first, p.K, voxels,
+                                          channels);
       product.gradient = packed;
     }
     sumColumn(product, origin, channels, sums + first * rowTaps_ * run_);
@@ -123,7 +124,7 @@ void StemWeightGradient::sumLines(const float* padded, const float* dy, int64_t 
 // Every tap, of some channels of the gradient.
 void StemWeightGradient::sumColumn(StemProduct& product, const float* origin, int64_t channels,
                                    float* sums) const {
-  const int64_t vectors = divideUp(channels, kernels_.lanes), most = kernels_.maxStemFloats[vectors - 1];
+  const int64_t vectors = divideUp(channels, kernels_.lanes), most = kernels_.maxFloats[vectors - 1];
   const int64_t parts = divideUp(run_, most);
   const int64_t rowBlocks = parts > 1 ? rowTaps_ : divideUp(rowTaps_, most / run_);
   const float* sources[kMaxStemFloats];
@@ -138,7 +139,7 @@ void StemWeightGradient::sumColumn(StemProduct& product, const float* origin, in
           origin + row / problem_.S * source_.tapStep(0) + row % problem_.S * source_.tapStep(1) + first;
     }
     product.sums = sums + (firstRow * run_ + first) * kernels_.lanes;
-    kernels_.stem[vectors - 1][end - first - 1][endRow - firstRow - 1](product);
+    kernels_.product[vectors - 1][end - first - 1][endRow - firstRow - 1](product);
     product.next += product.lines * product.voxels * channels / (rowBlocks * parts);
   }
 }

@@ -43,14 +43,14 @@ class StemWeightGradient final : public ConvolutionWeightGradient {
  private:
   int64_t slabSums() const { return vectors_ * rowTaps_ * run_ * kernels_.lanes; }
   // Those that a kernel takes at once, at most.
-  int64_t columnChannels() const { return int64_t{kernels_.stemVectors} * kernels_.lanes; }
+  int64_t columnChannels() const { return int64_t{kernels_.vectors} * kernels_.lanes; }
   void sumLines(const float* padded, const float* dy, int64_t blockOfLines, float* sums) const;
   void sumColumn(StemProduct& product, const float* origin, int64_t channels, float* sums) const;
   void reduceRow(const float* sums, int64_t vector, int64_t rowTap, float* dw) const;
 
   const Conv3dProblem problem_;
   const PaddedSource source_;
-  const DenseSumKernels& kernels_;
+  const StemKernels& kernels_;
   const int64_t run_, rowTaps_, vectors_;  // floats in the run of a row of taps, such rows, vectors of dy
   int64_t lines_, blocksPerPlane_;         // a block is up to lines_ lines of a plane of y
   int64_t slabs_;

@@ -14,13 +14,23 @@ constexpr int kChannels = kLanes == 16 ? 8 : 4;
 template <int Pieces, int Channels, int Vectors>
 void sumProducts(const WeightGradientTile& tile) {
   vfloat sums[Channels][Vectors] = {};
+  // Added to at the end, when nothing else is left to wait for.
+#pragma GCC unroll 8
+  for (int k = 0; k < Channels; ++k) {
+#pragma GCC unroll 3
+    for (int v = 0; v < Vectors; ++v) __builtin_prefetch(tile.sums + k * tile.sumStride + v * kLanes, 1);
+  }
+  const int64_t aheadOffset = tile.aheadOffset;
+  const uint64_t aheadStep = tile.aheadStep;
+  const float* const* const ahead = tile.ahead;
+  uint64_t reached = 0;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const float* window[Vectors * Pieces];
     for (int i = 0; i < Vectors * Pieces; ++i) window[i] = tile.windows[row * Vectors * Pieces + i];
     const float* gradient = tile.gradients[row];
     const int64_t voxels = tile.voxels[row];
     int64_t offset = 0;
-    for (int64_t voxel = 0; voxel < voxels; ++voxel) {
+    const auto sumVoxel = [&]() __attribute__((always_inline)) {
       vfloat x[Vectors];
 #pragma GCC unroll 3
       for (int v = 0; v < Vectors; ++v) {
@@ -32,36 +42,69 @@ void sumProducts(const WeightGradientTile& tile) {
       for (int k = 0; k < Channels; ++k) {
         const vfloat dy = broadcast(gradient + k);
 #pragma GCC unroll 3
-        for (int v = 0; v < Vectors; ++v) sums[k][v] += dy * x[v];
+        for (int v = 0; v < Vectors; ++v) multiplyAdd(&sums[k][v], dy, x[v]);
       }
       offset += tile.windowStride;
       gradient += tile.gradientStride;
+    };
+    // Two at a time leave room for what is fetched: into the second-level cache, as the first is full.
+    for (int64_t pairs = voxels / 2; pairs > 0; --pairs) {
+      sumVoxel();
+      __builtin_prefetch(ahead[reached / kAheadUnit] + aheadOffset, 0, 2);
+      reached += aheadStep;
+      sumVoxel();
     }
+    if (voxels % 2) sumVoxel();
   }
+  const bool add = tile.add;
+  const int64_t pitch = tile.sumStride;
+  float* to = tile.sums;
 #pragma GCC unroll 8
-  for (int k = 0; k < Channels; ++k) {
+  for (int k = 0; k < Channels; ++k, to += pitch) {
 #pragma GCC unroll 3
-    for (int v = 0; v < Vectors; ++v) {
-      float* const to = tile.sums + k * tile.sumStride + v * kLanes;
-      store(to, tile.add ? load(to) + sums[k][v] : sums[k][v]);
-    }
+    for (int v = 0; v < Vectors; ++v)
+      store(to + v * kLanes, add ? load(to + v * kLanes) + sums[k][v] : sums[k][v]);
   }
 }
 
-void packWindows(float* to, const float* from, int64_t stride, int64_t voxels, int64_t count) {
-  for (int64_t voxel = 0; voxel < voxels; ++voxel, from += stride) {
-    for (int64_t i = 0; i < count; i += kLanes, to += kLanes) store(to, loadFirst(from + i, count - i));
+template <int Vectors>
+void packVectors(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                 int64_t count) {
+  const int64_t last = count - (Vectors - 1) * kLanes;
+  for (int64_t voxel = 0; voxel < voxels; ++voxel, from += stride, to += toStride) {
+#pragma GCC unroll 3
+    for (int v = 0; v + 1 < Vectors; ++v) store(to + v * kLanes, load(from + v * kLanes));
+    store(to + (Vectors - 1) * kLanes, loadFirst(from + (Vectors - 1) * kLanes, last));
   }
 }
 
+void packWindows(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                 int64_t count) {
+  static_assert(kMaxWindowVectors == 3);
+  constexpr auto one = packVectors<1>, two = packVectors<2>, three = packVectors<3>;
+  (count <= kLanes ? one : count <= 2 * kLanes ? two : three)(to, toStride, from, stride, voxels, count);
+}
+
+// A line of every voxel after another, so that no line is read twice.
 void packGradients(float* to, int64_t blockStride, const float* from, int64_t stride, int64_t voxels,
                    int64_t count) {
-  for (int64_t voxel = 0; voxel < voxels; ++voxel, from += stride, to += kChannels) {
-    int64_t k = 0;
+  constexpr int kLine = 16, kBlocks = kLine / kChannels;
+  int64_t k = 0;
+  for (; k + kLine <= count; k += kLine, to += kBlocks * blockStride) {
+    const float* line = from + k;
     float* block = to;
-    for (; k + kChannels <= count; k += kChannels, block += blockStride)
-      memcpy(block, from + k, kChannels * sizeof(float));
-    for (int64_t i = 0; k + i < count; ++i) block[i] = from[k + i];
+    for (int64_t voxel = 0; voxel < voxels; ++voxel, line += stride, block += kChannels) {
+#pragma GCC unroll 4
+      for (int b = 0; b < kBlocks; ++b)
+        memcpy(block + b * blockStride, line + b * kChannels, kChannels * sizeof(float));
+      __builtin_prefetch(line + kLine);
+    }
+  }
+  for (; k < count; k += kChannels, to += blockStride) {
+    const int64_t floats = count - k < kChannels ? count - k : kChannels;
+    for (int64_t voxel = 0; voxel < voxels; ++voxel) {
+      for (int64_t i = 0; i < floats; ++i) to[voxel * kChannels + i] = from[voxel * stride + k + i];
+    }
   }
 }
 

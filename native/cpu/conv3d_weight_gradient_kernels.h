@@ -18,7 +18,13 @@ struct WeightGradientTile {
   float* sums;
   int64_t sumStride;  // floats between channels
   bool add;           // to what the sums hold; else they are overwritten
+  // To fetch meanwhile: lines `aheadOffset` floats behind pointers, of which two voxels pass `aheadStep` /
+  // kAheadUnit.
+  const float* const* ahead;
+  int64_t aheadOffset;
+  uint64_t aheadStep;
 };
+constexpr uint64_t kAheadUnit = 256;
 using WeightGradientKernel = void (*)(const WeightGradientTile&);
 
 constexpr int kMaxGradientChannels = 8;
@@ -32,12 +38,14 @@ struct WeightGradientKernels {
   WeightGradientKernel sum[2][kMaxGradientChannels][kMaxWindowVectors];
   int maxChannels;
 
-  // Copies `count` floats of each of `voxels` voxels, `stride` floats apart, one behind the other, each with
-  // zeros up to a whole number of vectors.
-  void (*packWindows)(float* to, const float* from, int64_t stride, int64_t voxels, int64_t count);
+  // Copies `count` floats, no more than kMaxWindowVectors vectors, of each of `voxels` voxels, `stride`
+  // floats apart, to places `toStride` floats apart, each with zeros up to a whole number of vectors.
+  void (*packWindows)(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
+                      int64_t count);
 
-  // The same in blocks of maxChannels floats, each block `blockStride` floats behind the one before. Floats
-  // behind the last one stay what they are.
+  // Copies `count` floats of each of `voxels` voxels, `stride` floats apart, in blocks of maxChannels floats:
+  // [blocks][voxels][maxChannels], each block `blockStride` floats behind the one before. Floats behind the
+  // last one stay what they are.
   void (*packGradients)(float* to, int64_t blockStride, const float* from, int64_t stride, int64_t voxels,
                         int64_t count);
 };

@@ -121,6 +121,9 @@ void TapWeightGradient::sumPart(const float* x, const float* dy, const Part& par
   WeightGradientTile tile;
   tile.windows = panels.windowStarts;
   tile.gradients = panels.gradientPointers;
+  tile.ahead = tile.windows;
+  tile.aheadOffset = 0;
+  tile.aheadStep = 0;
   tile.voxels = panels.lengths;
   tile.windowStride = window;
   tile.gradientStride = block;
@@ -205,7 +208,7 @@ bool TapWeightGradient::packWindows(const float* x, const Part& part, const Chun
       }
       const float* const from =
           x + (((n * p.D + d) * p.H + h) * p.W + w) * p.C + part.group * cPerGroup_ + part.firstInput;
-      kernels_.packWindows(to, from, p.stride[2] * p.C, voxels, part.inputs);
+      kernels_.packWindows(to, part.vectors * lanes, from, p.stride[2] * p.C, voxels, part.inputs);
       to += voxels * part.vectors * lanes;
       panels.lengths[panels.segments - 1] += voxels;
     }

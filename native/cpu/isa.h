@@ -9,6 +9,7 @@
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
 #include "softmax_kernels.h"
+#include "stem_kernels.h"
 #include "sum_kernels.h"
 #include "thin_kernels.h"
 #include "winograd2d_kernels.h"
@@ -25,6 +26,7 @@
   table(WinogradRowKernels, winogradRowKernels)       \
   table(DenseKernels, denseKernels)                   \
   table(DenseSumKernels, denseSumKernels)             \
+  table(StemKernels, stemKernels)                     \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \
   table(FusedLossKernels, fusedLossKernels)           \
