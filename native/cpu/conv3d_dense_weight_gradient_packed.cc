@@ -54,11 +54,10 @@ class DenseWeightGradient::Ahead {
   }
 
  private:
-  static constexpr int64_t kMostLines = kMaxWindowVectors + 1;  // of a column of up to 16 lanes
-
   const float* const* const places_;
   const int64_t voxels_, products_;
-  int64_t lines_[kMostLines], count_ = 0;  // floats from the place of a voxel
+  // Floats from the place of a voxel; a vector has one line at most.
+  int64_t lines_[kMaxWindowVectors], count_ = 0;
 };
 
 int64_t DenseWeightGradient::packedChannels() const {
