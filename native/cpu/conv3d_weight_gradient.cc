@@ -132,8 +132,6 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
   tile.sumStride = vectors * kernels_.lanes;
   tile.add = true;
   tile.ahead = tile.windows;
-  tile.aheadOffset = 0;
-  tile.aheadStep = 0;
 
   const int64_t firstRow = rows_ * slab / slabs_, lastRow = rows_ * (slab + 1) / slabs_;
   for (int64_t chunk = firstRow; chunk < lastRow; chunk += rowsPerChunk_) {

@@ -19,10 +19,10 @@ struct WeightGradientTile {
   int64_t sumStride;  // floats between channels
   bool add;           // to what the sums hold; else they are overwritten
   // To fetch meanwhile: lines `aheadOffset` floats behind pointers, of which two voxels pass `aheadStep` /
-  // kAheadUnit.
+  // kAheadUnit. `windows`, without a step, fetch nothing new.
   const float* const* ahead;
-  int64_t aheadOffset;
-  uint64_t aheadStep;
+  int64_t aheadOffset = 0;
+  uint64_t aheadStep = 0;
 };
 constexpr uint64_t kAheadUnit = 256;
 using WeightGradientKernel = void (*)(const WeightGradientTile&);

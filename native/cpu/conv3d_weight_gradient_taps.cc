@@ -122,8 +122,6 @@ void TapWeightGradient::sumPart(const float* x, const float* dy, const Part& par
   tile.windows = panels.windowStarts;
   tile.gradients = panels.gradientPointers;
   tile.ahead = tile.windows;
-  tile.aheadOffset = 0;
-  tile.aheadStep = 0;
   tile.voxels = panels.lengths;
   tile.windowStride = window;
   tile.gradientStride = block;

@@ -105,9 +105,15 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
     // Taps that leave gaps, voxels behind the last block, several slabs of voxels.
     of([1, 5, 4, 19, 16], 50, [2, 1, 3], [3, 2, 4]),
     of([2, 16, 17, 18, 16], 16, all(2), all(2)),
-    // The same read where they lie, and output channels in ranges.
+    // The same read where they lie.
     of([2, 1, 64, 67, 32], 70, all(1), [1, 2, 2]),
     of([1, 5, 6, 7, 64], 140, all(1), all(2)),
+    // Enough of both channels that tasks of a weight gradient share voxels, and the packed gradient of y.
+    of([1, 3, 11, 12, 200], 150, all(1), all(1)),
+    of([2, 8, 10, 12, 56], 90, all(2), all(2)),
+    // So many output channels that they are divided into ranges, of voxels read where they lie and packed.
+    of([1, 4, 8, 8, 32], 1040, all(1), all(1)),
+    of([1, 4, 8, 8, 40], 850, all(1), all(1)),
     // Long rows, whose tiles clear what lies between the voxels of the next row.
     of([1, 21, 19, 54, 5], 24, all(1), all(2)),
     of([1, 9, 40, 60, 6], 20, [1, 2, 1], [2, 3, 2]),
