@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { DeviceError } from "../errors.ts";
 
@@ -136,11 +136,11 @@ export function native(): Native {
 function load(): Native {
   const root = packageRoot();
   const platform = `${process.platform}-${process.arch}`;
-  const candidates = [
-    process.env.VOXGRAD_ADDON,
+  // Who names a file wants that one: another in its place would be measured or trusted unnoticed.
+  const candidates = named("VOXGRAD_ADDON") ?? [
     join(root, "build", "Release", "voxgrad.node"),
     join(root, "prebuilds", platform, "voxgrad.node"),
-  ].filter((path): path is string => path !== undefined);
+  ];
   const require = createRequire(import.meta.url);
   const reasons: string[] = [];
   for (const path of candidates) {
@@ -156,19 +156,27 @@ function load(): Native {
   }
   throw new DeviceError(
     `the native addon could not be loaded for ${platform}:\n${reasons.join("\n")}\n` +
-      `Build it (needs a C++17 compiler, make and python3): npm --prefix "${root}" run build:native`,
+      (named("VOXGRAD_ADDON")
+        ? "VOXGRAD_ADDON names this file; without it the addon of the package is taken"
+        : `Build it (needs a C++17 compiler, make and python3): npm --prefix "${root}" run build:native`),
   );
 }
 
-/** Where the library of another backend lies: `VOXGRAD_CUDA` or `VOXGRAD_EMULATOR`, or the build; undefined when it is not built. */
+/** Where the library of another backend lies: what `VOXGRAD_CUDA` or `VOXGRAD_EMULATOR` names, or the build; undefined when it is not built. */
 export function backendLibrary(name: "cuda" | "emulator"): string | undefined {
   const root = packageRoot();
   const file = `voxgrad_${name}.so`;
-  return [
-    process.env[`VOXGRAD_${name.toUpperCase()}`],
+  const built = [
     join(root, "build", name, file),
     join(root, "prebuilds", `${process.platform}-${process.arch}`, file),
-  ].find((path) => path !== undefined && existsSync(path));
+  ];
+  return named(`VOXGRAD_${name.toUpperCase()}`)?.[0] ?? built.find((path) => existsSync(path));
+}
+
+/** The file that an environment variable names, as the only candidate. */
+function named(variable: string): string[] | undefined {
+  const path = process.env[variable];
+  return path ? [resolve(path)] : undefined;
 }
 
 /** The version of this package. */

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "uvu";
@@ -98,6 +99,23 @@ test("doctor finds a sound machine", async () => {
   const { status, out } = await voxgrad(["doctor"]);
   assert.is(status, 0, out);
   assert.match(out, /self-test +ok +convolution agrees with a plain loop.*GFLOP\/s/);
+});
+
+test("doctor names a library that is asked for in vain, and takes no other", () => {
+  const main = join(import.meta.dirname, "..", "..", "lib", "cli", "main.ts");
+  const missing = join(root, "missing.node");
+  const doctor = (variable: string) =>
+    spawnSync(process.execPath, ["--import", "tsx", main, "doctor"], {
+      env: { ...process.env, [variable]: missing },
+      encoding: "utf8",
+    });
+  const addon = doctor("VOXGRAD_ADDON");
+  assert.is(addon.status, 1, addon.stdout);
+  assert.match(addon.stdout, `${missing}: not there`);
+  assert.match(addon.stdout, "VOXGRAD_ADDON names this file");
+  const cuda = doctor("VOXGRAD_CUDA");
+  assert.is(cuda.status, 0, cuda.stdout);
+  assert.match(cuda.stdout, new RegExp(`cuda +not used: ${missing}: `));
 });
 
 test("the demo compares both recipes and replaces only itself", async () => {
