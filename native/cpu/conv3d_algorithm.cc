@@ -61,7 +61,8 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
   // Sums over lanes, and voxels at the ends of rows, cost half as much again.
   if (pass != ConvPass::weightGradient && isThinWithTaps(p, pass == ConvPass::inputGradient))
-    return 1.5 * rowTaps * static_cast<double>(p.T * p.Q * produced * divideUp(reduced, thinKernels().lanes));
+    return 1.5 * rowTaps *
+           static_cast<double>(p.T * p.Q * produced * divideUp(reduced, thinTapsKernels().lanes));
   const bool perTap =
       !isBlockwise(p) && (pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                            : Gather::paysPerTap(reduced, produced, p.taps()));

@@ -2,10 +2,56 @@
 
 #include <algorithm>
 
-#include "conv3d_output_rows.h"
+#include "../core/thread_pool.h"
+#include "conv3d_geometry.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
+namespace {
+
+// Voxels axis.first + i*axis.outputStep of one row of outputs.
+struct OutputRow {
+  int64_t line;  // rows before this one
+  GatherAxis axis;
+  const float* const* sources;  // [rowTaps]: rows of the source
+  const float* const* weights;  // [rowTaps]: those of the row's taps, [T][channels]
+  int64_t rowTaps;
+};
+
+// Calls body(row) for every row, or, of an input gradient with a stride along w, for every phase of it.
+// `weights` is [R][S][T][channels].
+template <typename Body>
+void forEachOutputRow(const Conv3dProblem& p, bool inputGradient, const float* source, const float* weights,
+                      Body body) {
+  const int64_t strideD = inputGradient ? p.stride[0] : 1, strideH = inputGradient ? p.stride[1] : 1;
+  const int64_t depth = inputGradient ? p.D : p.Z, height = inputGradient ? p.H : p.P;
+  const int64_t sourceDepth = inputGradient ? p.Z : p.D, sourceHeight = inputGradient ? p.P : p.H;
+  const int64_t sourceFloats = inputGradient ? p.Q * p.K : p.W * p.C;
+  const int64_t phases = inputGradient ? std::min(p.stride[2], p.W) : 1;
+  const int64_t lines = p.N * depth * height;
+  parallelFor(lines, [&](int64_t line) {
+    const float** const sources = threadScratch<const float*>(static_cast<size_t>(2 * p.R * p.S));
+    const float** const rowWeights = sources + p.R * p.S;
+    const int64_t h = line % height, d = line / height % depth, n = line / height / depth;
+    const GatherAxis axisD = outputAxis(p, inputGradient, 0, d % strideD);
+    const GatherAxis axisH = outputAxis(p, inputGradient, 1, h % strideH);
+    int64_t rowTaps = 0;
+    for (int64_t i = 0; i < axisD.taps; ++i) {
+      const int64_t z = d / strideD * axisD.sourceStep + axisD.offset(i);
+      if (z < 0 || z >= sourceDepth) continue;
+      for (int64_t j = 0; j < axisH.taps; ++j) {
+        const int64_t y = h / strideH * axisH.sourceStep + axisH.offset(j);
+        if (y < 0 || y >= sourceHeight) continue;
+        sources[rowTaps] = source + ((n * sourceDepth + z) * sourceHeight + y) * sourceFloats;
+        rowWeights[rowTaps++] = weights + (axisD.tap(i) * p.S + axisH.tap(j)) * p.T * p.C;
+      }
+    }
+    for (int64_t phase = 0; phase < phases; ++phase)
+      body(OutputRow{line, outputAxis(p, inputGradient, 2, phase), sources, rowWeights, rowTaps});
+  });
+}
+
+}  // namespace
 
 void Depthwise::pack(const float* w, float* packed) const {
   const int64_t channels = problem_.C, taps = problem_.taps();
@@ -17,7 +63,7 @@ void Depthwise::pack(const float* w, float* packed) const {
 void Depthwise::run(const float* source, const float* packed, const float* bias, float* output, void*) const {
   const int64_t channels = problem_.C, sourceVoxels = inputGradient_ ? problem_.Q : problem_.W;
   const int64_t outputVoxels = inputGradient_ ? problem_.W : problem_.Q;
-  forEachOutputRow(problem_, inputGradient_, source, packed, channels, 1, [&](const OutputRow& row) {
+  forEachOutputRow(problem_, inputGradient_, source, packed, [&](const OutputRow& row) {
     const GatherAxis& axis = row.axis;
     float* const first = output + (row.line * outputVoxels + axis.first) * channels;
     conv3dKernels().depthwise({row.sources, row.weights, row.rowTaps, axis.taps, axis.firstTap, axis.tapStep,

@@ -68,6 +68,13 @@ inline GatherAxis gradientAxis(int64_t source, int64_t kernel, int64_t output, i
   return axis;
 }
 
+// The axis `a` (0 to 2: d, h, w) of a pass; `phase` counts only for input gradients.
+inline GatherAxis outputAxis(const Conv3dProblem& p, bool inputGradient, int a, int64_t phase) {
+  const int64_t x[3] = {p.D, p.H, p.W}, kernel[3] = {p.R, p.S, p.T}, y[3] = {p.Z, p.P, p.Q};
+  return inputGradient ? gradientAxis(y[a], kernel[a], x[a], p.stride[a], p.pad[a], p.dilation[a], phase)
+                       : forwardAxis(x[a], kernel[a], y[a], p.stride[a], p.pad[a], p.dilation[a]);
+}
+
 // Floats that a kernel may read behind the end of a row.
 constexpr int64_t kSlack = 16;
 

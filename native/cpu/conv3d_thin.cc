@@ -8,6 +8,9 @@ namespace {
 
 // Floats of x, or of dx, that a task takes.
 constexpr int64_t kTaskFloats = 1 << 16;
+// Outputs that the caches hold are stored at once; where stores have to wait for memory, that takes longer
+// than all else.
+constexpr int64_t kCachedFloats = 1 << 22;
 
 }  // namespace
 
@@ -60,10 +63,12 @@ void ThinInputGradient::run(const float* source, const float* packed, const floa
   std::fill_n(biases, vectors_ * lanes_, 0.0f);
   if (bias) std::copy_n(bias, C, biases);
   const int64_t voxelsPerTask = divideUp(kTaskFloats, C);
+  const bool fetches = voxels_ * C > kCachedFloats;
   parallelFor(divideUp(voxels_, voxelsPerTask), [&](int64_t task) {
     const int64_t first = task * voxelsPerTask;
     const int64_t voxels = std::min(voxelsPerTask, voxels_ - first);
-    thinKernels().gradient[K - 1]({source + first * K, packed, biases, output + first * C, voxels, C});
+    thinKernels().gradient[K - 1](
+        {source + first * K, packed, biases, output + first * C, voxels, C, fetches});
   });
 }
 

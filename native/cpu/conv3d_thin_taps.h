@@ -2,6 +2,9 @@
 // conv3d_thin.h, lanes are channels of the source, and sums over lanes the outputs.
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "conv3d_geometry.h"
 #include "convolution.h"
 #include "isa.h"
@@ -23,6 +26,13 @@ class ThinWithTaps final : public Convolution {
            void* workspace) const override;
 
  private:
+  struct Rows;
+  struct Axes;
+
+  std::vector<GatherAxis> axes(int a) const;
+  std::pair<const ThinSourceRow*, int64_t> sourcesOf(const Rows& rows, const Axes& axes, const float* source,
+                                                     const float* packed) const;
+
   const Conv3dProblem problem_;
   const bool inputGradient_;
   const int64_t reduced_, produced_;

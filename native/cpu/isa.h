@@ -12,6 +12,7 @@
 #include "stem_kernels.h"
 #include "sum_kernels.h"
 #include "thin_kernels.h"
+#include "thin_taps_kernels.h"
 #include "winograd2d_kernels.h"
 #include "winograd_row_kernels.h"
 
@@ -29,6 +30,7 @@
   table(StemKernels, stemKernels)                     \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \
+  table(ThinTapsKernels, thinTapsKernels)             \
   table(FusedLossKernels, fusedLossKernels)           \
   table(SoftmaxRowKernels, softmaxRowKernels)         \
   table(PeakKernels, peakKernels)                     \

@@ -132,6 +132,13 @@ VOXGRAD_INLINE void multiplyAdd(vfloat* sum, vfloat x, vfloat w) {
 #endif
 }
 
+// The same pointer, of which the compiler knows nothing: what is addressed from it is so in every round of a
+// loop, instead of by a register each that is counted up.
+VOXGRAD_INLINE const float* opaque(const float* p) {
+  __asm__("" : "+r"(p));
+  return p;
+}
+
 // p[0], p[1], p[0], p[1], ...
 VOXGRAD_INLINE vfloat broadcastPair(const float* p) {
   int64_t bits;

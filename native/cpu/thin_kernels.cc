@@ -1,47 +1,13 @@
-// Micro-kernels of convolutions to a few channels. Compiled once per instruction set; see simd.h.
+// Micro-kernels of pointwise convolutions to a few channels. Compiled once per instruction set; see simd.h.
 #include "thin_kernels.h"
 
 #include "simd_norm.h"
+#include "simd_sum_lanes.h"
 
 namespace voxgrad {
 namespace cpu {
 namespace VOXGRAD_ISA_NAME {
 namespace {
-
-struct alignas(64) Vector {
-  float lanes[kLanes];
-};
-constexpr Vector kZeros = {};
-
-// clang-format off
-#if VOXGRAD_LANES == 16
-#define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
-#define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
-#elif VOXGRAD_LANES == 8
-#define VOXGRAD_EVEN_QUADS 0, 1, 2, 3, 8, 9, 10, 11
-#define VOXGRAD_ODD_QUADS 4, 5, 6, 7, 12, 13, 14, 15
-#else
-#define VOXGRAD_EVEN_QUADS VOXGRAD_EVEN
-#define VOXGRAD_ODD_QUADS VOXGRAD_ODD
-#endif
-// clang-format on
-
-// The lanes of each of Count vectors, from `first` on, are summed into the lanes of one, in order: first
-// those of four lanes, which every instruction set shuffles fastest, then the quads.
-template <int Count, typename Products>
-VOXGRAD_INLINE vfloat sumLanes(const Products& products, int first) {
-  if constexpr (Count == 1) {
-    return products(first);
-  } else {
-    const vfloat a = sumLanes<Count / 2>(products, first);
-    const vfloat b = sumLanes<Count / 2>(products, first + Count / 2);
-    if constexpr (Count <= 4) {
-      return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_INSIDE) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_INSIDE);
-    } else {
-      return VOXGRAD_SHUFFLE(a, b, VOXGRAD_EVEN_QUADS) + VOXGRAD_SHUFFLE(a, b, VOXGRAD_ODD_QUADS);
-    }
-  }
-}
 
 // Of a pointwise convolution. Consecutive floats of the output, whatever voxel and channel they belong to,
 // make a vector: each has a vector of sums, lanes being channels of the source. `Whole`: as many voxels as
@@ -100,10 +66,8 @@ void run(const ThinRow& row) {
 }
 
 // Consecutive voxels of an input gradient: what is loaded of the weights serves all of them.
-template <int Channels, int Voxels>
+template <int Channels, int Voxels, bool Fetches>
 VOXGRAD_INLINE void gradientVoxels(const ThinGradientRow& row, int64_t first) {
-  // What comes later is fetched meanwhile: where stores have to wait for memory, that takes longer than all
-  // else.
   constexpr int64_t kFloatsAhead = 1024;
   const int64_t produced = row.produced;
   const float *const source = row.source + first * Channels, *weights = row.weights, *bias = row.bias;
@@ -123,7 +87,7 @@ VOXGRAD_INLINE void gradientVoxels(const ThinGradientRow& row, int64_t first) {
       for (int k = 0; k < Channels; ++k) sum += x[v][k] * w[k];
       float* const to = output + v * produced + c;
       storeVector(to, sum);
-      __builtin_prefetch(to + kFloatsAhead, 0, 2);
+      if constexpr (Fetches) __builtin_prefetch(to + kFloatsAhead, 0, 2);
     }
   };
   int64_t c = 0;
@@ -137,124 +101,25 @@ VOXGRAD_INLINE void gradientVoxels(const ThinGradientRow& row, int64_t first) {
 }
 
 // Of two halves in turn, as above.
-template <int Channels>
-void gradientRow(const ThinGradientRow& row) {
+template <int Channels, bool Fetches>
+void gradientHalves(const ThinGradientRow& row) {
   constexpr int kVoxels = Channels > 2 ? 2 : 4;
   const int64_t half = row.voxels / (2 * kVoxels) * kVoxels;
   for (int64_t voxel = 0; voxel < half; voxel += kVoxels) {
-    gradientVoxels<Channels, kVoxels>(row, voxel);
-    gradientVoxels<Channels, kVoxels>(row, voxel + half);
+    gradientVoxels<Channels, kVoxels, Fetches>(row, voxel);
+    gradientVoxels<Channels, kVoxels, Fetches>(row, voxel + half);
   }
-  for (int64_t voxel = 2 * half; voxel < row.voxels; ++voxel) gradientVoxels<Channels, 1>(row, voxel);
+  for (int64_t voxel = 2 * half; voxel < row.voxels; ++voxel) gradientVoxels<Channels, 1, false>(row, voxel);
 }
 
-// Sums of kLanes / Channels consecutive voxels, lanes being channels of the source.
-struct TapSums {
-  vfloat sums[kLanes] = {};
-};
-
-// Adds what Taps taps read, each source vector to the sums of all voxels that read it. `loadPlace(i)` is what
-// the first tap reads for voxel i, and the next tap for voxel i - 1.
-template <int Channels, int Taps, typename Load>
-VOXGRAD_INLINE void addTaps(TapSums& to, const float* tapWeights, int64_t nextTap, Load loadPlace) {
-  constexpr int kVoxels = kLanes / Channels;
-  vfloat weights[Taps][Channels];
-#pragma GCC unroll 12
-  for (int i = 0; i < Taps * Channels; ++i)
-    weights[i / Channels][i % Channels] = load(tapWeights + i / Channels * nextTap + i % Channels * kLanes);
-#pragma GCC unroll 18
-  for (int i = 0; i < kVoxels + Taps - 1; ++i) {
-    const vfloat source = loadPlace(i);
-#pragma GCC unroll 3
-    for (int tap = 0; tap < Taps; ++tap) {
-      const int voxel = i - tap;
-      if (voxel < 0 || voxel >= kVoxels) continue;
-#pragma GCC unroll 4
-      for (int k = 0; k < Channels; ++k) multiplyAdd(&to.sums[voxel * Channels + k], source, weights[tap][k]);
-    }
-  }
-}
-
-// Where a voxel of the source is, or zeros outside of the row: without a branch, since rows are short.
-VOXGRAD_INLINE const float* placeOf(const ThinTapsRow& row, const float* source, int64_t voxel) {
-  const uintptr_t inside = static_cast<uint64_t>(voxel) < static_cast<uint64_t>(row.sourceVoxels);
-  const uintptr_t zeros = reinterpret_cast<uintptr_t>(kZeros.lanes);
-  const uintptr_t place = reinterpret_cast<uintptr_t>(source) + voxel * row.reduced * sizeof(float);
-  return reinterpret_cast<const float*>(zeros + ((place - zeros) & (0 - inside)));
-}
-
-// The taps for voxels of the row that begin at the source voxel `at`; channels from `c` on.
-template <int Channels, int Taps>
-VOXGRAD_INLINE void addRun(TapSums& sums, const ThinTapsRow& row, const ThinTaps& taps, int64_t at,
-                           int64_t c) {
-  constexpr int kPlaces = kLanes / Channels + Taps - 1;
-  const int64_t first = at + taps.place, step = row.sourceStep * row.reduced, channels = row.reduced - c;
-  const float* const source = taps.source + c;
-  const float* const weights = taps.weights + c / kLanes * row.vectorWeights;
-  const auto place = [&](int i) __attribute__((always_inline)) {
-    return placeOf(row, source, first + i * row.sourceStep);
-  };
-  if (first >= 0 && first + (kPlaces - 1) * row.sourceStep < row.sourceVoxels && channels >= kLanes) {
-    const float* const from = source + first * row.reduced;
-    addTaps<Channels, Taps>(
-        sums, weights,
-        row.nextTap, [&](int i) __attribute__((always_inline)) { return load(from + i * step); });
-  } else if (channels >= kLanes) {
-    addTaps<Channels, Taps>(
-        sums, weights, row.nextTap, [&](int i) __attribute__((always_inline)) { return load(place(i)); });
-  } else {
-    Vector copies[kPlaces];
-    for (int i = 0; i < kPlaces; ++i) store(copies[i].lanes, loadFirst(place(i), channels));
-    addTaps<Channels, Taps>(
-        sums, weights,
-        row.nextTap, [&](int i) __attribute__((always_inline)) { return load(copies[i].lanes); });
-  }
-}
-
-// Every output has a vector of sums; those of as many consecutive outputs as there are lanes, summed over
-// their lanes, are a vector of the row.
 template <int Channels>
-void tapsRow(const ThinTapsRow& row) {
-  constexpr int kVoxels = kLanes / Channels;
-  float biases[kLanes] = {};
-  for (int i = 0; row.bias && i < kVoxels * Channels; ++i) biases[i] = row.bias[i % Channels];
-  const vfloat bias = load(biases);
-  for (int64_t voxel = 0; voxel < row.voxels; voxel += kVoxels) {
-    const int64_t at = voxel * row.sourceStep;
-    TapSums own;
-    for (int64_t c = 0; c < row.reduced; c += kLanes) {
-      for (int64_t i = 0; i < row.count; ++i) {
-        const ThinTaps& taps = row.taps[i];
-        if (taps.count == 1) {
-          addRun<Channels, 1>(own, row, taps, at, c);
-        } else if (taps.count == 2) {
-          addRun<Channels, 2>(own, row, taps, at, c);
-        } else {
-          addRun<Channels, 3>(own, row, taps, at, c);
-        }
-      }
-    }
-    const auto sumsOf = [&](int i) __attribute__((always_inline)) { return own.sums[i]; };
-    const vfloat outputs = sumLanes<kLanes>(sumsOf, 0) + bias;
-    // Behind the last voxel as many were summed as make a vector.
-    const int64_t left = row.voxels - voxel, voxels = left < kVoxels ? left : kVoxels;
-    float* const output = row.output + voxel * row.outputStep * Channels;
-    if (row.outputStep == 1) {
-      storeFirst(output, outputs, voxels * Channels);
-      continue;
-    }
-    float floats[kLanes];
-    store(floats, outputs);
-    for (int64_t v = 0; v < voxels; ++v) {
-      for (int k = 0; k < Channels; ++k) output[v * row.outputStep * Channels + k] = floats[v * Channels + k];
-    }
-  }
+void gradientRow(const ThinGradientRow& row) {
+  row.fetches ? gradientHalves<Channels, true>(row) : gradientHalves<Channels, false>(row);
 }
 
 constexpr ThinKernels kTable = {kLanes,
                                 {run<1>, run<2>, run<3>, run<4>},
-                                {gradientRow<1>, gradientRow<2>, gradientRow<3>, gradientRow<4>},
-                                {tapsRow<1>, tapsRow<2>, tapsRow<3>, tapsRow<4>}};
+                                {gradientRow<1>, gradientRow<2>, gradientRow<3>, gradientRow<4>}};
 
 }  // namespace
 
