@@ -94,7 +94,8 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
 }
 
 // The same for tiles of slices. Products and transforms cost what they do in planWinograd2d; filters are
-// more, and where they are too many for the second-level cache every task reads them from the third.
+// more, and where they are too many for the second-level cache every task reads them from the third. To the
+// sums of a weight gradient every block of tiles adds, in the second-level cache, the third, or memory.
 double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
   constexpr double kFilterLine = 8, kCachedFilters = 256 * 1024, kTaskTiles = 64;
@@ -106,10 +107,18 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double
   const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
   const double frequencies = static_cast<double>(tiles.frequencies());
   const double count = static_cast<double>(tiles.count());
-  const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], 1);
+  const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], p.dilation[0]);
   const double filters = frequencies * 3 * reduced * vectors;
   const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
-  return kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
+  double sums = 0;
+  if (pass == ConvPass::weightGradient) {
+    constexpr int64_t kNearSums = 2 * 1024 * 1024;
+    const WinogradSlicesWeightGradient own(p);
+    const double line = own.cachesSums() ? 2 : own.sumFloats() <= kNearSums ? 10 : 25;
+    sums = line * static_cast<double>(own.blocks() * own.sumFloats()) / lanes;
+  }
+  return sums +
+         kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
          count * (kSource * sources + kOutput * vectors) + filter * produced * reduced +
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
@@ -214,13 +223,15 @@ struct Choice {
 Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
   if (winogradStridedFits(p)) return {ConvAlgorithm::winogradStrided, stridedCost(p, pass, lanes)};
-  if (!winogradFits(p)) return {ConvAlgorithm::direct, 0};
-  const double volume = winogradCost(p, pass, packedOnce, lanes);
-  if (pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient::pays(p))
-    return {ConvAlgorithm::winograd3d, volume};
-  const double slices = slicesCost(p, pass, packedOnce, lanes);
-  return slices < volume ? Choice{ConvAlgorithm::winogradSlices, slices}
-                         : Choice{ConvAlgorithm::winograd3d, volume};
+  if (!winogradSlicesFits(p)) return {ConvAlgorithm::direct, 0};
+  const Choice slices{ConvAlgorithm::winogradSlices, slicesCost(p, pass, packedOnce, lanes)};
+  if (!winogradFits(p)) return slices;
+  const Choice volume{ConvAlgorithm::winograd3d, winogradCost(p, pass, packedOnce, lanes)};
+  // The sums of volumes are fewer. With AVX-512 they win wherever those of slices exceed the second-level
+  // cache; where products take longer, only where it is close.
+  const bool exceeds = pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p).cachesSums();
+  if (exceeds && lanes == 16) return volume;
+  return (exceeds ? 1.05 : 1) * slices.cost < volume.cost ? slices : volume;
 }
 
 // The same of all Winograd algorithms.

@@ -24,6 +24,7 @@ void TaskSums::merge(int64_t channels, float* moments) const {
     const int64_t vector = channel / lanes_, lane = channel % lanes_;
     double count = 0, mean = 0, squares = 0;
     for (int64_t task = 0; task < tasks_; ++task) {
+      if (voxels_[task] == 0) continue;
       const int64_t at = task * vectors_ + vector;
       const double* const totals = totals_ + 2 * at * lanes_ + lane;
       const double own = static_cast<double>(voxels_[task]), shifted = totals[0] / own;

@@ -12,15 +12,18 @@ constexpr int64_t kMostTaskTiles = 16, kStepTiles = 64;
 
 }  // namespace
 
+bool winogradSlicesFits(const Conv3dProblem& p) {
+  return p.R == 3 && p.S == 3 && p.T == 3 && p.groups == 1 && p.stride[0] == 1 && p.stride[1] == 1 &&
+         p.stride[2] == 1;
+}
+
 WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
     : problem_(p),
       tiles_(p, inputGradient, kOutputs),
       filters_(p, inputGradient, kOutputs),
       products_(winogradKernels()),
       kernels_(winograd2dKernels(kOutputs)),
-      sourceSlices_(inputGradient ? p.Z : p.D),
-      outputSlices_(inputGradient ? p.D : p.Z),
-      depthPad_(inputGradient ? kDepthTaps - 1 - p.pad[0] : p.pad[0]),
+      depth_(p, inputGradient),
       outputChannels_(inputGradient ? p.C : p.K),
       sourceStride_(divideUp(tiles_.sourceChannels, lanes()) * lanes()),
       vectors_(divideUp(outputChannels_, lanes())),
@@ -32,9 +35,17 @@ WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
 
 // Long runs of slices repeat few transformations; short ones share their filters with more tiles.
 WinogradBlocks WinogradSlices::tasks() const {
-  const int64_t tiles = std::max(tiles_.along(1), divideUp(kStepTiles, outputSlices_));
-  return WinogradBlocks(problem_.N, outputSlices_, tiles_.inSlice(), std::min(kMostTaskTiles, tiles),
-                        kTaskFloats / (frequencies() * sourceStride_), kDepthTaps - 1);
+  const int64_t tiles = std::max(tiles_.along(1), divideUp(kStepTiles, depth_.slices()));
+  return WinogradBlocks(problem_.N * depth_.maps(), depth_.slices(), tiles_.inSlice(),
+                        std::min(kMostTaskTiles, tiles), kTaskFloats / (frequencies() * sourceStride_),
+                        kDepthTaps - 1);
+}
+
+// Maps may have a slice less than the longest.
+WinogradBlock WinogradSlices::taskOf(int64_t index) const {
+  WinogradBlock task = tasks_.at(index);
+  task.slices = std::clamp<int64_t>(depth_.map(task.sample).slices - task.firstSlice, 0, task.slices);
+  return task;
 }
 
 struct WinogradSlices::Room {
@@ -61,7 +72,7 @@ void WinogradSlices::run(const ConvolutionSource& source, const float* packed, c
   if (bias) std::copy_n(bias, outputChannels_, room.bias);
   std::fill_n(room.zeroRow, tiles_.sourceRow(), 0.0f);
   forTasks(workers_, tasks_.count(), [&](int64_t worker, int64_t index) {
-    const WinogradBlock task = tasks_.at(index);
+    const WinogradBlock task = taskOf(index);
     float* const transformed = room.scratch + worker * scratchFloats();
     float* const products = transformed + sourceFloats();
     transform(task, source, room, transformed);
@@ -84,10 +95,12 @@ void WinogradSlices::run(const ConvolutionSource& source, const float* packed, c
 // The source slices that the task's output slices read, in order, those in the padding left as they are.
 void WinogradSlices::transform(const WinogradBlock& task, const ConvolutionSource& source, const Room& room,
                                float* transformed) const {
+  if (task.slices == 0) return;
+  const WinogradDepthMap map = depth_.map(task.sample);
   for (int64_t i = 0; i < task.slices + kDepthTaps - 1; ++i) {
-    const int64_t slice = task.firstSlice - depthPad_ + i;
-    if (slice < 0 || slice >= sourceSlices_) continue;
-    const int64_t first = (task.sample * sourceSlices_ + slice) * tiles_.inSlice() + task.firstTile;
+    const int64_t place = task.firstSlice + i;
+    if (place < map.firstInside || place >= map.endInside) continue;
+    const int64_t first = (map.source + place * depth_.step) * tiles_.inSlice() + task.firstTile;
     tiles_.transformSource(kernels_, first, task.tiles, source, room.zeroRow,
                            transformed + i * task.tiles * sourceStride_, sourceFrequency(),
                            kWinogradVectors * lanes(), sourceStride_);
@@ -97,6 +110,7 @@ void WinogradSlices::transform(const WinogradBlock& task, const ConvolutionSourc
 // The products of output slices [first, first + slices) of the task for the panel that begins with `vector`.
 void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                               const float* transformed, const float* filters, float* products) const {
+  const WinogradDepthMap map = depth_.map(task.sample);
   const int64_t width = panelVectors(vector) * lanes(), end = first + slices;
   WinogradProduct product;
   product.frequencies = frequencies();
@@ -110,10 +124,11 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
   product.productFrequencyStride = productFrequency();
   for (int64_t slice = first; slice < end;) {
     // Neighbouring slices with the same taps outside the padding.
-    const int64_t tap = beginTap(task.firstSlice + slice), endOfTaps = endTap(task.firstSlice + slice);
+    const int64_t tap = map.beginTap(task.firstSlice + slice),
+                  endOfTaps = map.endTap(task.firstSlice + slice);
     int64_t next = slice + 1;
-    while (next < end && beginTap(task.firstSlice + next) == tap &&
-           endTap(task.firstSlice + next) == endOfTaps) {
+    while (next < end && map.beginTap(task.firstSlice + next) == tap &&
+           map.endTap(task.firstSlice + next) == endOfTaps) {
       ++next;
     }
     product.taps = endOfTaps - tap;
@@ -133,8 +148,9 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
 
 void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                            const float* products, const Room& room, float* output, ChannelSums* sums) const {
+  const WinogradDepthMap map = depth_.map(task.sample);
   for (int64_t slice = first; slice < first + slices; ++slice) {
-    const int64_t place = task.sample * outputSlices_ + task.firstSlice + slice;
+    const int64_t place = map.output + (task.firstSlice + slice) * depth_.step;
     tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
                        products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
                        productFrequency(), panelVectors(vector), room.bias + vector * lanes(),

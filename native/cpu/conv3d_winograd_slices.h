@@ -1,5 +1,5 @@
-// The driver behind Winograd convolution of 3x3x3 kernels slice by slice, F(1x4x4, 3x3x3): forward pass and
-// input gradient, which is a forward pass with flipped, transposed weights.
+// The driver behind Winograd convolution of 3x3x3 kernels slice by slice, F(1x4x4, 3x3x3), dilated ones too:
+// forward pass and input gradient, which is a forward pass with flipped, transposed weights.
 //
 // An output slice is the sum of three 2-D convolutions, one per tap along the depth, each of another source
 // slice. They are added before the tiles are transformed back: to the products that is one 2-D convolution of
@@ -7,22 +7,27 @@
 // output that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and transforms of 36 values to
 // 16 outputs where that has 64 to 8.
 //
-// A task transforms the tiles of a run of source slices, as many as stay in the second-level cache, and then
-// computes the output slices among them some at a time. The value of a tile does not depend on its task.
+// A task transforms the tiles of a run of source slices of a map along the depth (conv3d_winograd_depth.h),
+// as many as stay in the second-level cache, and then computes the output slices among them some at a time.
+// The value of a tile does not depend on its task.
 #pragma once
 
 #include "conv2d_winograd_filters.h"
 #include "conv2d_winograd_tiles.h"
 #include "conv3d_winograd_blocks.h"
+#include "conv3d_winograd_depth.h"
 #include "convolution.h"
 
 namespace voxgrad::cpu {
+
+// Kernel 3x3x3, stride and groups 1; any padding and dilation.
+bool winogradSlicesFits(const Conv3dProblem& problem);
 
 class WinogradSlices final : public SummingConvolution {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
-  // winogradFits(problem).
+  // winogradSlicesFits(problem).
   WinogradSlices(const Conv3dProblem& problem, bool inputGradient);
 
   size_t packedFloats() const override { return filters_.packedFloats(); }
@@ -35,6 +40,7 @@ class WinogradSlices final : public SummingConvolution {
   struct Room;
   WinogradBlocks tasks() const;
   Room divide(void* workspace) const;
+  WinogradBlock taskOf(int64_t index) const;
   void transform(const WinogradBlock& task, const ConvolutionSource& source, const Room& room,
                  float* transformed) const;
   void multiply(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
@@ -56,16 +62,13 @@ class WinogradSlices final : public SummingConvolution {
   int64_t panelVectors(int64_t vector) const {
     return std::min<int64_t>(kWinogradVectors, vectors_ - vector);
   }
-  // The taps [begin, end) along the depth that read inside the source for an output slice.
-  int64_t beginTap(int64_t slice) const { return std::max<int64_t>(0, depthPad_ - slice); }
-  int64_t endTap(int64_t slice) const { return std::min(kDepthTaps, sourceSlices_ + depthPad_ - slice); }
 
   const Conv3dProblem problem_;
   const Conv2dTiles tiles_;
   const Winograd2dFilters filters_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
-  const int64_t sourceSlices_, outputSlices_, depthPad_;
+  const WinogradDepth depth_;
   const int64_t outputChannels_;
   const int64_t sourceStride_;  // source channels rounded up to vectors
   const int64_t vectors_;       // of output channels

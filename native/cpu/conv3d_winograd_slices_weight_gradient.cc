@@ -11,27 +11,33 @@ constexpr int64_t kMostSlabs = 8, kLeastSlabTiles = 128;
 
 }  // namespace
 
-bool WinogradSlicesWeightGradient::pays(const Conv3dProblem& p) {
-  return WinogradSlicesWeightGradient(p).sumFloats() <= kCachedSums;
-}
+bool WinogradSlicesWeightGradient::cachesSums() const { return sumFloats() <= kCachedSums; }
 
 WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& p)
     : problem_(p),
       tiles_(p, false, kOutputs),
+      depth_(p, false),
       products_(winogradKernels()),
       kernels_(winograd2dKernels(kOutputs)),
       sourceStride_(divideUp(p.C, lanes()) * lanes()),
       gradientStride_(divideUp(p.K, lanes()) * lanes()),
-      blocks_(blocks()) {
+      blocks_(cut()) {
   const int64_t slabs = std::min({kMostSlabs, blocks_.count(), tiles_.count() / kLeastSlabTiles});
   slabs_ = std::max<int64_t>(1, slabs);
   workers_ = std::min<int64_t>(ThreadPool::shared().size(), slabs_);
 }
 
-WinogradBlocks WinogradSlicesWeightGradient::blocks() const {
+WinogradBlocks WinogradSlicesWeightGradient::cut() const {
   const int64_t tiles = std::min(kMostBlockTiles, tiles_.along(1));
   const int64_t room = kBlockFloats / (frequencies() * (sourceStride_ + gradientStride_));
-  return WinogradBlocks(problem_.N, problem_.Z, tiles_.inSlice(), tiles, room, 1);
+  return WinogradBlocks(problem_.N * depth_.maps(), depth_.slices(), tiles_.inSlice(), tiles, room, 1);
+}
+
+// Maps may have a slice less than the longest.
+WinogradBlock WinogradSlicesWeightGradient::blockOf(int64_t index) const {
+  WinogradBlock block = blocks_.at(index);
+  block.slices = std::clamp<int64_t>(depth_.map(block.sample).slices - block.firstSlice, 0, block.slices);
+  return block;
 }
 
 struct WinogradSlicesWeightGradient::Room {
@@ -60,7 +66,7 @@ void WinogradSlicesWeightGradient::run(const ConvolutionSource& x, const float* 
     float* const sums = room.sums + slab * sumFloats();
     const int64_t begin = blocks_.count() * slab / slabs_, end = blocks_.count() * (slab + 1) / slabs_;
     for (int64_t index = begin; index < end; ++index) {
-      const WinogradBlock block = blocks_.at(index);
+      const WinogradBlock block = blockOf(index);
       for (int64_t i = 0; i < block.slices + kDepthTaps - 1; ++i)
         transform(block, i, x, dy, room, transformed);
       for (int64_t tap = 0; tap < kDepthTaps; ++tap)
@@ -76,15 +82,16 @@ void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t
                                              float* transformed) const {
   const Conv3dProblem& p = problem_;
   const int64_t panel = kWinogradVectors * lanes();
-  const int64_t slice = block.firstSlice - p.pad[0] + i;
-  if (slice >= 0 && slice < p.D) {
-    tiles_.transformSource(kernels_, (block.sample * p.D + slice) * tiles_.inSlice() + block.firstTile,
+  const WinogradDepthMap map = depth_.map(block.sample);
+  const int64_t place = block.firstSlice + i;
+  if (place >= map.firstInside && place < map.endInside) {
+    tiles_.transformSource(kernels_, (map.source + place * depth_.step) * tiles_.inSlice() + block.firstTile,
                            block.tiles, x, room.zeroRow, transformed + i * block.tiles * sourceStride_,
                            sourceFrequency(), panel, sourceStride_);
   }
   if (i >= block.slices) return;
-  const int64_t place = block.sample * p.Z + block.firstSlice + i;
-  tiles_.transformGradient(kernels_, place * tiles_.inSlice() + block.firstTile, block.tiles, dy, p.K,
+  const int64_t output = map.output + place * depth_.step;
+  tiles_.transformGradient(kernels_, output * tiles_.inSlice() + block.firstTile, block.tiles, dy, p.K,
                            room.zeroRow, transformed + sourceFloats() + i * block.tiles * gradientStride_,
                            gradientFrequency(), panel, gradientStride_);
 }
@@ -93,8 +100,10 @@ void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t
 void WinogradSlicesWeightGradient::sum(const WinogradBlock& block, const float* transformed, int64_t depthTap,
                                        bool add, float* sums) const {
   // The block's slices whose source is not in the padding.
-  const int64_t shift = block.firstSlice + depthTap - problem_.pad[0];
-  const int64_t begin = std::max<int64_t>(0, -shift), end = std::min(block.slices, problem_.D - shift);
+  const WinogradDepthMap map = depth_.map(block.sample);
+  const int64_t place = block.firstSlice + depthTap;
+  const int64_t begin = std::max<int64_t>(0, map.firstInside - place);
+  const int64_t end = std::min(block.slices, map.endInside - place);
   if (begin >= end) {
     if (!add) std::fill_n(sums, tapFloats(), 0.0f);
     return;

@@ -9,6 +9,7 @@
 
 #include "conv2d_winograd_tiles.h"
 #include "conv3d_winograd_blocks.h"
+#include "conv3d_winograd_depth.h"
 #include "convolution.h"
 
 namespace voxgrad::cpu {
@@ -17,19 +18,22 @@ class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
  public:
   static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
 
-  // True where the sums of a slab stay in the second-level cache; with more channels F(2x2x2,3x3x3), whose
-  // sums are fewer, is faster. `problem` must fit, here and below: winogradFits(problem).
-  static bool pays(const Conv3dProblem& problem);
-
+  // winogradSlicesFits(problem).
   explicit WinogradSlicesWeightGradient(const Conv3dProblem& problem);
+
+  // Each block adds to so many floats of sums, and whether they stay in the second-level cache.
+  int64_t blocks() const { return blocks_.count(); }
+  int64_t sumFloats() const { return kDepthTaps * tapFloats(); }
+  bool cachesSums() const;
 
   size_t workspace() const override;
   void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
 
  private:
   struct Room;
-  WinogradBlocks blocks() const;
+  WinogradBlocks cut() const;
   Room divide(void* workspace) const;
+  WinogradBlock blockOf(int64_t index) const;
   void transform(const WinogradBlock& block, int64_t slice, const ConvolutionSource& x, const float* dy,
                  const Room& room, float* transformed) const;
   void sum(const WinogradBlock& block, const float* transformed, int64_t depthTap, bool add,
@@ -49,10 +53,10 @@ class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
   int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
   int64_t sumFrequency() const { return problem_.K * sourceStride_ + 16; }
   int64_t tapFloats() const { return frequencies() * sumFrequency(); }
-  int64_t sumFloats() const { return kDepthTaps * tapFloats(); }
 
   const Conv3dProblem problem_;
   const Conv2dTiles tiles_;
+  const WinogradDepth depth_;
   const WinogradKernels& products_;
   const Winograd2dKernels& kernels_;
   const int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors

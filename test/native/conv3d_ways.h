@@ -33,7 +33,8 @@ constexpr const char* kWayNames[] = {"",
 inline bool canTake(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return true;
   if (way == Way::strided) return cpu::winogradStridedFits(p);
-  return way == Way::volume || way == Way::slices ? cpu::winogradFits(p) : cpu::winograd2dFits(p);
+  if (way == Way::slices) return cpu::winogradSlicesFits(p);
+  return way == Way::volume ? cpu::winogradFits(p) : cpu::winograd2dFits(p);
 }
 
 inline int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }

@@ -138,7 +138,8 @@ test("the plan prints the choice: Winograd for many channels and tiles, direct f
   assert.equal(await printed(32, [32, 32], { padding: 1, stride: 2 }), thrice(`${slices} stride 2`));
   assert.equal(await printed(64, [4, 4], { padding: 1, stride: 2 }), tiled);
   assert.equal(await printed(32, [16, 16], { padding: 1, stride: 3 }), direct);
-  assert.equal(await printed(32, [16, 16], { padding: 2, dilation: 2 }), direct);
+  assert.equal(await printed(32, [16, 16], { padding: 2, dilation: 2 }), thrice(slices));
+  assert.equal(await printed(32, [16, 16], { padding: 6, dilation: 6 }), direct);
   assert.equal(await printed(32, [16, 16], { padding: 1, groups: 2 }), direct);
 });
 

@@ -20,6 +20,7 @@ interface Case {
   /** Of the bias, and with it of the result. */
   readonly mean: number;
   readonly normalised?: boolean;
+  readonly dilation?: number;
 }
 
 const cases: Case[] = [
@@ -36,15 +37,28 @@ const cases: Case[] = [
     mean: 3,
     normalised: true,
   },
+  // The second of the interleaved maps has a slice less, and so a task without any.
+  {
+    name: "dilated, in tasks of which some have no slices",
+    x: [1, 13, 32, 32, 192],
+    w: [16, 3, 3, 3, 192],
+    padding: 2,
+    dilation: 2,
+    mean: 1,
+  },
 ];
 
 const trace =
-  ({ x: extents, w: weights, padding, normalised = false }: Case) =>
+  ({ x: extents, w: weights, padding, dilation = 1, normalised = false }: Case) =>
   (g: Graph) => {
     const x = g.input("x", extents);
     const [gamma, beta] = [g.input("gamma", [extents[4]]), g.input("beta", [extents[4]])];
     const source = normalised ? relu(batchNorm(x, gamma, beta).y) : x;
-    const y = conv3d(source, g.input("w", weights), { padding, bias: g.input("bias", [weights[0]]) });
+    const y = conv3d(source, g.input("w", weights), {
+      padding,
+      dilation,
+      bias: g.input("bias", [weights[0]]),
+    });
     return { y, own: moments(y, { perSample: false, groups: weights[0] }) };
   };
 

@@ -118,6 +118,13 @@ const cases: Case[] = [
     fused: [forward, backward],
   },
   {
+    name: "3x3x3, dilated",
+    x: [1, 7, 15, 18, 20],
+    w: [9, 3, 3, 3, 20],
+    options: { padding: [3, 2, 2], dilation: [3, 2, 2] },
+    fused: [forward, backward],
+  },
+  {
     name: "1x3x3, dilated",
     x: [2, 3, 17, 15, 18],
     w: [7, 1, 3, 3, 18],
