@@ -9,6 +9,7 @@
 #include "conv3d_dense_weight_gradient.h"
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
+#include "conv3d_pointwise.h"
 #include "conv3d_stem.h"
 #include "conv3d_stem_forward.h"
 #include "conv3d_thin.h"
@@ -57,6 +58,7 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     return std::make_unique<Thin>(problem);
   }
   if (isThinWithTaps(problem, inputGradient)) return std::make_unique<ThinWithTaps>(problem, inputGradient);
+  if (Pointwise::fits(problem)) return std::make_unique<Pointwise>(problem, inputGradient);
   if (isBlockwise(problem)) return std::make_unique<Dense>(problem, inputGradient);
   if (isStem(problem) && !inputGradient) return std::make_unique<Stem>(problem);
   return std::make_unique<Gather>(problem, inputGradient);

@@ -72,24 +72,27 @@ void packColumns(const Conv3dProblem& p, const float* w, float* packed) {
   });
 }
 
-// Layout [outputs][columns][segments][steps][vectors of the column][lanes].
-void Dense::pack(const float* w, float* packed) const {
-  if (!inputGradient_) {
-    packColumns(problem_, w, packed);
-    return;
-  }
-  const int64_t lanes = kernels_.lanes, reduced = segments_ * steps_;
-  const int64_t filter = problem_.taps() * problem_.C;
-  parallelFor(outputs_ * columns_, [&](int64_t task) {
-    const int64_t output = task / columns_, first = task % columns_ * kMaxDenseVectors;
-    const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - first);
-    float* const to = packed + (output * vectors_ + first) * reduced * lanes;
+void packGradientColumns(const Conv3dProblem& p, const float* w, float* packed) {
+  const int64_t lanes = denseKernels().lanes, run = p.T * p.C, filter = p.taps() * p.C;
+  const int64_t allVectors = divideUp(run, lanes), columns = divideUp(allVectors, kMaxDenseVectors);
+  parallelFor(p.R * p.S * columns, [&](int64_t task) {
+    const int64_t output = task / columns, first = task % columns * kMaxDenseVectors;
+    const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, allVectors - first);
+    float* const to = packed + (output * allVectors + first) * p.K * lanes;
     for (int64_t v = 0; v < vectors; ++v) {
-      const int64_t channel = (first + v) * lanes, count = std::min(lanes, outputFloats_ - channel);
-      conv3dKernels().packRows(to + v * lanes, vectors * lanes, w + output * outputFloats_ + channel, filter,
-                               count, reduced);
+      const int64_t channel = (first + v) * lanes, count = std::min(lanes, run - channel);
+      conv3dKernels().packRows(to + v * lanes, vectors * lanes, w + output * run + channel, filter, count,
+                               p.K);
     }
   });
+}
+
+// Layout [outputs][columns][segments][steps][vectors of the column][lanes].
+void Dense::pack(const float* w, float* packed) const {
+  if (inputGradient_)
+    packGradientColumns(problem_, w, packed);
+  else
+    packColumns(problem_, w, packed);
 }
 
 size_t Dense::workspace() const {

@@ -24,12 +24,14 @@ SourceNorm spreadNorm(const SourceNorm& norm, int64_t channels, int64_t floats, 
 // Weights of a forward pass: [columns][taps][C][vectors of the column][lanes], zeros behind the last channel.
 void packColumns(const Conv3dProblem& problem, const float* w, float* packed);
 
+// Those of an input gradient: [runs of a voxel][columns][K][vectors of the column][lanes].
+void packGradientColumns(const Conv3dProblem& problem, const float* w, float* packed);
+
 // The forward pass or the input gradient of a blockwise problem.
 class Dense final : public NormalizingConvolution {
  public:
   Dense(const Conv3dProblem& problem, bool inputGradient);
 
-  bool places() const override { return isPointwise(problem_) && !problem_.adds; }
   // Weights as run() wants them: they change once per optimizer step.
   size_t packedFloats() const override;
   void pack(const float* w, float* packed) const override;

@@ -182,6 +182,76 @@ void denseLine(const DenseTile& tile) {
   finish<Vectors, Groups, true>(sums, tile);
 }
 
+// Neighbours that are addressed from one pointer.
+constexpr int kSpanGroup = 3;
+
+template <int Vectors, int Voxels, bool Whole>
+VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
+  vfloat sums[Voxels][Vectors];
+  begin<Vectors>(sums, span.bias);
+  const int64_t stride = span.sourceStride;
+  const float* source[Voxels / kSpanGroup];
+#pragma GCC unroll 8
+  for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] = span.source + (first + g * kSpanGroup) * stride;
+  const float* weights = span.weights;
+  const auto reduce = [&](auto count) __attribute__((always_inline)) {
+    constexpr int steps = decltype(count)::value;
+#pragma GCC unroll 4
+    for (int step = 0; step < steps; ++step) {
+      vfloat w[Vectors];
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; ++j) w[j] = load(weights + (step * Vectors + j) * kLanes);
+#pragma GCC unroll 24
+      for (int i = 0; i < Voxels; ++i) {
+        const vfloat x = broadcast(source[i / kSpanGroup] + i % kSpanGroup * stride + step);
+#pragma GCC unroll 2
+        for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[i][j], x, w[j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] += steps;
+    weights += steps * Vectors * kLanes;
+  };
+  int64_t left = span.steps;
+  const float* ahead = source[0] + Voxels * stride;
+  for (; left >= 4; left -= 4) {
+#pragma GCC unroll 4
+    for (int i = 0; i < Voxels * 4; i += 16) __builtin_prefetch(ahead + i);
+    ahead += Voxels * 4;
+    reduce(Steps<4>{});
+  }
+  if (left & 2) reduce(Steps<2>{});
+  if (left & 1) reduce(Steps<1>{});
+  float* output = span.output + first * span.outputStride;
+#pragma GCC unroll 24
+  for (int i = 0; i < Voxels; ++i, output += span.outputStride) {
+#pragma GCC unroll 2
+    for (int j = 0; j < Vectors; ++j) {
+      if (Whole)
+        store(output + j * kLanes, sums[i][j]);
+      else
+        storeFirst(output + j * kLanes, sums[i][j], span.channels - j * kLanes);
+    }
+  }
+}
+
+template <int Vectors>
+void denseSpan(const DenseSpan& span) {
+  constexpr int kVoxels = kAccumulators / Vectors;
+  const bool whole = span.channels == Vectors * kLanes;
+  const int64_t last = span.voxels - kVoxels;
+  // Behind a tile that spills there are as many voxels as take it up.
+  const int64_t lastSpilling = span.spills ? last - (Vectors * kLanes - 1) / span.channels : -1;
+  for (int64_t first = 0; first <= last;) {
+    if (whole || first <= lastSpilling)
+      spanTile<Vectors, kVoxels, true>(span, first);
+    else
+      spanTile<Vectors, kVoxels, false>(span, first);
+    // The last tile overlaps its neighbour where tiles do not divide the span.
+    first += first == last ? kVoxels : first + kVoxels > last ? last - first : kVoxels;
+  }
+}
+
 void normalizeRuns(float* to, int64_t toStride, const float* from, int64_t stride, int64_t voxels,
                    int64_t floats, const SourceNorm& norm) {
   for (int64_t j = 0; j < floats; j += kLanes) {
@@ -210,6 +280,10 @@ constexpr DenseKernels makeTable() {
   table.maxGroups[1] = groupLimit(2);
   fillTiles<1, groupLimit(1)>(table);
   fillTiles<2, groupLimit(2)>(table);
+  table.spanVoxels[0] = kAccumulators;
+  table.spanVoxels[1] = kAccumulators / 2;
+  table.span[0] = denseSpan<1>;
+  table.span[1] = denseSpan<2>;
   table.normalizeRuns = normalizeRuns;
   return table;
 }

@@ -47,6 +47,22 @@ struct DenseTile {
 };
 using DenseKernel = void (*)(const DenseTile&);
 
+// Voxels in one row, each a run of source floats, taken through tiles that fill the registers.
+struct DenseSpan {
+  const float* source;
+  int64_t sourceStride;  // floats between neighbouring voxels
+  int64_t steps;         // floats of a voxel
+  const float* weights;  // [steps][vectors][lanes]
+  const float* bias;     // [vectors][lanes]
+  float* output;         // of the first voxel
+  int64_t outputStride;
+  int64_t channels;  // output channels to store
+  int64_t voxels;    // at least DenseKernels::spanVoxels
+  // Whether the last vector of a voxel may run over into the voxels behind it, as long as these are of the
+  // same span: they are stored later.
+  bool spills;
+};
+
 struct DenseKernels {
   int lanes;
   int groupVoxels;
@@ -55,6 +71,8 @@ struct DenseKernels {
   DenseKernel clearing[kMaxDenseVectors][kMaxDenseGroups];
   // The same for voxels in one line, one source float apart: the first group's pointers are enough.
   DenseKernel line[kMaxDenseVectors][kMaxDenseGroups];
+  int spanVoxels[kMaxDenseVectors];
+  void (*span[kMaxDenseVectors])(const DenseSpan&);
 
   // Gathers `floats` floats of each voxel, `stride` floats apart, by way of normalisation and ReLU; voxels
   // lie `toStride` floats apart, and zeros fill the last vector. The coefficients are those of the floats of

@@ -63,6 +63,12 @@ const cases: Case[] = [
     fused: native().isa() === "amx" ? [forward, backward] : [backward],
   },
   {
+    name: "pointwise, in blocks of voxels",
+    x: [2, 7, 9, 11, 21],
+    w: [14, 1, 1, 1, 21],
+    fused: [forward, backward],
+  },
+  {
     name: "2x2x2 transposed, of many voxels, whose weight gradient does not normalise",
     x: [2, 6, 16, 20, 21],
     w: [21, 2, 2, 2, 3],

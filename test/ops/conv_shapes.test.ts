@@ -107,6 +107,9 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
       [16, 5, 33].map((c) => of([2, 3, 5, 3, c], filters, all(1), all(1))),
     ),
     of([1, 15, 17, 19, 16], 2, all(1), all(1)),
+    // Vectors that run over into the next voxel, alone and behind whole ones; the last block has a part of a tile.
+    of([1, 9, 13, 17, 6], 5, all(1), all(1)),
+    of([2, 7, 11, 13, 24], 20, all(1), all(1)),
     // Taps that leave gaps, voxels behind the last block, several slabs of voxels.
     of([1, 5, 4, 19, 16], 50, [2, 1, 3], [3, 2, 4]),
     of([2, 16, 17, 18, 16], 16, all(2), all(2)),
