@@ -115,7 +115,26 @@ void Stem::runRows(const Window& window, const float* packed, const float* bias,
       }
       continue;
     }
-    // Else a tile of a long row is followed by those below it, which read most of what is in the first-level
+    // So do those of long rows; the last one overlaps its neighbour.
+    if (tile.segments > 0 && p.Q >= 4 * kernels_.spanVoxels[vectors - 1]) {
+      for (int64_t line = 0; line < rows; ++line) {
+        DenseSpan span = {};
+        span.source = source + line * x_.step(1);
+        span.sourceStride = voxelPitch;
+        span.jumps = jumps;
+        span.lastSegment = tile.segments - 1;
+        span.steps = steps_;
+        span.weights = tile.weights;
+        span.bias = tile.bias;
+        span.output = output + line * p.Q * p.K + firstChannel;
+        span.outputStride = p.K;
+        span.channels = tile.channels;
+        span.voxels = p.Q;
+        kernels_.span[vectors - 1](span);
+      }
+      continue;
+    }
+    // Else a tile of a row is followed by those below it, which read most of what is in the first-level
     // cache by then; short rows share tiles.
     const bool down = groupsPerRow_ >= mostGroups;
     const int64_t groupsOfUnit = down ? groupsPerRow_ : groupsPerRow_ * rows,

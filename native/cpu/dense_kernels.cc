@@ -212,16 +212,23 @@ VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
     for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] += steps;
     weights += steps * Vectors * kLanes;
   };
-  int64_t left = span.steps;
-  const float* ahead = source[0] + Voxels * stride;
-  for (; left >= 4; left -= 4) {
+  for (int64_t segment = 0;; ++segment) {
+    const float* ahead = source[0] + Voxels * stride;
+    int64_t left = span.steps;
+    for (; left >= 4; left -= 4) {
 #pragma GCC unroll 4
-    for (int i = 0; i < Voxels * 4; i += 16) __builtin_prefetch(ahead + i);
-    ahead += Voxels * 4;
-    reduce(Steps<4>{});
+      for (int i = 0; i < Voxels * 4; i += 16) __builtin_prefetch(ahead + i);
+      ahead += Voxels * 4;
+      reduce(Steps<4>{});
+    }
+    if (left & 2) reduce(Steps<2>{});
+    if (left & 1) reduce(Steps<1>{});
+    if (segment == span.lastSegment) break;
+    const DenseJump jump = span.jumps[segment];
+#pragma GCC unroll 8
+    for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] += jump.source;
+    weights += jump.weights;
   }
-  if (left & 2) reduce(Steps<2>{});
-  if (left & 1) reduce(Steps<1>{});
   float* output = span.output + first * span.outputStride;
 #pragma GCC unroll 24
   for (int i = 0; i < Voxels; ++i, output += span.outputStride) {

@@ -47,14 +47,16 @@ struct DenseTile {
 };
 using DenseKernel = void (*)(const DenseTile&);
 
-// Voxels in one row, each a run of source floats, taken through tiles that fill the registers.
+// Neighbouring voxels of a row, that one call takes through tiles which fill the registers.
 struct DenseSpan {
-  const float* source;
-  int64_t sourceStride;  // floats between neighbouring voxels
-  int64_t steps;         // floats of a voxel
-  const float* weights;  // [steps][vectors][lanes]
-  const float* bias;     // [vectors][lanes]
-  float* output;         // of the first voxel
+  const float* source;     // the first run of the first voxel
+  int64_t sourceStride;    // floats between the runs of neighbouring voxels
+  const DenseJump* jumps;  // [lastSegment]
+  int64_t lastSegment;     // one less than there are runs
+  int64_t steps;           // floats in a run
+  const float* weights;    // of a run: [steps][vectors][lanes]
+  const float* bias;       // [vectors][lanes]
+  float* output;           // of the first voxel
   int64_t outputStride;
   int64_t channels;  // output channels to store
   int64_t voxels;    // at least DenseKernels::spanVoxels

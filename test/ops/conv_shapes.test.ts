@@ -137,6 +137,7 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
     of([1, 20, 18, 8, 1], 16, all(3), all(1), all(1)),
     of([2, 1, 160, 20, 3], 16, [1, 5, 5], [1, 2, 2], [0, 2, 2]),
     of([2, 5, 40, 20, 2], 16, [2, 3, 3], [1, 2, 1], [3, 4, 1]),
+    of([1, 3, 12, 101, 3], 20, [2, 3, 3], [1, 2, 1], [3, 4, 1]),
   ];
   for (const each of cases) {
     await checkConv(each);
