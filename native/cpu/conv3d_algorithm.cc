@@ -12,6 +12,7 @@
 #include "conv3d_amx.h"
 #include "conv3d_dense.h"
 #include "conv3d_gather.h"
+#include "conv3d_mirrored.h"
 #include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -244,6 +245,8 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
 
 ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
                      const std::string& wished) {
+  if (pass == ConvPass::inputGradient && isMirroredStem(problem))
+    return choose(mirrored(problem), ConvPass::forward, packedOnce, wished);
   const double lanes = winogradKernels().lanes;
   const bool fits = AmxConvolution::fits(problem);
   if (wished == "direct") return ConvAlgorithm::direct;
@@ -267,6 +270,8 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
 }
 
 const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
+  if (pass == ConvPass::inputGradient && isMirroredStem(problem))
+    return nameOf(algorithm, mirrored(problem), ConvPass::forward);
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return "direct";

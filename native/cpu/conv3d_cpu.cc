@@ -9,6 +9,7 @@
 #include "conv3d_dense_weight_gradient.h"
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
+#include "conv3d_mirrored.h"
 #include "conv3d_pointwise.h"
 #include "conv3d_stem.h"
 #include "conv3d_stem_forward.h"
@@ -35,6 +36,10 @@ size_t packedBytes(const Convolution& convolution) {
 
 std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
                                              bool packedOnce) {
+  if (inputGradient && isMirroredStem(problem)) {
+    return std::make_unique<MirroredInputGradient>(problem,
+                                                   makeConvolution(mirrored(problem), false, packedOnce));
+  }
   const ConvPass pass = inputGradient ? ConvPass::inputGradient : ConvPass::forward;
   switch (chooseAlgorithm(problem, pass, packedOnce)) {
     case ConvAlgorithm::winograd3d:

@@ -150,4 +150,22 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
   });
 });
 
+test("input gradients of a few channels, which are stems with mirrored filters", async () => {
+  const cases: Case[] = [
+    { x: [2, 4, 6, 17, 17], w: [1, 3, 3, 3, 17], geometry: { ...plain, padding: [1, 2, 0] } },
+    {
+      x: [1, 5, 9, 22, 40],
+      w: [3, 3, 3, 3, 40],
+      geometry: { ...plain, padding: all(1), dilation: [2, 1, 1] },
+    },
+    { x: [1, 1, 20, 33, 20], w: [4, 1, 3, 3, 20], geometry: { ...plain, padding: [0, 1, 1] } },
+    { x: [1, 3, 7, 30, 16], w: [2, 2, 1, 7, 16], geometry: { ...plain, padding: [1, 0, 4] } },
+    { x: [1, 3, 7, 30, 16], w: [2, 2, 1, 4, 16], geometry: { ...plain, padding: [0, 0, 3] } },
+  ];
+  for (const each of cases) {
+    await checkConv(each);
+    await checkConv(each, true);
+  }
+});
+
 test.run();
