@@ -43,9 +43,9 @@ Dense::Dense(const Conv3dProblem& problem, bool inputGradient)
   rows_ = p.N * p.Z * p.P;
   voxels_ = p.Q;
   const int64_t run = p.T * p.C;
-  const int64_t pitch = p.stride[2] * p.xVoxel();
-  sourceStride_ = inputGradient ? p.yVoxel() : pitch;
-  outputStride_ = inputGradient ? pitch : p.yVoxel();
+  const int64_t pitch = p.stride[2] * p.C;
+  sourceStride_ = inputGradient ? p.K : pitch;
+  outputStride_ = inputGradient ? pitch : p.K;
   segments_ = inputGradient ? 1 : p.R * p.S;
   steps_ = inputGradient ? p.K : run;
   outputs_ = inputGradient ? p.R * p.S : 1;

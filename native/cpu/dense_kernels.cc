@@ -53,20 +53,19 @@ struct Steps {
   static constexpr int value = Count;
 };
 
-template <int Vectors, int Groups>
-VOXGRAD_INLINE void denseStep(vfloat (&sums)[Groups * kGroupVoxels][Vectors],
-                              const float* const (&source)[Groups], int64_t stride, int64_t stride3,
-                              const float* weights, int step) {
+template <int Vectors, int Groups, int Group>
+VOXGRAD_INLINE void denseStep(vfloat (&sums)[Groups * Group][Vectors], const float* const (&source)[Groups],
+                              int64_t stride, int64_t stride3, const float* weights, int step) {
   vfloat w[Vectors];
 #pragma GCC unroll 2
   for (int j = 0; j < Vectors; ++j) w[j] = load(weights + (step * Vectors + j) * kLanes);
 #pragma GCC unroll 8
   for (int g = 0; g < Groups; ++g) {
 #pragma GCC unroll 4
-    for (int i = 0; i < kGroupVoxels; ++i) {
+    for (int i = 0; i < Group; ++i) {
       const vfloat x = broadcast(source[g] + (i == 3 ? stride3 : i * stride) + step);
 #pragma GCC unroll 2
-      for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[g * kGroupVoxels + i][j], x, w[j]);
+      for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[g * Group + i][j], x, w[j]);
     }
   }
 }
@@ -91,7 +90,7 @@ void dense(const DenseTile& tile) {
     constexpr int steps = decltype(count)::value;
 #pragma GCC unroll 4
     for (int step = 0; step < steps; ++step) {
-      denseStep<Vectors, Groups>(sums, source, stride, stride3, weights, step);
+      denseStep<Vectors, Groups, kGroupVoxels>(sums, source, stride, stride3, weights, step);
     }
 #pragma GCC unroll 8
     for (int g = 0; g < Groups; ++g) source[g] += steps;
@@ -187,29 +186,22 @@ constexpr int kSpanGroup = 3;
 
 template <int Vectors, int Voxels, bool Whole>
 VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
+  constexpr int kGroups = Voxels / kSpanGroup;
   vfloat sums[Voxels][Vectors];
   begin<Vectors>(sums, span.bias);
   const int64_t stride = span.sourceStride;
-  const float* source[Voxels / kSpanGroup];
+  const float* source[kGroups];
 #pragma GCC unroll 8
-  for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] = span.source + (first + g * kSpanGroup) * stride;
+  for (int g = 0; g < kGroups; ++g) source[g] = span.source + (first + g * kSpanGroup) * stride;
   const float* weights = span.weights;
   const auto reduce = [&](auto count) __attribute__((always_inline)) {
     constexpr int steps = decltype(count)::value;
 #pragma GCC unroll 4
     for (int step = 0; step < steps; ++step) {
-      vfloat w[Vectors];
-#pragma GCC unroll 2
-      for (int j = 0; j < Vectors; ++j) w[j] = load(weights + (step * Vectors + j) * kLanes);
-#pragma GCC unroll 24
-      for (int i = 0; i < Voxels; ++i) {
-        const vfloat x = broadcast(source[i / kSpanGroup] + i % kSpanGroup * stride + step);
-#pragma GCC unroll 2
-        for (int j = 0; j < Vectors; ++j) multiplyAdd(&sums[i][j], x, w[j]);
-      }
+      denseStep<Vectors, kGroups, kSpanGroup>(sums, source, stride, 3 * stride, weights, step);
     }
 #pragma GCC unroll 8
-    for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] += steps;
+    for (int g = 0; g < kGroups; ++g) source[g] += steps;
     weights += steps * Vectors * kLanes;
   };
   for (int64_t segment = 0;; ++segment) {
@@ -226,7 +218,7 @@ VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
     if (segment == span.lastSegment) break;
     const DenseJump jump = span.jumps[segment];
 #pragma GCC unroll 8
-    for (int g = 0; g < Voxels / kSpanGroup; ++g) source[g] += jump.source;
+    for (int g = 0; g < kGroups; ++g) source[g] += jump.source;
     weights += jump.weights;
   }
   float* output = span.output + first * span.outputStride;

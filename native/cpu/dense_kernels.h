@@ -73,7 +73,7 @@ struct DenseKernels {
   DenseKernel clearing[kMaxDenseVectors][kMaxDenseGroups];
   // The same for voxels in one line, one source float apart: the first group's pointers are enough.
   DenseKernel line[kMaxDenseVectors][kMaxDenseGroups];
-  int spanVoxels[kMaxDenseVectors];
+  int spanVoxels[kMaxDenseVectors];  // of a tile
   void (*span[kMaxDenseVectors])(const DenseSpan&);
 
   // Gathers `floats` floats of each voxel, `stride` floats apart, by way of normalisation and ReLU; voxels
