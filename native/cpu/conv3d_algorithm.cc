@@ -13,6 +13,7 @@
 #include "conv3d_dense.h"
 #include "conv3d_gather.h"
 #include "conv3d_mirrored.h"
+#include "conv3d_planar.h"
 #include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
@@ -60,10 +61,12 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   double rowTaps = static_cast<double>(p.N);
   rowTaps *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
   rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
-  // Sums over lanes, and voxels at the ends of rows, cost half as much again.
-  if (pass != ConvPass::weightGradient && isThinWithTaps(p, pass == ConvPass::inputGradient))
+  if (pass != ConvPass::weightGradient && isThinWithTaps(p, pass == ConvPass::inputGradient)) {
+    if (pass == ConvPass::forward && Planar::fits(p)) return Planar::cost(p, false);
+    // Sums over lanes, and voxels at the ends of rows, cost half as much again.
     return 1.5 * rowTaps *
            static_cast<double>(p.T * p.Q * produced * divideUp(reduced, thinTapsKernels().lanes));
+  }
   const bool perTap =
       !isBlockwise(p) && (pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                            : Gather::paysPerTap(reduced, produced, p.taps()));
@@ -238,9 +241,15 @@ Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, d
 // The same of all Winograd algorithms.
 Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   const Choice tiles = cheapestOfTiles(p, pass, packedOnce, lanes);
-  if (pass != ConvPass::forward || !WinogradRows::fits(p)) return tiles;
-  const Choice rows{ConvAlgorithm::winogradRows, WinogradRows::cost(p)};
-  return tiles.algorithm == ConvAlgorithm::direct || rows.cost < tiles.cost ? rows : tiles;
+  if (pass != ConvPass::forward) return tiles;
+  Choice best = tiles;
+  const auto offer = [&best](const Choice& other) {
+    if (best.algorithm == ConvAlgorithm::direct || other.cost < best.cost) best = other;
+  };
+  if (WinogradRows::fits(p)) offer({ConvAlgorithm::winogradRows, WinogradRows::cost(p)});
+  if (Planar::fits(p) && Planar::canTransform(p))
+    offer({ConvAlgorithm::winogradColumns, Planar::cost(p, true)});
+  return best;
 }
 
 ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
@@ -285,6 +294,8 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
       return problem.R == 1 ? "winograd F(4x4,3x3) stride 2" : "winograd F(1x4x4,3x3x3) stride 2";
     case ConvAlgorithm::winogradRows:
       return problem.T == 3 ? "winograd F(4,3) along W" : "winograd F(4,4) along W";
+    case ConvAlgorithm::winogradColumns:
+      return "winograd F(4,3) along H";
     case ConvAlgorithm::winograd2d:
       break;
   }

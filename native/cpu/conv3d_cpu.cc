@@ -10,6 +10,7 @@
 #include "conv3d_depthwise.h"
 #include "conv3d_gather.h"
 #include "conv3d_mirrored.h"
+#include "conv3d_planar.h"
 #include "conv3d_pointwise.h"
 #include "conv3d_stem.h"
 #include "conv3d_stem_forward.h"
@@ -52,6 +53,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
     case ConvAlgorithm::winogradRows:
       return std::make_unique<WinogradRows>(problem);
+    case ConvAlgorithm::winogradColumns:
+      return std::make_unique<Planar>(problem, true);
     case ConvAlgorithm::amx:
       return std::make_unique<AmxConvolution>(problem, inputGradient);
     case ConvAlgorithm::direct:
@@ -62,7 +65,10 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     if (inputGradient) return std::make_unique<ThinInputGradient>(problem);
     return std::make_unique<Thin>(problem);
   }
-  if (isThinWithTaps(problem, inputGradient)) return std::make_unique<ThinWithTaps>(problem, inputGradient);
+  if (isThinWithTaps(problem, inputGradient)) {
+    if (!inputGradient && Planar::fits(problem)) return std::make_unique<Planar>(problem, false);
+    return std::make_unique<ThinWithTaps>(problem, inputGradient);
+  }
   if (Pointwise::fits(problem)) return std::make_unique<Pointwise>(problem, inputGradient);
   if (isBlockwise(problem)) return std::make_unique<Dense>(problem, inputGradient);
   if (isStem(problem) && !inputGradient) return std::make_unique<Stem>(problem);
@@ -94,6 +100,7 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
     case ConvAlgorithm::amx:
       return std::make_unique<AmxWeightGradient>(problem);
     case ConvAlgorithm::winogradRows:
+    case ConvAlgorithm::winogradColumns:
     case ConvAlgorithm::direct:
       break;
   }

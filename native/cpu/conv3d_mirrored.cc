@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "conv3d_planar.h"
 #include "conv3d_stem.h"
 
 namespace voxgrad::cpu {
@@ -11,7 +12,9 @@ bool isMirroredStem(const Conv3dProblem& p) {
   const int64_t taps[3] = {p.R, p.S, p.T};
   for (int axis = 0; axis < 3; ++axis)
     if (p.stride[axis] != 1 || p.pad[axis] > (taps[axis] - 1) * p.dilation[axis]) return false;
-  return p.groups == 1 && p.taps() > 1 && !p.adds && isStem(mirrored(p));
+  if (p.groups != 1 || p.taps() == 1 || p.adds) return false;
+  const Conv3dProblem other = mirrored(p);
+  return isStem(other) || Planar::fits(other);
 }
 
 Conv3dProblem mirrored(const Conv3dProblem& p) {

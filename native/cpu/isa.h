@@ -8,6 +8,7 @@
 #include "dense_sum_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
+#include "planar_kernels.h"
 #include "softmax_kernels.h"
 #include "stem_kernels.h"
 #include "sum_kernels.h"
@@ -31,6 +32,7 @@
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \
   table(ThinTapsKernels, thinTapsKernels)             \
+  table(PlanarKernels, planarKernels)                 \
   table(FusedLossKernels, fusedLossKernels)           \
   table(SoftmaxRowKernels, softmaxRowKernels)         \
   table(PeakKernels, peakKernels)                     \

@@ -214,6 +214,35 @@ VOXGRAD_INLINE void transpose(vfloat (&rows)[kLanes]) {
 #endif
 }
 
+// The same of rows in memory.
+VOXGRAD_INLINE void loadTransposed(const float* from, int64_t next, vfloat (&rows)[kLanes]) {
+#if VOXGRAD_LANES == 8
+  // Halves are put together as they are loaded, which spares a third of the shuffles.
+  const float* const low = opaque(from);
+  const float* const high = opaque(from + 4 * next);
+#pragma GCC unroll 2
+  for (int half = 0; half < 2; ++half) {
+    vfloat lines[4], pairs[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) lines[i] = loadHalves(low + i * next + 4 * half, high + i * next + 4 * half);
+#pragma GCC unroll 2
+    for (int i = 0; i < 4; i += 2) {
+      pairs[i] = VOXGRAD_SHUFFLE(lines[i], lines[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+      pairs[i + 1] = VOXGRAD_SHUFFLE(lines[i], lines[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      rows[4 * half + 2 * i] = VOXGRAD_SHUFFLE(pairs[i], pairs[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      rows[4 * half + 2 * i + 1] = VOXGRAD_SHUFFLE(pairs[i], pairs[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+#else
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) rows[i] = load(from + i * next);
+  transpose(rows);
+#endif
+}
+
 }  // namespace VOXGRAD_ISA_NAME
 }  // namespace cpu
 }  // namespace voxgrad

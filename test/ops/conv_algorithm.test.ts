@@ -71,6 +71,7 @@ for (const algorithm of ["direct", "winograd", "amx"] as const)
         "winograd F(1x4x4,3x3x3) stride 2",
         "winograd F(2x2,3x3)",
         "winograd F(2x2x2,3x3x3)",
+        "winograd F(4,3) along H",
         "winograd F(4,3) along W",
         "winograd F(4x4,3x3)",
         "winograd F(4x4,3x3) stride 2",
@@ -80,18 +81,29 @@ for (const algorithm of ["direct", "winograd", "amx"] as const)
   });
 
 for (const algorithm of ["direct", "winograd"] as const)
-  test(`stems, ${algorithm}: within 4e-6 of float64; Winograd along W leaves gaps between taps to the direct kernels`, async () => {
+  test(`of few channels, ${algorithm}: within 4e-6 of float64; Winograd along W leaves gaps between taps to the direct kernels, along H all but three taps`, async () => {
     for (const isa of instructionSets[algorithm]) {
       const env = { VOXGRAD_CONV: algorithm, VOXGRAD_ISA: isa };
-      const rows = await rowsOf<{ what: string; algorithm: string; error: number }>(env, "stems_by_rows.ts");
+      const rows = await rowsOf<{ what: string; filters: number; algorithm: string; error: number }>(
+        env,
+        "conv_along_axis.ts",
+      );
       if (rows === undefined) {
         console.log(`skipped: ${isa}, which this processor does not have`);
         continue;
       }
-      assert.is(rows.length, 20);
-      for (const { what, algorithm: name, error } of rows) {
-        const direct = algorithm === "direct" || /dilation (1x2x1|1x1x2)/.test(what);
-        assert.match(name, direct ? /^direct$/ : /^winograd F\(4,[34]\) along W$/, what);
+      assert.is(rows.length, 33);
+      for (const { what, filters, algorithm: name, error } of rows) {
+        const alongH = filters <= 4 && /,([89]|\d\d)\] by/.test(what);
+        const gaps = alongH ? /dilation 1x2x1/ : /dilation (1x2x1|1x1x2)/;
+        const direct = algorithm === "direct" || gaps.test(what) || (alongH && !/by \dx3x\d/.test(what));
+        const expected = direct
+          ? /^direct$/
+          : alongH
+            ? /^winograd F\(4,3\) along H$/
+            : /^winograd F\(4,[34]\) along W$/;
+        // A tile has four rows.
+        if (!/^\[1,4,3,21,16\]/.test(what)) assert.match(name, expected, what);
         assert.ok(error < 4e-6, `${what} is off by ${error} (${isa})`);
       }
     }
@@ -162,7 +174,7 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   assert.equal(many, usesAmx ? thrice("amx") : direct);
 });
 
-test("first layers and stems along W, but for lines of a tile or two", () => {
+test("first layers and stems along W, but for lines of a tile or two; several taps to few channels along H", () => {
   const forward = (x: Shape, w: Shape, options: ConvOptions) => {
     const plan = planOnly((graph) => ({ y: conv3d(graph.input("x", x), graph.input("w", w), options) }));
     return plan.layout.steps.find(({ spec }) => spec.kernel === "conv3dPacked")?.algorithm;
@@ -172,6 +184,10 @@ test("first layers and stems along W, but for lines of a tile or two", () => {
   const halved: ConvOptions = { padding: [0, 3, 3], stride: [1, 2, 2] };
   assert.is(forward([4, 1, 256, 256, 3], [64, 1, 7, 7, 3], halved), "winograd F(4,4) along W");
   assert.is(forward([2, 64, 64, 5, 1], [16, 3, 3, 3, 1], { padding: 1 }), "direct");
+  const columns = "winograd F(4,3) along H";
+  assert.is(forward([2, 64, 64, 64, 16], [1, 3, 3, 3, 16], { padding: 1 }), columns);
+  assert.is(forward([1, 40, 40, 40, 32], [3, 3, 3, 3, 32], { padding: 1 }), columns);
+  assert.is(forward([1, 40, 40, 40, 32], [3, 5, 5, 5, 32], { padding: 2 }), "direct");
 });
 
 test("a product of three parts is as exact as floats are, alone and beside large ones", async () => {

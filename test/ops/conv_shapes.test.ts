@@ -50,8 +50,8 @@ test("several taps to a few channels, and from a few, as gradients of first laye
     [[1, 4, 5, 23, 4], [40, 3, 3, 3, 4], { padding: all(2), dilation: [1, 1, 2] }],
     [[1, 1, 3, 2, 1], [17, 1, 3, 4, 1], { padding: [0, 1, 3], dilation: [1, 1, 2], stride: [1, 1, 3] }],
     // Rows longer than the sums that wait for each other; pairs of rows that read different taps.
-    [[1, 3, 5, 171, 1], [20, 3, 3, 3, 1], { padding: all(1) }],
-    [[1, 2, 3, 171, 4], [24, 1, 3, 7, 4], { padding: [0, 1, 3] }],
+    [[1, 1, 5, 171, 1], [20, 1, 3, 3, 1], { padding: [0, 1, 1] }],
+    [[1, 3, 3, 171, 4], [24, 1, 3, 7, 4], { padding: [0, 1, 3], stride: [2, 1, 1] }],
     [[1, 5, 8, 37, 1], [16, 3, 3, 3, 1], { padding: all(1), stride: all(2) }],
     [[2, 4, 7, 33, 1], [32, 3, 5, 3, 1], { padding: [1, 4, 1], stride: [1, 3, 1], dilation: [1, 2, 1] }],
   ] as [Shape, Shape, Partial<Case["geometry"]>][]) {
