@@ -73,8 +73,11 @@ Geometry geometryOf(const Request& request, size_t axes) {
     for (const int64_t extent : cut({channelsLast[1], channelsLast[2], channelsLast[3]})) dims.push_back(extent);
     return dims;
   };
-  Geometry g{activation(input), activation(output), {output[4], input[4]},     cut(request.list("stride")),
-             cut(request.list("dilation")),          cut(request.list("padding"))};
+  const int64_t groups = std::stoll(request.word("groups"));
+  Dims channels{output[4] / groups, input[4] / groups};
+  if (groups > 1) channels.insert(channels.begin(), groups);
+  Geometry g{activation(input),         activation(output),           channels, cut(request.list("stride")),
+             cut(request.list("dilation")), cut(request.list("padding"))};
   for (const int64_t extent : cut(request.list("kernel"))) g.w.push_back(extent);
   for (int64_t& rate : g.dilation) rate -= 1;
   return g;

@@ -17,12 +17,12 @@ function fill(shape) {
 }
 
 /** A model of one convolution over `dims` axes, its weights a constant, and the shape of its input. */
-function modelOf({ input, output, kernel, stride, padding, dilation, transposed }, dims) {
+function modelOf({ input, output, kernel, stride, padding, dilation, groups, transposed }, dims) {
   const cut = (numbers) => numbers.slice(3 - dims);
-  const order = transposed ? [input[4], output[4]] : [output[4], input[4]];
+  const order = transposed ? [input[4], output[4] / groups] : [output[4], input[4] / groups];
   const weights = [...order, ...cut(kernel)];
   const data = fill(weights);
-  const { INTS } = onnx.AttributeProto.AttributeType;
+  const { INT, INTS } = onnx.AttributeProto.AttributeType;
   const attribute = (name, ints) => ({ name, type: INTS, ints });
   const float = onnx.TensorProto.DataType.FLOAT;
   const value = (name, shape) => ({
@@ -45,6 +45,7 @@ function modelOf({ input, output, kernel, stride, padding, dilation, transposed 
             attribute("strides", cut(stride)),
             attribute("dilations", cut(dilation)),
             attribute("pads", [...cut(padding), ...cut(padding)]),
+            { name: "group", type: INT, i: groups },
           ],
         },
       ],

@@ -95,12 +95,12 @@ def conv_call(shape, which, dims, form):
     def tensor(extents, scale=1.0):
         return torch.rand(extents).sub_(0.5).mul_(scale).to(dtype).contiguous(memory_format=form)
 
-    transposed = shape["transposed"]
+    transposed, groups = shape["transposed"], shape["groups"]
     samples, channels, outputs = shape["input"][0], shape["input"][4], shape["output"][4]
     stride, padding, dilation = (cut(shape[key]) for key in ("stride", "padding", "dilation"))
     x = tensor([samples, channels, *cut(shape["input"][1:4])])
     dy = tensor([samples, outputs, *cut(shape["output"][1:4])])
-    order = [channels, outputs] if transposed else [outputs, channels]
+    order = [channels, outputs // groups] if transposed else [outputs, channels // groups]
     w = tensor([*order, *cut(shape["kernel"])], 0.1)
     if which == "forward":
         operator = {
@@ -109,10 +109,10 @@ def conv_call(shape, which, dims, form):
             (2, True): F.conv_transpose2d,
             (3, True): F.conv_transpose3d,
         }[dims, transposed]
-        return lambda: operator(x, w, None, stride=stride, padding=padding, dilation=dilation)
+        return lambda: operator(x, w, None, stride=stride, padding=padding, dilation=dilation, groups=groups)
     mask = [which == "input gradient", which == "weight gradient", False]
     backward = torch.ops.aten.convolution_backward
-    return lambda: backward(dy, x, w, None, stride, padding, dilation, transposed, [0] * dims, 1, mask)
+    return lambda: backward(dy, x, w, None, stride, padding, dilation, transposed, [0] * dims, groups, mask)
 
 
 # --- convolutions side by side --------------------------------------------------------------------------------------

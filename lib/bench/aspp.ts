@@ -44,6 +44,7 @@ export function readAsppShapes(file: string): AsppShape[] {
         stride: [1, 1, 1],
         padding: [0, rate, rate],
         dilation: [1, Math.max(1, rate), Math.max(1, rate)],
+        groups: 1,
         transposed: false,
         count: 1,
       };

@@ -27,15 +27,16 @@ export interface ConvShape {
   readonly padding: readonly number[];
   readonly dilation: readonly number[];
   readonly transposed: boolean;
+  readonly groups: number;
   /** How many of them the network has; the totals of a list count them. */
   readonly count: number;
 }
 
-const keys = ["x", "out", "kernel", "stride", "padding", "dilation", "kind", "count"];
+const keys = ["x", "out", "kernel", "stride", "padding", "dilation", "groups", "kind", "count"];
 
 /**
  * Reads a list of convolutions: `NAME x=NxDxHxWxC out=CHANNELS kernel=K [stride=S] [padding=P] [dilation=R]
- * [kind=transposed] [count=N]`, where K, S, P and R are one number or DxHxW.
+ * [groups=G] [kind=transposed] [count=N]`, where K, S, P and R are one number or DxHxW.
  *
  * @throws {DataError} naming the line that is not one.
  */
@@ -47,6 +48,9 @@ export function readConvShapes(file: string): ConvShape[] {
     const stride = entry.extents("stride", 3, { spread: true, fallback: 1 });
     const padding = entry.extents("padding", 3, { spread: true, fallback: 0, least: 0 });
     const dilation = entry.extents("dilation", 3, { spread: true, fallback: 1 });
+    const groups = entry.integer("groups", { fallback: 1 });
+    if (input[4] % groups !== 0 || channels % groups !== 0)
+      entry.refuse(`groups=${groups} must divide the ${input[4]} channels of x and the ${channels} of out`);
     const transposed = entry.word("kind", ["plain", "transposed"], "plain") === "transposed";
     const count = entry.integer("count", { fallback: 1, least: 0 });
     const spatial = [0, 1, 2].map((axis) => {
@@ -58,22 +62,29 @@ export function readConvShapes(file: string): ConvShape[] {
     if (spatial.some((extent) => extent < 1))
       entry.refuse("the result has no voxel: the kernel is too large");
     const output = [input[0], ...spatial, channels];
-    const shape = { name: entry.name, input, output, kernel, stride, padding, dilation, transposed, count };
+    const window = { kernel, stride, padding, dilation, groups, transposed };
+    const shape = { name: entry.name, input, output, ...window, count };
     const most = Math.max(...[input, output, weightShape(shape)].map(elements));
     if (most > 2 ** 31) entry.refuse(`a tensor of ${most} values is too large to measure`);
     return shape;
   });
 }
 
-/** Of `[Cout, kD, kH, kW, Cin]`; a transposed convolution is the input gradient of one with the channels exchanged. */
-export function weightShape({ input, output, kernel, transposed }: Omit<ConvShape, "count">): number[] {
+/** Of `[Cout, kD, kH, kW, Cin / groups]`; a transposed convolution is the input gradient of one with the channels exchanged. */
+export function weightShape({
+  input,
+  output,
+  kernel,
+  groups,
+  transposed,
+}: Omit<ConvShape, "count">): number[] {
   const [first, last] = transposed ? [input[4], output[4]] : [output[4], input[4]];
-  return [first, ...kernel, last];
+  return [first, ...kernel, last / groups];
 }
 
 /** The same for all passes: each reads two of the three tensors and writes the third. */
 export function convWork(shape: ConvShape, precision: Precision = "f32"): Work {
-  const { input, output, kernel, stride, padding, dilation, transposed } = shape;
+  const { input, output, kernel, stride, padding, dilation, groups, transposed } = shape;
   const [large, small] = transposed ? [output, input] : [input, output];
   const valid = [0, 1, 2].map((axis) => {
     let pairs = 0;
@@ -85,7 +96,7 @@ export function convWork(shape: ConvShape, precision: Precision = "f32"): Work {
     return pairs;
   });
   const product = (list: readonly number[]) => list.reduce((all, each) => all * each, 1);
-  const channels = 2 * input[0] * input[4] * output[4];
+  const channels = (2 * input[0] * input[4] * output[4]) / groups;
   return {
     flop: channels * product(kernel) * product(small.slice(1, 4)),
     validFlop: channels * product(valid),
@@ -171,8 +182,8 @@ export function traceConv(
   inputs: readonly Value[],
   w: Operand,
 ): Value {
-  const { stride, padding, dilation, transposed, input, output } = shape;
-  const window = { stride, padding, dilation, groups: 1 };
+  const { stride, padding, dilation, groups, transposed, input, output } = shape;
+  const window = { stride, padding, dilation, groups };
   if (pass === "weight gradient") {
     const extents = weightShape(shape);
     const attributes = { ...window, shape: extents };

@@ -53,7 +53,8 @@ const tinyConv = file(
   plain   x=1x4x4x4x3  out=5 kernel=3 padding=1 count=2   # a comment
 
   up      x=1x2x2x2x4  out=3 kernel=2 stride=2 kind=transposed
-  rated   x=1x1x6x6x2  out=2 kernel=1x3x3 padding=0x2x2 dilation=1x2x2\n`,
+  rated   x=1x1x6x6x2  out=2 kernel=1x3x3 padding=0x2x2 dilation=1x2x2
+  grouped x=1x2x2x2x6  out=4 kernel=3 padding=1 groups=2\n`,
 );
 
 test("conv: every pass of every shape, with rates and totals", async () => {
@@ -68,7 +69,7 @@ test("conv: every pass of every shape, with rates and totals", async () => {
   assert.is(mode, "conv");
   assert.ok(Math.abs(Date.parse(date) - Date.now()) < 60_000);
   assert.ok(machine.peakGflops > 1 && machine.copyGBs > 0.1 && machine.threads >= 1);
-  assert.is(rows.length, 9);
+  assert.is(rows.length, 12);
   for (const { milliseconds, gflops, gflop, roofPercent } of rows) {
     assert.ok(milliseconds.runs >= 9);
     assert.ok(milliseconds.p10 <= milliseconds.median && milliseconds.median <= milliseconds.p90);
@@ -96,7 +97,7 @@ test("a row that the device refuses is named, and the others are measured", asyn
 });
 
 test("operations count taps inside the input apart from all", () => {
-  const [plain, up, rated] = readConvShapes(tinyConv);
+  const [plain, up, rated, grouped] = readConvShapes(tinyConv);
   assert.equal(plain.output, [1, 4, 4, 4, 5]);
   assert.equal(up.output, [1, 4, 4, 4, 3]);
   // Along an axis of 4 voxels, 10 of 12 taps are inside; of 6 at rate 2, 14 of 18.
@@ -106,6 +107,8 @@ test("operations count taps inside the input apart from all", () => {
   assert.is(convWork(up).validFlop, convWork(up).flop);
   assert.is(convWork(rated).validFlop, 2 * 2 * 2 * 14 ** 2);
   assert.is(convWork(up).bytes, 4 * (32 + 4 * 8 * 3 + 192));
+  assert.is(convWork(grouped).flop, 2 * 3 * 4 * 6 ** 3);
+  assert.is(convWork(grouped).bytes, 4 * (8 * 6 + 27 * 4 * 3 + 8 * 4));
 });
 
 test("the lists of the package can be read, and V-Net's hold all of its work", async () => {
@@ -243,6 +246,11 @@ test("a wrong list names file and line", async () => {
     ["conv", "a x=1x4x4x4x3 out=5 kernel=9\n", /line 1: the result has no voxel/],
     ["conv", "a x=1x4x4x4x3 out=5 kernel=3x3\n", /line 1: kernel: expected one or 3 whole numbers/],
     ["conv", "a x=1x4x4x4x3 out=0 kernel=3\n", /line 1: out: expected a whole number from 1, found "0"/],
+    [
+      "conv",
+      "a x=1x4x4x4x3 out=4 kernel=3 groups=3\n",
+      /line 1: groups=3 must divide the 3 channels of x and the 4 of out/,
+    ],
     ["conv", "a x=1x4x4x4x3 out=5 kernel=3 kernel=1\n", /line 1: kernel is given twice/],
     ["conv", "a x=9999x999x999x999x9 out=5 kernel=3\n", /line 1: a tensor of .* is too large/],
     [

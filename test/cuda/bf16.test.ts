@@ -155,7 +155,16 @@ test("of a training step, activations between convolutions are bf16; logits, los
 test("a convolution is measured with activations that are bf16 to begin with", async () => {
   const [stride, padding, dilation] = [1, 1, 1].map((each) => [each, each, each]);
   const extents = { input: [1, 3, 4, 5, 8], output: [1, 3, 4, 5, 16], kernel: [3, 3, 3] };
-  const shape = { name: "small", ...extents, stride, padding, dilation, transposed: false, count: 1 };
+  const shape = {
+    name: "small",
+    ...extents,
+    stride,
+    padding,
+    dilation,
+    groups: 1,
+    transposed: false,
+    count: 1,
+  };
   for (const pass of passes) {
     const signal = new AbortController().signal;
     using conv = await prepareConv(shape, pass, { device, precision: "bf16" }, signal);

@@ -12,6 +12,7 @@ const shape = {
   stride: cube(1),
   padding: cube(1),
   dilation: cube(1),
+  groups: 1,
   transposed: false,
   count: 1,
 };

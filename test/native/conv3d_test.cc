@@ -160,6 +160,15 @@ void checkGrid() {
     check(problem(1, 1, 13, w, 70, 66, 3, 1, 6, 6));
     check(problem(1, 3, 4, w, 130, 146, 3, 2, 2, 1, 2));
   }
+  // Several taps to few channels: rows of some vectors, tiles of rows, blocks of rows and planes.
+  for (int64_t k = 1; k <= 4; ++k) {
+    for (const int64_t w : {9, 17, 35, 64}) {
+      check(problem(2, 3, 9, w, 16, k, 3, 1, 1));
+      check(problem(1, 19, 18, w, 9, k, 3, 1, 0));
+      check(problem(1, 5, 7, w, 12, k, 5, 1, 2));
+      check(problem(1, 1, 21, w, 40, k, 3, 1, 2, 2));
+    }
+  }
   for (const int64_t groups : {2, 3, 6, 12, 24}) {
     check(problem(1, 3, 4, 6, 24, 24, 3, 1, 1, 1, groups));
     check(problem(2, 3, 4, 6, 24, 48, 3, 2, 1, 1, groups));
