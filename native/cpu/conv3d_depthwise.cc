@@ -1,114 +1,169 @@
 #include "conv3d_depthwise.h"
 
-#include <algorithm>
-
 #include "../core/thread_pool.h"
-#include "conv3d_geometry.h"
-#include "isa.h"
 
 namespace voxgrad::cpu {
 namespace {
 
-// Voxels axis.first + i*axis.outputStep of one row of outputs.
-struct OutputRow {
-  int64_t line;  // rows before this one
-  GatherAxis axis;
-  const float* const* sources;  // [rowTaps]: rows of the source
-  const float* const* weights;  // [rowTaps]: those of the row's taps, [T][channels]
-  int64_t rowTaps;
-};
+constexpr int64_t kMostSlabs = 16, kBlockChannels = 64;
 
-// Calls body(row) for every row, or, of an input gradient with a stride along w, for every phase of it.
-// `weights` is [R][S][T][channels].
-template <typename Body>
-void forEachOutputRow(const Conv3dProblem& p, bool inputGradient, const float* source, const float* weights,
-                      Body body) {
-  const int64_t strideD = inputGradient ? p.stride[0] : 1, strideH = inputGradient ? p.stride[1] : 1;
-  const int64_t depth = inputGradient ? p.D : p.Z, height = inputGradient ? p.H : p.P;
-  const int64_t sourceDepth = inputGradient ? p.Z : p.D, sourceHeight = inputGradient ? p.P : p.H;
-  const int64_t sourceFloats = inputGradient ? p.Q * p.K : p.W * p.C;
-  const int64_t phases = inputGradient ? std::min(p.stride[2], p.W) : 1;
-  const int64_t lines = p.N * depth * height;
-  parallelFor(lines, [&](int64_t line) {
-    const float** const sources = threadScratch<const float*>(static_cast<size_t>(2 * p.R * p.S));
-    const float** const rowWeights = sources + p.R * p.S;
-    const int64_t h = line % height, d = line / height % depth, n = line / height / depth;
-    const GatherAxis axisD = outputAxis(p, inputGradient, 0, d % strideD);
-    const GatherAxis axisH = outputAxis(p, inputGradient, 1, h % strideH);
-    int64_t rowTaps = 0;
-    for (int64_t i = 0; i < axisD.taps; ++i) {
-      const int64_t z = d / strideD * axisD.sourceStep + axisD.offset(i);
-      if (z < 0 || z >= sourceDepth) continue;
-      for (int64_t j = 0; j < axisH.taps; ++j) {
-        const int64_t y = h / strideH * axisH.sourceStep + axisH.offset(j);
-        if (y < 0 || y >= sourceHeight) continue;
-        sources[rowTaps] = source + ((n * sourceDepth + z) * sourceHeight + y) * sourceFloats;
-        rowWeights[rowTaps++] = weights + (axisD.tap(i) * p.S + axisH.tap(j)) * p.T * p.C;
-      }
-    }
-    for (int64_t phase = 0; phase < phases; ++phase)
-      body(OutputRow{line, outputAxis(p, inputGradient, 2, phase), sources, rowWeights, rowTaps});
-  });
+int64_t toVectors(int64_t channels) {
+  const int64_t lanes = depthwiseKernels().lanes;
+  return divideUp(channels, lanes) * lanes;
 }
 
 }  // namespace
 
+bool isDepthwise(const Conv3dProblem& p) {
+  // Longer rows of taps than any network has are left to the kernels of groups.
+  return p.groups > 1 && p.C == p.groups && p.K == p.groups && p.T <= kMaxDepthwiseRuns;
+}
+
+Depthwise::Depthwise(const Conv3dProblem& p, bool inputGradient)
+    : problem_(p),
+      inputGradient_(inputGradient),
+      lanes_(depthwiseKernels().lanes),
+      vectors_(divideUp(p.C, lanes_)),
+      sources_(p, inputGradient, (inputGradient ? p.Q : p.W) * p.C, p.T * lanes_, lanes_) {}
+
+// [vectors][R][S][T][lanes]
 void Depthwise::pack(const float* w, float* packed) const {
-  const int64_t channels = problem_.C, taps = problem_.taps();
-  for (int64_t channel = 0; channel < channels; ++channel) {
-    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * channels + channel] = w[channel * taps + tap];
-  }
+  const int64_t taps = problem_.taps();
+  std::fill_n(packed, packedFloats(), 0.0f);
+  for (int64_t c = 0; c < problem_.C; ++c)
+    for (int64_t tap = 0; tap < taps; ++tap)
+      packed[(c / lanes_ * taps + tap) * lanes_ + c % lanes_] = w[c * taps + tap];
 }
 
 void Depthwise::run(const float* source, const float* packed, const float* bias, float* output, void*) const {
-  const int64_t channels = problem_.C, sourceVoxels = inputGradient_ ? problem_.Q : problem_.W;
-  const int64_t outputVoxels = inputGradient_ ? problem_.W : problem_.Q;
-  forEachOutputRow(problem_, inputGradient_, source, packed, [&](const OutputRow& row) {
-    const GatherAxis& axis = row.axis;
-    float* const first = output + (row.line * outputVoxels + axis.first) * channels;
-    conv3dKernels().depthwise({row.sources, row.weights, row.rowTaps, axis.taps, axis.firstTap, axis.tapStep,
-                               axis.firstOffset, axis.offsetStep, axis.sourceStep, sourceVoxels, first,
-                               axis.count, axis.outputStep, bias, channels});
+  const Conv3dProblem& p = problem_;
+  constexpr int64_t kTaskFloats = 1 << 14, kCachedFloats = 3 << 20;
+  const int64_t depth = inputGradient_ ? p.D : p.Z, height = inputGradient_ ? p.H : p.P;
+  const int64_t width = inputGradient_ ? p.W : p.Q, inPlane = divideUp(height, kMaxOutputRows);
+  const int64_t groups = p.N * depth * inPlane;
+  const int64_t taskGroups = divideUp(kTaskFloats, width * p.C * kMaxOutputRows);
+  parallelFor(divideUp(groups, taskGroups), [&](int64_t task) {
+    SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(sources_.most()));
+    const int64_t end = std::min(groups, (task + 1) * taskGroups);
+    for (int64_t group = task * taskGroups; group < end; ++group) {
+      const int64_t plane = group / inPlane, h = group % inPlane * kMaxOutputRows;
+      const OutputRows some{plane / depth, plane % depth, h, std::min<int64_t>(kMaxOutputRows, height - h)};
+      DepthwiseRows rows;
+      rows.sources = sources;
+      rows.sourceRows = sources_.list(some, source, packed, sources);
+      rows.sourceVoxels = inputGradient_ ? p.Q : p.W;
+      rows.channels = p.C;
+      rows.vectorWeights = p.taps() * lanes_;
+      rows.bias = bias;
+      rows.rows = some.count;
+      rows.fetches = groups * kMaxOutputRows * width * p.C > kCachedFloats;
+      for (const auto& [axis, taps] : sources_.phases()) {
+        rows.taps = taps.data();
+        rows.runs = static_cast<int64_t>(taps.size());
+        rows.sourceStep = axis.sourceStep;
+        rows.nextTap = axis.tapStep * lanes_;
+        rows.voxels = axis.count;
+        rows.outputStep = axis.outputStep;
+        for (int64_t r = 0; r < some.count; ++r)
+          rows.outputs[r] = output + ((plane * height + h + r) * width + axis.first) * p.C;
+        depthwiseKernels().run(rows);
+      }
+    }
   });
 }
 
-void DepthwiseWeightGradient::run(const float* x, const float* dy, float* dw, void*) const {
-  const Conv3dProblem& p = problem_;
-  const Conv3dKernels& kernels = conv3dKernels();
-  constexpr int64_t kMaxLanes = 16;
-  const int64_t taps = p.taps(), lanes = kernels.lanes;
-  parallelFor((p.C + lanes - 1) / lanes * taps, [&](int64_t task) {
-    const int64_t tap = task % taps, channel = task / taps * lanes;
-    const int64_t r = tap / (p.S * p.T), s = tap / p.T % p.S, t = tap % p.T;
-    const GatherAxis axes[3] = {forwardAxis(p.D, 1, p.Z, p.stride[0], p.pad[0] - r * p.dilation[0], 1),
-                                forwardAxis(p.H, 1, p.P, p.stride[1], p.pad[1] - s * p.dilation[1], 1),
-                                forwardAxis(p.W, 1, p.Q, p.stride[2], p.pad[2] - t * p.dilation[2], 1)};
-    alignas(64) float sums[kMaxLanes] = {};
-    DepthwiseSum sum = {};
-    sum.channels = std::min(lanes, p.C - channel);
-    sum.xStride = p.stride[2] * p.C;
-    sum.dyStride = p.C;
-    sum.sums = sums;
-    // Outputs [begin, end) of an axis read inside x through this tap.
-    int64_t begin[3], end[3];
-    for (int axis = 0; axis < 3; ++axis) {
-      const GatherAxis& a = axes[axis];
-      const int64_t offset = a.firstOffset, step = a.sourceStep;
-      begin[axis] = offset < 0 ? (-offset + step - 1) / step : 0;
-      end[axis] = offset < a.sourceExtent ? std::min(a.count, (a.sourceExtent - 1 - offset) / step + 1) : 0;
+DepthwiseWeightGradient::DepthwiseWeightGradient(const Conv3dProblem& p)
+    : problem_(p),
+      kernels_(depthwiseKernels()),
+      pitch_(toVectors(p.C)),
+      lines_(p.N * p.Z * p.P),
+      slabs_(std::min(kMostSlabs, lines_)),
+      blocks_(divideUp(p.C, kBlockChannels)) {
+  const auto reached = [&p](int64_t tap) {
+    return reachedOutputs(p.Q, p.W, p.stride[2], tap * p.dilation[2] - p.pad[2]);
+  };
+  for (int64_t tap = 0; tap < p.T; tap += kMaxTapRun) {
+    const int64_t taps = std::min<int64_t>(kMaxTapRun, p.T - tap);
+    // The first tap reaches the source last, and the last one leaves it first.
+    const int64_t first = reached(tap).first, last = std::max(first, reached(tap + taps - 1).last);
+    runs_.push_back({tap, taps, first, last});
+    for (int64_t t = tap; t < tap + taps; ++t) {
+      const auto [own, ownEnd] = reached(t);
+      const bool apart = first == last;
+      if (own < ownEnd && apart) runs_.push_back({t, 1, own, ownEnd});
+      if (own < first && !apart) runs_.push_back({t, 1, own, std::min(first, ownEnd)});
+      if (ownEnd > last && !apart) runs_.push_back({t, 1, std::max(last, own), ownEnd});
     }
-    sum.voxels = end[2] - begin[2];
-    for (int64_t n = 0; n < p.N && sum.voxels > 0; ++n) {
-      for (int64_t z = begin[0]; z < end[0]; ++z) {
-        for (int64_t q = begin[1]; q < end[1]; ++q) {
-          const int64_t d = z * p.stride[0] + axes[0].firstOffset, h = q * p.stride[1] + axes[1].firstOffset;
-          const int64_t w = begin[2] * p.stride[2] + axes[2].firstOffset;
-          kernels.depthwiseSum(x + (((n * p.D + d) * p.H + h) * p.W + w) * p.C + channel,
-                               dy + (((n * p.Z + z) * p.P + q) * p.Q + begin[2]) * p.C + channel, sum);
+  }
+}
+
+size_t DepthwiseWeightGradient::workspace() const {
+  WorkspaceCursor cursor(nullptr);
+  cursor.floats(slabs_ * problem_.taps() * pitch_);
+  return cursor.used();
+}
+
+// Adds what a line of dy is to the sums [taps][pitch] of some channels.
+void DepthwiseWeightGradient::sumLine(const float* x, const float* dy, int64_t line, int64_t channel,
+                                      int64_t end, float* sums) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t n = line / (p.Z * p.P), z = line / p.P % p.Z, q = line % p.P;
+  DepthwiseSums work;
+  work.xStep = p.stride[2];
+  work.tapStep = p.dilation[2];
+  work.channels = p.C;
+  work.first = channel;
+  work.end = end;
+  work.nextSum = pitch_;
+  for (int64_t r = 0; r < p.R; ++r) {
+    const int64_t d = z * p.stride[0] + r * p.dilation[0] - p.pad[0];
+    if (d < 0 || d >= p.D) continue;
+    int64_t rows = 0;
+    const float* from[kMaxDepthwiseRows];
+    float* to[kMaxDepthwiseRows];
+    for (int64_t s = 0; s < p.S; ++s) {
+      const int64_t h = q * p.stride[1] + s * p.dilation[1] - p.pad[1];
+      if (h >= 0 && h < p.H) {
+        from[rows] = x + ((n * p.D + d) * p.H + h) * p.W * p.C;
+        to[rows++] = sums + (r * p.S + s) * p.T * pitch_;
+      }
+      if (rows == 0 || (rows < kMaxDepthwiseRows && s + 1 < p.S)) continue;
+      for (const Run& run : runs_) {
+        if (run.first == run.last) continue;
+        work.voxels = run.last - run.first;
+        work.dy = dy + (line * p.Q + run.first) * p.C;
+        const int64_t at = run.first * p.stride[2] + run.tap * p.dilation[2] - p.pad[2];
+        for (int64_t i = 0; i < rows; ++i) {
+          work.x[i] = from[i] + at * p.C;
+          work.sums[i] = to[i] + run.tap * pitch_;
         }
+        kernels_.sum[rows - 1][run.taps - 1](work);
+      }
+      rows = 0;
+    }
+  }
+}
+
+void DepthwiseWeightGradient::run(const float* x, const float* dy, float* dw, void* workspace) const {
+  const int64_t C = problem_.C, taps = problem_.taps(), slabFloats = taps * pitch_;
+  float* const sums = WorkspaceCursor(workspace).floats(slabs_ * slabFloats);
+  parallelFor(slabs_ * blocks_, [&](int64_t task) {
+    const int64_t slab = task / blocks_, channel = task % blocks_ * kBlockChannels;
+    const int64_t end = std::min(pitch_, channel + kBlockChannels);
+    float* const own = sums + slab * slabFloats;
+    for (int64_t tap = 0; tap < taps; ++tap)
+      std::fill(own + tap * pitch_ + channel, own + tap * pitch_ + end, 0.0f);
+    for (int64_t line = lines_ * slab / slabs_; line < lines_ * (slab + 1) / slabs_; ++line)
+      sumLine(x, dy, line, channel, end, own);
+  });
+  parallelFor(divideUp(C, kBlockChannels), [&](int64_t block) {
+    for (int64_t c = block * kBlockChannels; c < std::min(C, (block + 1) * kBlockChannels); ++c) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        float sum = 0;
+        for (int64_t slab = 0; slab < slabs_; ++slab) sum += sums[slab * slabFloats + tap * pitch_ + c];
+        dw[c * taps + tap] = sum;
       }
     }
-    for (int64_t lane = 0; lane < sum.channels; ++lane) dw[(channel + lane) * taps + tap] = sums[lane];
   });
 }
 

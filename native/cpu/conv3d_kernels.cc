@@ -185,46 +185,6 @@ void packRows(float* dst, int64_t dstStride, const float* src, int64_t srcStride
   for (int64_t i = 0; i < count; ++i) store(dst + i * dstStride, loadFirst(src + i * srcStride, outputs));
 }
 
-void depthwise(const DepthwiseRow& row) {
-  for (int64_t channel = 0; channel < row.channels; channel += kLanes) {
-    const int64_t count = row.channels - channel < kLanes ? row.channels - channel : kLanes;
-    const vfloat bias = row.bias ? loadFirst(row.bias + channel, count) : vfloat{};
-    for (int64_t voxel = 0; voxel < row.voxels; ++voxel) {
-      const int64_t base = voxel * row.sourceStep + row.firstOffset;
-      vfloat sum = bias;
-      for (int64_t rowTap = 0; rowTap < row.rowTaps; ++rowTap) {
-        const float* source = row.sources[rowTap] + channel;
-        const float* weights = row.weights[rowTap] + channel;
-        int64_t tap = row.firstTap;
-        for (int64_t j = 0, at = base; j < row.taps; ++j, at += row.offsetStep, tap += row.tapStep) {
-          if (at < 0 || at >= row.sourceVoxels) continue;
-          sum +=
-              loadFirst(source + at * row.channels, count) * loadFirst(weights + tap * row.channels, count);
-        }
-      }
-      storeFirst(row.output + voxel * row.outputStep * row.channels + channel, sum, count);
-    }
-  }
-}
-
-void depthwiseSum(const float* x, const float* dy, const DepthwiseSum& sum) {
-  // Four chains hide the latency of the multiply-add.
-  vfloat chains[4] = {loadFirst(sum.sums, kLanes), vfloat{}, vfloat{}, vfloat{}};
-  int64_t voxel = 0;
-  for (; voxel + 4 <= sum.voxels; voxel += 4) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      chains[i] += loadFirst(x + (voxel + i) * sum.xStride, sum.channels) *
-                   loadFirst(dy + (voxel + i) * sum.dyStride, sum.channels);
-    }
-  }
-  for (; voxel < sum.voxels; ++voxel) {
-    chains[0] +=
-        loadFirst(x + voxel * sum.xStride, sum.channels) * loadFirst(dy + voxel * sum.dyStride, sum.channels);
-  }
-  store(sum.sums, (chains[0] + chains[1]) + (chains[2] + chains[3]));
-}
-
 // The tables are filled by recursion over the template parameters.
 template <int Reduction, int Vectors, int V, int Groups, bool Shared = false>
 constexpr void fillGroups(GatherKernel (&row)[kMaxGroups]) {
@@ -255,8 +215,6 @@ constexpr Conv3dKernels makeTable() {
   fillGroups<2, 1, 4, groupLimit(1, 4), true>(table.gatherShared[1]);
   table.packTransposed = packTransposed;
   table.packRows = packRows;
-  table.depthwise = depthwise;
-  table.depthwiseSum = depthwiseSum;
   return table;
 }
 

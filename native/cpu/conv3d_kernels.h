@@ -27,27 +27,6 @@ struct GatherTile {
 };
 using GatherKernel = void (*)(const GatherTile&);
 
-// One row of voxels of a depthwise convolution, or of its input gradient, all channels.
-struct DepthwiseRow {
-  const float* const* sources;  // [rowTaps]: source rows
-  const float* const* weights;  // [rowTaps]: [taps][channels]
-  int64_t rowTaps;
-  // For j < taps, voxel i reads source voxel i*sourceStep + firstOffset + j*offsetStep, if it is in
-  // [0, sourceVoxels), with tap firstTap + j*tapStep.
-  int64_t taps, firstTap, tapStep, firstOffset, offsetStep;
-  int64_t sourceStep, sourceVoxels;
-  float* output;
-  int64_t voxels, outputStep;  // in voxels
-  const float* bias;           // [channels] or null
-  int64_t channels;
-};
-
-// The sum over voxels of x * dy for up to `lanes` channels of one depthwise tap.
-struct DepthwiseSum {
-  int64_t voxels, xStride, dyStride, channels;
-  float* sums;  // [lanes], added to
-};
-
 constexpr int kMaxGroups = 8;             // groups of a gather tile
 constexpr int kMaxVectors = 2;            // vectors of output channels in a gather tile
 constexpr int kGroupSizes[] = {1, 2, 4};  // voxels in a group, by index
@@ -72,9 +51,6 @@ struct Conv3dKernels {
   // dst[i * dstStride + lane] = src[i * srcStride + lane], with the same limits.
   void (*packRows)(float* dst, int64_t dstStride, const float* src, int64_t srcStride, int64_t outputs,
                    int64_t count);
-
-  void (*depthwise)(const DepthwiseRow&);
-  void (*depthwiseSum)(const float* x, const float* dy, const DepthwiseSum&);
 };
 
 }  // namespace cpu

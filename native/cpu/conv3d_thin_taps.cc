@@ -21,7 +21,9 @@ ThinWithTaps::ThinWithTaps(const Conv3dProblem& p, bool inputGradient)
     : problem_(p),
       inputGradient_(inputGradient),
       reduced_(inputGradient ? p.K : p.C),
-      produced_(inputGradient ? p.C : p.K) {}
+      produced_(inputGradient ? p.C : p.K),
+      sources_(p, inputGradient, (inputGradient ? p.Q : p.W) * reduced_,
+               p.T * produced_ * thinTapsKernels().lanes, produced_ * thinTapsKernels().lanes) {}
 
 size_t ThinWithTaps::packedFloats() const {
   const int64_t lanes = thinTapsKernels().lanes;
@@ -42,81 +44,6 @@ void ThinWithTaps::pack(const float* w, float* packed) const {
   }
 }
 
-std::vector<GatherAxis> ThinWithTaps::axes(int a) const {
-  const Conv3dProblem& p = problem_;
-  const int64_t x[3] = {p.D, p.H, p.W};
-  std::vector<GatherAxis> phases;
-  for (int64_t phase = 0; phase < (inputGradient_ ? std::min(p.stride[a], x[a]) : 1); ++phase)
-    phases.push_back(outputAxis(p, inputGradient_, a, phase));
-  return phases;
-}
-
-// Some neighbouring rows of outputs of one plane.
-struct ThinWithTaps::Rows {
-  int64_t sample, d, h, count;
-};
-
-struct ThinWithTaps::Axes {
-  std::vector<GatherAxis> d, h, w;
-};
-
-// The rows of the source that the outputs read, in order, in scratch of this thread.
-std::pair<const ThinSourceRow*, int64_t> ThinWithTaps::sourcesOf(const Rows& rows, const Axes& axes,
-                                                                 const float* source,
-                                                                 const float* packed) const {
-  const Conv3dProblem& p = problem_;
-  const int64_t depth = inputGradient_ ? p.Z : p.D, height = inputGradient_ ? p.P : p.H;
-  const int64_t rowFloats = (inputGradient_ ? p.Q : p.W) * reduced_;
-  const int64_t rowWeights = p.T * produced_ * thinTapsKernels().lanes;
-  // What an output reads along an axis: the offsets of the axis, from an origin of its own.
-  struct Reader {
-    const GatherAxis* axis;
-    int64_t origin;
-  };
-  const auto readerOf = [](const std::vector<GatherAxis>& phases, int64_t at) -> Reader {
-    const int64_t count = static_cast<int64_t>(phases.size());
-    const GatherAxis& axis = phases[static_cast<size_t>(at % count)];
-    return {&axis, at / count * axis.sourceStep};
-  };
-  const auto [axisD, originD] = readerOf(axes.d, rows.d);
-  // Rows of a plane lie between the first and the last that any output reads.
-  Reader readers[kMaxThinRows];
-  int64_t first = height, last = -1;
-  for (int64_t r = 0; r < rows.count; ++r) {
-    const auto [axis, origin] = readers[r] = readerOf(axes.h, rows.h + r);
-    if (axis->taps == 0) continue;
-    first = std::min(first, std::max<int64_t>(0, origin + axis->offset(0)));
-    last = std::max(last, std::min(height - 1, origin + axis->offset(axis->taps - 1)));
-  }
-  const int64_t span = std::max<int64_t>(0, last + 1 - first);
-  ThinSourceRow* const all = threadScratch<ThinSourceRow>(static_cast<size_t>(axisD->taps * span));
-  int64_t count = 0;
-  for (int64_t i = 0; i < axisD->taps; ++i) {
-    const int64_t z = originD + axisD->offset(i);
-    if (z < 0 || z >= depth) continue;
-    ThinSourceRow* const plane = all + count;
-    const float* const from = source + ((rows.sample * depth + z) * height + first) * rowFloats;
-    for (int64_t y = 0; y < span; ++y) {
-      // What the next rows of outputs read besides.
-      const bool fetches = y + rows.count >= span && first + y + rows.count < height;
-      const float* const row = from + y * rowFloats;
-      plane[y] = {row, {}, fetches ? row + rows.count * rowFloats : nullptr};
-    }
-    for (int64_t r = 0; r < rows.count; ++r) {
-      const auto [axis, origin] = readers[r];
-      const float* const tapWeights = packed + axisD->tap(i) * p.S * rowWeights;
-      for (int64_t j = 0; j < axis->taps; ++j) {
-        const int64_t y = origin + axis->offset(j);
-        if (y >= first && y <= last) plane[y - first].weights[r] = tapWeights + axis->tap(j) * rowWeights;
-      }
-    }
-    for (int64_t y = 0; y < span; ++y) {
-      if (plane[y].weights[0] || plane[y].weights[1]) all[count++] = plane[y];
-    }
-  }
-  return {all, count};
-}
-
 void ThinWithTaps::run(const float* source, const float* packed, const float* bias, float* output,
                        void*) const {
   const Conv3dProblem& p = problem_;
@@ -124,14 +51,6 @@ void ThinWithTaps::run(const float* source, const float* packed, const float* bi
   const int64_t tapFloats = produced_ * kernels.lanes, maxRows = kernels.maxRows[produced_ - 1];
   const int64_t depth = inputGradient_ ? p.D : p.Z, height = inputGradient_ ? p.H : p.P;
   const int64_t width = inputGradient_ ? p.W : p.Q;
-  const Axes axes{this->axes(0), this->axes(1), this->axes(2)};
-  std::vector<std::vector<ThinTaps>> taps;  // of each phase along w
-  for (const GatherAxis& axis : axes.w) {
-    const int64_t longest = axis.offsetStep == axis.sourceStep ? kMaxThinTaps : 1;
-    taps.emplace_back();
-    for (int64_t j = 0; j < axis.taps; j += longest)
-      taps.back().push_back({axis.offset(j), axis.tap(j) * tapFloats, std::min(longest, axis.taps - j)});
-  }
   constexpr int64_t kTaskFloats = 1 << 16;
   const int64_t sourceWidth = inputGradient_ ? p.Q : p.W;
   const int64_t inPlane = divideUp(height, maxRows), groups = p.N * depth * inPlane;
@@ -140,20 +59,19 @@ void ThinWithTaps::run(const float* source, const float* packed, const float* bi
     const int64_t end = std::min(groups, (task + 1) * taskGroups);
     for (int64_t group = task * taskGroups; group < end; ++group) {
       const int64_t plane = group / inPlane, h = group % inPlane * maxRows;
-      const Rows rows{plane / depth, plane % depth, h, std::min(maxRows, height - h)};
-      const auto [sources, count] = sourcesOf(rows, axes, source, packed);
+      const OutputRows rows{plane / depth, plane % depth, h, std::min(maxRows, height - h)};
+      SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(sources_.most()));
       ThinTapsRows run;
       run.sources = sources;
-      run.sourceRows = count;
+      run.sourceRows = sources_.list(rows, source, packed, sources);
       run.sourceVoxels = sourceWidth;
       run.reduced = reduced_;
       run.vectorWeights = p.taps() * tapFloats;
       run.bias = bias;
       run.rows = rows.count;
-      for (size_t phase = 0; phase < axes.w.size(); ++phase) {
-        const GatherAxis& axis = axes.w[phase];
-        run.taps = taps[phase].data();
-        run.runs = static_cast<int64_t>(taps[phase].size());
+      for (const auto& [axis, taps] : sources_.phases()) {
+        run.taps = taps.data();
+        run.runs = static_cast<int64_t>(taps.size());
         run.sourceStep = axis.sourceStep;
         run.nextTap = axis.tapStep * tapFloats;
         run.voxels = axis.count;

@@ -2,10 +2,7 @@
 // conv3d_thin.h, lanes are channels of the source, and sums over lanes the outputs.
 #pragma once
 
-#include <utility>
-#include <vector>
-
-#include "conv3d_geometry.h"
+#include "conv3d_source_rows.h"
 #include "convolution.h"
 #include "isa.h"
 
@@ -26,16 +23,10 @@ class ThinWithTaps final : public Convolution {
            void* workspace) const override;
 
  private:
-  struct Rows;
-  struct Axes;
-
-  std::vector<GatherAxis> axes(int a) const;
-  std::pair<const ThinSourceRow*, int64_t> sourcesOf(const Rows& rows, const Axes& axes, const float* source,
-                                                     const float* packed) const;
-
   const Conv3dProblem problem_;
   const bool inputGradient_;
   const int64_t reduced_, produced_;
+  const SourceRows sources_;
 };
 
 }  // namespace voxgrad::cpu

@@ -6,6 +6,7 @@
 #include "conv3d_weight_gradient_kernels.h"
 #include "dense_kernels.h"
 #include "dense_sum_kernels.h"
+#include "depthwise_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
 #include "planar_kernels.h"
@@ -28,6 +29,7 @@
   table(WinogradRowKernels, winogradRowKernels)       \
   table(DenseKernels, denseKernels)                   \
   table(DenseSumKernels, denseSumKernels)             \
+  table(DepthwiseKernels, depthwiseKernels)           \
   table(StemKernels, stemKernels)                     \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \

@@ -3,6 +3,7 @@
 #include "thin_taps_kernels.h"
 
 #include "simd_sum_lanes.h"
+#include "simd_taps.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -20,27 +21,9 @@ struct Tile {
   vfloat sums[kRows][Channels][kVoxels] = {};
 };
 
-// Adds what Taps taps read to the sums of the voxels that read it. `loadPlace(i)` is what the first tap reads
-// for voxel i, and the next tap for voxel i - 1.
-template <int Taps, int Voxels, typename Load>
-VOXGRAD_INLINE void addTaps(vfloat (&sums)[Voxels], const float* tapWeights, int64_t nextTap,
-                            Load loadPlace) {
-  vfloat weights[Taps];
-#pragma GCC unroll 3
-  for (int tap = 0; tap < Taps; ++tap) weights[tap] = load(tapWeights + tap * nextTap);
-#pragma GCC unroll 10
-  for (int i = 0; i < Voxels + Taps - 1; ++i) {
-    const vfloat source = loadPlace(i);
-#pragma GCC unroll 3
-    for (int tap = 0; tap < Taps; ++tap) {
-      if (i >= tap && i - tap < Voxels) multiplyAdd(&sums[i - tap], source, weights[tap]);
-    }
-  }
-}
-
-// The same for all rows of the output that read a row of the source, and all their channels.
+// Adds what Taps taps read of a row of the source to all rows of the output that read it, and all channels.
 template <int Taps, int Channels, typename Load>
-VOXGRAD_INLINE void addRow(Tile<Channels>& tile, const ThinSourceRow& row, int64_t weights, int64_t nextTap,
+VOXGRAD_INLINE void addRow(Tile<Channels>& tile, const SourceRow& row, int64_t weights, int64_t nextTap,
                            Load loadPlace) {
 #pragma GCC unroll 3
   for (int r = 0; r < Tile<Channels>::kRows; ++r) {
@@ -53,14 +36,14 @@ VOXGRAD_INLINE void addRow(Tile<Channels>& tile, const ThinSourceRow& row, int64
 
 // Adds what the taps of a run read in all rows of the source, for voxels that begin at the source voxel `at`.
 template <int Channels, int Taps>
-VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const ThinTapsRows& rows, const ThinTaps& taps, int64_t at) {
+VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const ThinTapsRows& rows, const TapRun& taps, int64_t at) {
   constexpr int kPlaces = Tile<Channels>::kVoxels + Taps - 1;
   const int64_t reduced = rows.reduced, nextTap = rows.nextTap, vectorWeights = rows.vectorWeights;
   const int64_t first = at + taps.place, last = first + (kPlaces - 1) * rows.sourceStep;
-  const ThinSourceRow* const end = rows.sources + rows.sourceRows;
+  const SourceRow* const end = rows.sources + rows.sourceRows;
   if (first >= 0 && last < rows.sourceVoxels && reduced % kLanes == 0) {
     const int64_t step = rows.sourceStep * reduced;
-    for (const ThinSourceRow* row = rows.sources; row < end; ++row) {
+    for (const SourceRow* row = rows.sources; row < end; ++row) {
       if (row->ahead) {
         const float* const ahead = row->ahead + first * reduced;
         for (int64_t i = 0; i < Tile<Channels>::kVoxels * step; i += 16) __builtin_prefetch(ahead + i, 0, 2);
@@ -87,7 +70,7 @@ VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const ThinTapsRows& rows, const
   int64_t weights = taps.weights;
   for (int64_t c = 0; c < reduced; c += kLanes, weights += vectorWeights) {
     const int64_t left = reduced - c;
-    for (const ThinSourceRow* row = rows.sources; row < end; ++row) {
+    for (const SourceRow* row = rows.sources; row < end; ++row) {
       const float* const from = row->source + c;
       addRow<Taps>(
           tile, *row, weights, nextTap, [&](int i) __attribute__((always_inline)) {
@@ -115,7 +98,7 @@ void tapsRows(const ThinTapsRows& rows) {
       const int64_t at = (first + voxel) * rows.sourceStep;
       Sums tile;
       for (int64_t i = 0; i < rows.runs; ++i) {
-        const ThinTaps& taps = rows.taps[i];
+        const TapRun& taps = rows.taps[i];
         if (taps.count == 1) {
           addRun<Channels, 1>(tile, rows, taps, at);
         } else if (taps.count == 2) {

@@ -64,7 +64,7 @@ test("conv: every pass of every shape, with rates and totals", async () => {
   assert.is(status, 0, err);
   assert.match(out, /^machine .* GFLOP\/s of multiply-adds, [\d.]+ GB\/s of copying\n/);
   assert.match(out, /\nup +weight gradient +[\d.]+ /);
-  assert.match(out, /\ntiny +forward +4 /);
+  assert.match(out, /\ntiny +forward +5 /);
   const { mode, date, machine, rows } = read(json);
   assert.is(mode, "conv");
   assert.ok(Math.abs(Date.parse(date) - Date.now()) < 60_000);
@@ -286,7 +286,7 @@ test("what cannot be understood is refused before anything is measured", async (
     [["conv", "--filter", "("], /--filter takes a regular expression/],
     [
       ["conv", "--shapes", tinyConv, "--filter", "nothing"],
-      /none of 9 rows matches \/nothing\/; they are 'tiny plain forward'/,
+      /none of 12 rows matches \/nothing\/; they are 'tiny plain forward'/,
     ],
     [["conv", "--min-time", "0"], /--min-time must be above 0/],
     [["conv", "--threads", "0"], /--threads must be 1 or more/],

@@ -150,6 +150,35 @@ test("blocks that do not overlap, pointwise kernels and stems, with channels and
   });
 });
 
+test("depthwise: rows of any length, runs of taps that leave the row, channels that fill no vector and several blocks", async () => {
+  const of = (x: Shape, kernel: Triple, geometry: Partial<Case["geometry"]>): Case => ({
+    x,
+    w: [x[4], ...kernel, 1],
+    geometry: { ...plain, ...geometry, groups: x[4] },
+  });
+  const cases = [1, 2, 4, 5, 6, 9, 10, 11, 23].map((width) =>
+    of([1, 3, 4, width, 9], all(3), { padding: all(1) }),
+  );
+  cases.push(
+    of([2, 4, 5, 13, 70], all(3), { padding: [1, 2, 0] }),
+    of([1, 5, 9, 12, 16], all(7), { padding: all(3) }),
+    of([1, 1, 7, 30, 33], [1, 5, 5], { padding: [0, 2, 2] }),
+    of([1, 1, 3, 21, 8], [1, 2, 16], { padding: [0, 1, 15] }),
+    of([1, 1, 3, 21, 8], [1, 2, 17], { padding: [0, 1, 8] }),
+    of([1, 4, 9, 22, 12], all(3), { padding: all(1), stride: all(2) }),
+    of([1, 3, 8, 17, 5], [2, 3, 4], { padding: [1, 0, 3], stride: [1, 3, 2] }),
+    of([1, 5, 8, 19, 24], all(3), { padding: [2, 3, 4], dilation: [2, 3, 4] }),
+    of([1, 3, 8, 19, 17], [1, 3, 5], { padding: [0, 2, 4], dilation: [1, 2, 2], stride: [1, 1, 2] }),
+    of([1, 3, 6, 21, 10], [3, 3, 5], { padding: [1, 1, 3], dilation: [1, 1, 3], stride: [2, 1, 3] }),
+    // More padding than taps, and taps that reach nothing.
+    of([1, 2, 3, 4, 6], all(3), { padding: all(5), dilation: [1, 2, 3] }),
+  );
+  for (const each of cases) {
+    await checkConv(each);
+    await checkConv(each, true);
+  }
+});
+
 test("input gradients of a few channels, which are stems with mirrored filters", async () => {
   const cases: Case[] = [
     { x: [2, 4, 6, 17, 17], w: [1, 3, 3, 3, 17], geometry: { ...plain, padding: [1, 2, 0] } },
