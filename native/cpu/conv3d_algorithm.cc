@@ -75,9 +75,10 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const double pairs = rowTaps * static_cast<double>(tapsInRow);
   // Those of taps that reach nothing are not read.
   const double reached = pairs / static_cast<double>(p.N * p.Z * p.P * p.Q * p.taps());
-  const double weights =
-      perTap && pass != ConvPass::weightGradient ? 30 * reached * static_cast<double>(p.C * p.K) : 0;
-  return pairs * static_cast<double>(reduced) * vectors + weights;
+  const double products = pairs * static_cast<double>(reduced) * vectors;
+  // In a small volume sums of each of 27 taps are loaded and stored for few products.
+  if (pass == ConvPass::weightGradient) return (perTap && lanes < 16 && winogradFits(p) ? 1.7 : 1) * products;
+  return products + (perTap ? 30 * reached * static_cast<double>(p.C * p.K) : 0);
 }
 
 // The same unit; the constants were fitted to times measured with AVX-512 and AVX2 (see the native test's
@@ -85,7 +86,10 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
 // second-level cache, those of filters through memory.
 double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
   constexpr double kProduct = 1.2, kSource = 600, kOutput = 350;
-  const double filter = pass == ConvPass::weightGradient ? 190 : packedOnce ? 40 : 220;
+  // Sums of a weight gradient that the caches do not hold pass through memory.
+  constexpr int64_t kCachedSums = 2 * 1024 * 1024;
+  const double sums = lanes < 16 && 64 * p.C * p.K > kCachedSums ? 570 : 190;
+  const double filter = pass == ConvPass::weightGradient ? sums : packedOnce ? 40 : 220;
   const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
   const int64_t reduced = pass == ConvPass::inputGradient ? p.K : p.C;
   const bool gradient = pass == ConvPass::inputGradient;
