@@ -24,7 +24,7 @@ Depthwise::Depthwise(const Conv3dProblem& p, bool inputGradient)
       inputGradient_(inputGradient),
       lanes_(depthwiseKernels().lanes),
       vectors_(divideUp(p.C, lanes_)),
-      sources_(p, inputGradient, (inputGradient ? p.Q : p.W) * p.C, p.T * lanes_, lanes_) {}
+      sources_(p, inputGradient, p.C, lanes_) {}
 
 // [vectors][R][S][T][lanes]
 void Depthwise::pack(const float* w, float* packed) const {
@@ -38,38 +38,9 @@ void Depthwise::pack(const float* w, float* packed) const {
 void Depthwise::run(const float* source, const float* packed, const float* bias, float* output, void*) const {
   const Conv3dProblem& p = problem_;
   constexpr int64_t kTaskFloats = 1 << 14, kCachedFloats = 3 << 20;
-  const int64_t depth = inputGradient_ ? p.D : p.Z, height = inputGradient_ ? p.H : p.P;
-  const int64_t width = inputGradient_ ? p.W : p.Q, inPlane = divideUp(height, kMaxOutputRows);
-  const int64_t groups = p.N * depth * inPlane;
-  const int64_t taskGroups = divideUp(kTaskFloats, width * p.C * kMaxOutputRows);
-  parallelFor(divideUp(groups, taskGroups), [&](int64_t task) {
-    SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(sources_.most()));
-    const int64_t end = std::min(groups, (task + 1) * taskGroups);
-    for (int64_t group = task * taskGroups; group < end; ++group) {
-      const int64_t plane = group / inPlane, h = group % inPlane * kMaxOutputRows;
-      const OutputRows some{plane / depth, plane % depth, h, std::min<int64_t>(kMaxOutputRows, height - h)};
-      DepthwiseRows rows;
-      rows.sources = sources;
-      rows.sourceRows = sources_.list(some, source, packed, sources);
-      rows.sourceVoxels = inputGradient_ ? p.Q : p.W;
-      rows.channels = p.C;
-      rows.vectorWeights = p.taps() * lanes_;
-      rows.bias = bias;
-      rows.rows = some.count;
-      rows.fetches = groups * kMaxOutputRows * width * p.C > kCachedFloats;
-      for (const auto& [axis, taps] : sources_.phases()) {
-        rows.taps = taps.data();
-        rows.runs = static_cast<int64_t>(taps.size());
-        rows.sourceStep = axis.sourceStep;
-        rows.nextTap = axis.tapStep * lanes_;
-        rows.voxels = axis.count;
-        rows.outputStep = axis.outputStep;
-        for (int64_t r = 0; r < some.count; ++r)
-          rows.outputs[r] = output + ((plane * height + h + r) * width + axis.first) * p.C;
-        depthwiseKernels().run(rows);
-      }
-    }
-  });
+  const bool fetches = p.N * std::max(p.D * p.H * p.W, p.Z * p.P * p.Q) * p.C > kCachedFloats;
+  sources_.run({depthwiseKernels().run, kMaxOutputRows, kTaskFloats, p.C, p.taps() * lanes_, fetches}, source,
+               packed, bias, output);
 }
 
 DepthwiseWeightGradient::DepthwiseWeightGradient(const Conv3dProblem& p)

@@ -1,6 +1,5 @@
 #include "conv3d_thin_taps.h"
 
-#include "../core/thread_pool.h"
 #include "conv3d_dense.h"
 
 namespace voxgrad::cpu {
@@ -22,8 +21,7 @@ ThinWithTaps::ThinWithTaps(const Conv3dProblem& p, bool inputGradient)
       inputGradient_(inputGradient),
       reduced_(inputGradient ? p.K : p.C),
       produced_(inputGradient ? p.C : p.K),
-      sources_(p, inputGradient, (inputGradient ? p.Q : p.W) * reduced_,
-               p.T * produced_ * thinTapsKernels().lanes, produced_ * thinTapsKernels().lanes) {}
+      sources_(p, inputGradient, reduced_, produced_ * thinTapsKernels().lanes) {}
 
 size_t ThinWithTaps::packedFloats() const {
   const int64_t lanes = thinTapsKernels().lanes;
@@ -46,42 +44,11 @@ void ThinWithTaps::pack(const float* w, float* packed) const {
 
 void ThinWithTaps::run(const float* source, const float* packed, const float* bias, float* output,
                        void*) const {
-  const Conv3dProblem& p = problem_;
-  const ThinTapsKernels& kernels = thinTapsKernels();
-  const int64_t tapFloats = produced_ * kernels.lanes, maxRows = kernels.maxRows[produced_ - 1];
-  const int64_t depth = inputGradient_ ? p.D : p.Z, height = inputGradient_ ? p.H : p.P;
-  const int64_t width = inputGradient_ ? p.W : p.Q;
   constexpr int64_t kTaskFloats = 1 << 16;
-  const int64_t sourceWidth = inputGradient_ ? p.Q : p.W;
-  const int64_t inPlane = divideUp(height, maxRows), groups = p.N * depth * inPlane;
-  const int64_t taskGroups = divideUp(kTaskFloats, sourceWidth * reduced_ * maxRows);
-  parallelFor(divideUp(groups, taskGroups), [&](int64_t task) {
-    const int64_t end = std::min(groups, (task + 1) * taskGroups);
-    for (int64_t group = task * taskGroups; group < end; ++group) {
-      const int64_t plane = group / inPlane, h = group % inPlane * maxRows;
-      const OutputRows rows{plane / depth, plane % depth, h, std::min(maxRows, height - h)};
-      SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(sources_.most()));
-      ThinTapsRows run;
-      run.sources = sources;
-      run.sourceRows = sources_.list(rows, source, packed, sources);
-      run.sourceVoxels = sourceWidth;
-      run.reduced = reduced_;
-      run.vectorWeights = p.taps() * tapFloats;
-      run.bias = bias;
-      run.rows = rows.count;
-      for (const auto& [axis, taps] : sources_.phases()) {
-        run.taps = taps.data();
-        run.runs = static_cast<int64_t>(taps.size());
-        run.sourceStep = axis.sourceStep;
-        run.nextTap = axis.tapStep * tapFloats;
-        run.voxels = axis.count;
-        run.outputStep = axis.outputStep;
-        for (int64_t r = 0; r < rows.count; ++r)
-          run.outputs[r] = output + ((plane * height + h + r) * width + axis.first) * produced_;
-        kernels.run[produced_ - 1](run);
-      }
-    }
-  });
+  const ThinTapsKernels& kernels = thinTapsKernels();
+  sources_.run({kernels.run[produced_ - 1], kernels.maxRows[produced_ - 1], kTaskFloats, produced_,
+                problem_.taps() * produced_ * kernels.lanes, true},
+               source, packed, bias, output);
 }
 
 }  // namespace voxgrad::cpu

@@ -18,7 +18,7 @@ struct Places {
   int64_t begin, end;
 };
 
-VOXGRAD_INLINE Places placesOf(const DepthwiseRows& rows, const TapRun& taps, int64_t voxel, int64_t tile) {
+VOXGRAD_INLINE Places placesOf(const GatheredRows& rows, const TapRun& taps, int64_t voxel, int64_t tile) {
   const int64_t count = tile + taps.count - 1, step = rows.sourceStep;
   Places places{voxel * step + taps.place, 0, count};
   while (places.begin < count && places.first + places.begin * step < 0) ++places.begin;
@@ -30,7 +30,7 @@ VOXGRAD_INLINE Places placesOf(const DepthwiseRows& rows, const TapRun& taps, in
 // Adds what the taps of a run read in all rows of the source; `loadPlace(place, i)` is what the first reads
 // for voxel i.
 template <int Taps, int Rows, int Tile, typename Load>
-VOXGRAD_INLINE void addRows(vfloat (&sums)[Rows][Tile], const DepthwiseRows& rows, int64_t weights,
+VOXGRAD_INLINE void addRows(vfloat (&sums)[Rows][Tile], const GatheredRows& rows, int64_t weights,
                             int64_t first, Load loadPlace) {
   const int64_t nextTap = rows.nextTap;
   const SourceRow* const end = rows.sources + rows.sourceRows;
@@ -47,7 +47,7 @@ VOXGRAD_INLINE void addRows(vfloat (&sums)[Rows][Tile], const DepthwiseRows& row
 }
 
 template <int Taps, int Rows, int Tile>
-VOXGRAD_INLINE void addRun(vfloat (&sums)[Rows][Tile], const DepthwiseRows& rows, const Places& places,
+VOXGRAD_INLINE void addRun(vfloat (&sums)[Rows][Tile], const GatheredRows& rows, const Places& places,
                            int64_t weights, int64_t channel) {
   const int64_t step = rows.sourceStep * rows.channels, left = rows.channels - channel;
   const int64_t first = places.first * rows.channels + channel, begin = places.begin, end = places.end;
@@ -71,7 +71,7 @@ VOXGRAD_INLINE void addRun(vfloat (&sums)[Rows][Tile], const DepthwiseRows& rows
 
 // Lines that the next rows read, and that the next tile stores.
 template <int Rows>
-VOXGRAD_INLINE void fetchAhead(const DepthwiseRows& rows, int64_t voxel, int64_t channel) {
+VOXGRAD_INLINE void fetchAhead(const GatheredRows& rows, int64_t voxel, int64_t channel) {
   constexpr int kTile = kSums / Rows;
   const int64_t first = voxel * rows.sourceStep + rows.taps[0].place, step = rows.outputStep * rows.channels;
   for (int64_t i = 0; i < rows.sourceRows; ++i) {
@@ -87,7 +87,7 @@ VOXGRAD_INLINE void fetchAhead(const DepthwiseRows& rows, int64_t voxel, int64_t
 
 // The last tile of a row overlaps the one before.
 template <int Rows>
-void depthwise(const DepthwiseRows& rows) {
+void depthwise(const GatheredRows& rows) {
   constexpr int kTile = kSums / Rows;
   Places places[kMaxDepthwiseRuns];
   for (int64_t begin = 0; begin < rows.voxels; begin += kTile) {
@@ -131,7 +131,7 @@ void depthwise(const DepthwiseRows& rows) {
   }
 }
 
-void run(const DepthwiseRows& rows) {
+void run(const GatheredRows& rows) {
   if (rows.rows == 1) {
     depthwise<1>(rows);
   } else {

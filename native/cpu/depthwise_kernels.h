@@ -12,21 +12,6 @@ namespace cpu {
 constexpr int kMaxDepthwiseRuns = 16;  // of taps of a row
 constexpr int kMaxDepthwiseRows = 3;   // of x, that share what is read of dy
 
-// Some rows of the outputs of a depthwise convolution, or of its input gradient.
-struct DepthwiseRows {
-  const SourceRow* sources;
-  int64_t sourceRows;
-  const TapRun* taps;
-  int64_t runs;  // at most kMaxDepthwiseRuns
-  int64_t sourceStep, sourceVoxels, channels;
-  int64_t nextTap, vectorWeights;  // floats of weights from tap to tap, and for each vector of channels
-  const float* bias;               // [channels] or null
-  float* outputs[kMaxOutputRows];  // [voxels][outputStep][channels]
-  int64_t rows;
-  int64_t voxels, outputStep;
-  bool fetches;  // ahead: where the tensors are in no cache
-};
-
 // What a row of dy adds to the weight gradient through some taps of some rows of x.
 struct DepthwiseSums {
   const float* dy;                    // [voxels][channels]
@@ -40,7 +25,7 @@ struct DepthwiseSums {
 
 struct DepthwiseKernels {
   int lanes;
-  void (*run)(const DepthwiseRows&);
+  GatheredRowsKernel run;  // of kMaxDepthwiseRuns runs at most
   // [rows - 1][taps - 1]
   void (*sum[kMaxDepthwiseRows][kMaxTapRun])(const DepthwiseSums&);
 };

@@ -24,5 +24,22 @@ struct TapRun {
   int64_t count;    // at most kMaxTapRun
 };
 
+// Some rows of outputs, each gathered from some rows of the source.
+struct GatheredRows {
+  const SourceRow* sources;
+  int64_t sourceRows;
+  const TapRun* taps;
+  int64_t runs;
+  int64_t sourceStep, sourceVoxels;
+  int64_t channels;                // of the source
+  int64_t nextTap, vectorWeights;  // floats of weights from tap to tap, and for each vector of channels
+  const float* bias;               // [output channels] or null
+  float* outputs[kMaxOutputRows];  // [voxels][outputStep][output channels]
+  int64_t rows;                    // at most kMaxOutputRows
+  int64_t voxels, outputStep;
+  bool fetches;  // ahead: where the tensors are in no cache
+};
+using GatheredRowsKernel = void (*)(const GatheredRows&);
+
 }  // namespace cpu
 }  // namespace voxgrad

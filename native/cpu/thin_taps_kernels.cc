@@ -36,9 +36,9 @@ VOXGRAD_INLINE void addRow(Tile<Channels>& tile, const SourceRow& row, int64_t w
 
 // Adds what the taps of a run read in all rows of the source, for voxels that begin at the source voxel `at`.
 template <int Channels, int Taps>
-VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const ThinTapsRows& rows, const TapRun& taps, int64_t at) {
+VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const GatheredRows& rows, const TapRun& taps, int64_t at) {
   constexpr int kPlaces = Tile<Channels>::kVoxels + Taps - 1;
-  const int64_t reduced = rows.reduced, nextTap = rows.nextTap, vectorWeights = rows.vectorWeights;
+  const int64_t reduced = rows.channels, nextTap = rows.nextTap, vectorWeights = rows.vectorWeights;
   const int64_t first = at + taps.place, last = first + (kPlaces - 1) * rows.sourceStep;
   const SourceRow* const end = rows.sources + rows.sourceRows;
   if (first >= 0 && last < rows.sourceVoxels && reduced % kLanes == 0) {
@@ -84,7 +84,7 @@ VOXGRAD_INLINE void addRun(Tile<Channels>& tile, const ThinTapsRows& rows, const
 
 // Sums wait in a buffer until as many follow one another as make vectors of outputs.
 template <int Channels>
-void tapsRows(const ThinTapsRows& rows) {
+void tapsRows(const GatheredRows& rows) {
   using Sums = Tile<Channels>;
   constexpr int kSegment = 16 * Sums::kVoxels, kSums = kSegment * Channels;
   static_assert(kSums % kLanes == 0 && kSegment % Sums::kVoxels == 0);
