@@ -19,13 +19,16 @@ export function convShape(x: Shape, w: Shape, { stride, padding, dilation }: Con
   return [x[0], ...spatial, w[0]];
 }
 
-/** Calls `visit(iy, ix, iw)` for every product `x[ix] * w[iw]` that is a term of `y[iy]`. */
-function forEachTerm(
+/**
+ * Calls `visit(iy, ix, iw, count)` for the products `x[ix + c] * w[iw + c]`, for `c` below `count`, that are terms of
+ * `y[iy]`. One call for each would take most of the time.
+ */
+function forEachRun(
   x: Shape,
   w: Shape,
   y: Shape,
   { stride, padding, dilation, groups }: ConvGeometry,
-  visit: (iy: number, ix: number, iw: number) => void,
+  visit: (iy: number, ix: number, iw: number, count: number) => void,
 ): void {
   const [samples, D, H, W, inputs] = x;
   const [outputs, kD, kH, kW, perGroup] = w;
@@ -50,7 +53,7 @@ function forEachTerm(
                   const iy = (((n * oD + z) * oH + p) * oW + q) * outputs + k;
                   const ix = (((n * D + d) * H + h) * W + v) * inputs + group * perGroup;
                   const iw = (((k * kD + r) * kH + s) * kW + t) * perGroup;
-                  for (let c = 0; c < perGroup; c++) visit(iy, ix + c, iw + c);
+                  visit(iy, ix, iw, perGroup);
                 }
               }
             }
@@ -67,7 +70,12 @@ export function conv(x: Dense, w: Dense, geometry: ConvGeometry, bias?: Dense): 
   const shape = convShape(x.shape, w.shape, geometry);
   const data = new Float64Array(elements(shape));
   if (bias !== undefined) data.forEach((_, i) => (data[i] = bias.data[i % bias.data.length]));
-  forEachTerm(x.shape, w.shape, shape, geometry, (iy, ix, iw) => (data[iy] += x.data[ix] * w.data[iw]));
+  forEachRun(x.shape, w.shape, shape, geometry, (iy, ix, iw, count) => {
+    const [own, weights] = [x.data, w.data];
+    let sum = 0;
+    for (let c = 0; c < count; c++) sum += own[ix + c] * weights[iw + c];
+    data[iy] += sum;
+  });
   return { shape, data };
 }
 
@@ -81,14 +89,20 @@ export function convInputGradient(
 ): Dense {
   const data = new Float64Array(elements(shape));
   if (bias !== undefined) data.forEach((_, i) => (data[i] = bias.data[i % bias.data.length]));
-  forEachTerm(shape, w.shape, dy.shape, geometry, (iy, ix, iw) => (data[ix] += dy.data[iy] * w.data[iw]));
+  forEachRun(shape, w.shape, dy.shape, geometry, (iy, ix, iw, count) => {
+    const [slope, weights] = [dy.data[iy], w.data];
+    for (let c = 0; c < count; c++) data[ix + c] += slope * weights[iw + c];
+  });
   return { shape, data };
 }
 
 /** The transpose of `conv` in `w`, applied to `dy`; `shape` is that of w. */
 export function convWeightGradient(x: Dense, dy: Dense, shape: Shape, geometry: ConvGeometry): Dense {
   const data = new Float64Array(elements(shape));
-  forEachTerm(x.shape, shape, dy.shape, geometry, (iy, ix, iw) => (data[iw] += dy.data[iy] * x.data[ix]));
+  forEachRun(x.shape, shape, dy.shape, geometry, (iy, ix, iw, count) => {
+    const [slope, own] = [dy.data[iy], x.data];
+    for (let c = 0; c < count; c++) data[iw + c] += slope * own[ix + c];
+  });
   return { shape, data };
 }
 
