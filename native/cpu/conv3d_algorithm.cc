@@ -258,7 +258,7 @@ Choice cheapestWinograd(const Conv3dProblem& p, ConvPass pass, bool packedOnce, 
 
 ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnce,
                      const std::string& wished) {
-  if (pass == ConvPass::inputGradient && isMirroredStem(problem))
+  if (pass == ConvPass::inputGradient && isMirrored(problem))
     return choose(mirrored(problem), ConvPass::forward, packedOnce, wished);
   const double lanes = winogradKernels().lanes;
   const bool fits = AmxConvolution::fits(problem);
@@ -283,7 +283,7 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
 }
 
 const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
-  if (pass == ConvPass::inputGradient && isMirroredStem(problem))
+  if (pass == ConvPass::inputGradient && isMirrored(problem))
     return nameOf(algorithm, mirrored(problem), ConvPass::forward);
   switch (algorithm) {
     case ConvAlgorithm::direct:

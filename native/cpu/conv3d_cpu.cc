@@ -37,7 +37,7 @@ size_t packedBytes(const Convolution& convolution) {
 
 std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
                                              bool packedOnce) {
-  if (inputGradient && isMirroredStem(problem)) {
+  if (inputGradient && isMirrored(problem)) {
     return std::make_unique<MirroredInputGradient>(problem,
                                                    makeConvolution(mirrored(problem), false, packedOnce));
   }

@@ -8,7 +8,7 @@
 
 namespace voxgrad::cpu {
 
-bool isMirroredStem(const Conv3dProblem& p) {
+bool isMirrored(const Conv3dProblem& p) {
   const int64_t taps[3] = {p.R, p.S, p.T};
   for (int axis = 0; axis < 3; ++axis)
     if (p.stride[axis] != 1 || p.pad[axis] > (taps[axis] - 1) * p.dilation[axis]) return false;

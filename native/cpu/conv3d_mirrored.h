@@ -1,5 +1,6 @@
 // Input gradients as forward passes: with stride 1, that of a convolution is the convolution of dy with the
-// filters mirrored, their input and output channels exchanged. Of few channels it is then a stem.
+// filters mirrored, their input and output channels exchanged. From few channels it is then a stem, and to
+// few a convolution on planar rows.
 #pragma once
 
 #include <memory>
@@ -9,8 +10,8 @@
 
 namespace voxgrad::cpu {
 
-// Whether the input gradient is that of a stem.
-bool isMirroredStem(const Conv3dProblem& problem);
+// Whether the input gradient is computed so.
+bool isMirrored(const Conv3dProblem& problem);
 
 // The problem whose forward pass is the input gradient of this one.
 Conv3dProblem mirrored(const Conv3dProblem& problem);
