@@ -53,17 +53,18 @@ DepthwiseWeightGradient::DepthwiseWeightGradient(const Conv3dProblem& p)
   const auto reached = [&p](int64_t tap) {
     return reachedOutputs(p.Q, p.W, p.stride[2], tap * p.dilation[2] - p.pad[2]);
   };
+  const auto add = [this](const Run& run) {
+    if (run.first < run.last) runs_.push_back(run);
+  };
   for (int64_t tap = 0; tap < p.T; tap += kMaxTapRun) {
     const int64_t taps = std::min<int64_t>(kMaxTapRun, p.T - tap);
     // The first tap reaches the source last, and the last one leaves it first.
     const int64_t first = reached(tap).first, last = std::max(first, reached(tap + taps - 1).last);
-    runs_.push_back({tap, taps, first, last});
+    add({tap, taps, first, last});
     for (int64_t t = tap; t < tap + taps; ++t) {
       const auto [own, ownEnd] = reached(t);
-      const bool apart = first == last;
-      if (own < ownEnd && apart) runs_.push_back({t, 1, own, ownEnd});
-      if (own < first && !apart) runs_.push_back({t, 1, own, std::min(first, ownEnd)});
-      if (ownEnd > last && !apart) runs_.push_back({t, 1, std::max(last, own), ownEnd});
+      add({t, 1, own, first < last ? std::min(first, ownEnd) : ownEnd});
+      if (first < last) add({t, 1, std::max(last, own), ownEnd});
     }
   }
 }
@@ -100,7 +101,6 @@ void DepthwiseWeightGradient::sumLine(const float* x, const float* dy, int64_t l
       }
       if (rows == 0 || (rows < kMaxDepthwiseRows && s + 1 < p.S)) continue;
       for (const Run& run : runs_) {
-        if (run.first == run.last) continue;
         work.voxels = run.last - run.first;
         work.dy = dy + (line * p.Q + run.first) * p.C;
         const int64_t at = run.first * p.stride[2] + run.tap * p.dilation[2] - p.pad[2];

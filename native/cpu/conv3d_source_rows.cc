@@ -108,9 +108,9 @@ void SourceRows::run(const Call& call, const float* source, const float* packed,
   const int64_t width = inputGradient_ ? p.W : p.Q;
   const int64_t inPlane = divideUp(height, call.rows), groups = p.N * depth * inPlane;
   const int64_t groupFloats = call.rows * std::max(width * call.outputChannels, width_ * channels_);
-  const int64_t taskGroups = divideUp(call.taskFloats, groupFloats);
+  const int64_t taskGroups = divideUp(call.taskFloats, groupFloats), mostSources = most();
   parallelFor(divideUp(groups, taskGroups), [&](int64_t task) {
-    SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(most()));
+    SourceRow* const sources = threadScratch<SourceRow>(static_cast<size_t>(mostSources));
     const int64_t end = std::min(groups, (task + 1) * taskGroups);
     for (int64_t group = task * taskGroups; group < end; ++group) {
       const int64_t plane = group / inPlane, h = group % inPlane * call.rows;
