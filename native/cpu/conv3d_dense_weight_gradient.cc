@@ -23,7 +23,7 @@ DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
       voxels_(problem.N * problem.Z * problem.P * problem.Q) {
   // Few sums, which stay in the caches, can be added up more often.
   constexpr int64_t kMostSlabs = 64, kFewSums = 16384;
-  const int64_t leastVoxels = problem.K * filterSums() <= kFewSums ? 256 : 1024;
+  const int64_t leastVoxels = problem.K * filterSums() <= kFewSums ? 256 : 2048;
   slabs_ = std::clamp<int64_t>(voxels_ / leastVoxels, 1, kMostSlabs);
 }
 
