@@ -32,16 +32,20 @@ struct DenseWeightGradient::Column {
   int64_t vectors;
 };
 
-// Lines of the column that is gathered next, to be fetched while products sum: an equal share by each.
+// Lines of the column that is gathered next, to be fetched by the last products of a column: an equal share
+// by each. No more of them fetch than it takes at one line for two voxels.
 class DenseWeightGradient::Ahead {
  public:
   Ahead(const Column& column, const float* const* places, int64_t voxels, int64_t products)
-      : places_(places), voxels_(voxels), products_(products) {
+      : places_(places), voxels_(voxels) {
     for (int64_t i = 0; i < column.count; ++i) {
       for (int64_t at = 0; at < column.pieces[i].floats; at += kLineFloats)
         lines_[count_++] = column.pieces[i].offset + at;
     }
+    products_ = std::min(products, 2 * count_);
   }
+
+  int64_t products() const { return products_; }
 
   void share(int64_t product, WeightGradientTile& tile) const {
     const int64_t line = product * count_ / products_;
@@ -56,9 +60,9 @@ class DenseWeightGradient::Ahead {
 
  private:
   const float* const* const places_;
-  const int64_t voxels_, products_;
+  const int64_t voxels_;
   // Floats from the place of a voxel; a vector has one line at most.
-  int64_t lines_[kMaxWindowVectors], count_ = 0;
+  int64_t lines_[kMaxWindowVectors], count_ = 0, products_;
 };
 
 int64_t DenseWeightGradient::packedChannels() const {
@@ -177,14 +181,16 @@ void DenseWeightGradient::sumPacked(const ConvolutionSource& x, const float* dy,
       tile.windowStride = column.vectors * lanes_;
       const bool wraps = c + 1 == part.endColumn;
       const Column following = columnOf(wraps ? part.firstColumn : c + 1);
+      int64_t left = divideUp(part.endChannel - part.firstChannel, block);
       const Ahead ahead(following, wraps && next.voxels > 0 ? nextPlaces : places,
-                        wraps ? next.voxels : chunk.voxels,
-                        divideUp(part.endChannel - part.firstChannel, block));
-      for (int64_t channel = part.firstChannel; channel < part.endChannel; channel += block) {
-        ahead.share((channel - part.firstChannel) / block, tile);
+                        wraps ? next.voxels : chunk.voxels, left);
+      for (int64_t channel = part.firstChannel; left > 0; channel += block, --left) {
+        const bool fetches = left <= ahead.products();
+        if (fetches) ahead.share(ahead.products() - left, tile);
         gradients = factors + channel * chunk.voxels;
         tile.sums = sums + (part.slab * problem_.K + channel) * filterSums() + column.place;
-        kernels.sum[0][std::min(block, part.endChannel - channel) - 1][column.vectors - 1](tile);
+        const auto& kernel = fetches ? kernels.fetching : kernels.sum[0];
+        kernel[std::min(block, part.endChannel - channel) - 1][column.vectors - 1](tile);
       }
       column = following;
     }

@@ -131,7 +131,6 @@ void WeightGradient::sumSlab(const float* x, const float* zeroRow, const float* 
   tile.gradientStride = p.K;
   tile.sumStride = vectors * kernels_.lanes;
   tile.add = true;
-  tile.ahead = tile.windows;
 
   const int64_t firstRow = rows_ * slab / slabs_, lastRow = rows_ * (slab + 1) / slabs_;
   for (int64_t chunk = firstRow; chunk < lastRow; chunk += rowsPerChunk_) {

@@ -121,7 +121,6 @@ void TapWeightGradient::sumPart(const float* x, const float* dy, const Part& par
   WeightGradientTile tile;
   tile.windows = panels.windowStarts;
   tile.gradients = panels.gradientPointers;
-  tile.ahead = tile.windows;
   tile.voxels = panels.lengths;
   tile.windowStride = window;
   tile.gradientStride = block;
