@@ -201,6 +201,8 @@ void gradient(const WinogradGradient& g) {
   if (channel < g.channels) gradientChannels<true>(g, channel);
 }
 
+constexpr int kAheadFloats = 16;
+
 void filterGradient(const WinogradFilterGradient& p) {
   for (int64_t channel = 0; channel < p.channels; channel += kLanes) {
     vfloat widths[4][4][3];
@@ -209,6 +211,7 @@ void filterGradient(const WinogradFilterGradient& p) {
       for (int w = 0; w < 4; ++w) {
         const float* from = p.sums + (row * 4 + w) * p.frequencyStride + channel;
         m[w] = load(from);
+        __builtin_prefetch(from + kAheadFloats);
         for (int64_t slab = 1; slab < p.slabs; ++slab) m[w] += load(from + slab * p.slabStride);
       }
       transformFilterGradient(m, widths[row / 4][row % 4]);
