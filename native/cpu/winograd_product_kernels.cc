@@ -106,6 +106,9 @@ template <int Vectors, int Rows>
 void sumRows(const float* gradients, int64_t gradientStride, const float* sources, int64_t sourceStride,
              int64_t tiles, bool add, float* sums, int64_t rowStride) {
   vfloat block[Rows][Vectors] = {};
+  // Added to at the end, when nothing else is left to wait for.
+#pragma GCC unroll 24
+  for (int i = 0; i < Rows; ++i) __builtin_prefetch(sums + i * rowStride, 1);
   for (int64_t tile = 0; tile < tiles; ++tile) {
     vfloat x[Vectors];
 #pragma GCC unroll 2
@@ -189,31 +192,32 @@ void product(const WinogradProduct& p) {
 void sum(const WinogradSum& s) {
   constexpr int64_t panel = kWinogradVectors * kLanes;
   const int64_t blocks = (s.tiles + kSumTiles - 1) / kSumTiles;
-  // Some tiles, for all output channels and a panel of sources.
-  const auto accumulate = [&](int64_t f, int64_t tile, int64_t tiles, int64_t vector) {
-    float* const sums = s.sums + f * s.sumFrequencyStride;
+  // Some tiles, for a panel of output channels and one of sources.
+  const auto accumulate = [&](int64_t f, int64_t tile, int64_t tiles, int64_t output, int64_t vector) {
+    const int64_t width = s.vectors - vector;
+    const int vectors = width < kWinogradVectors ? static_cast<int>(width) : kWinogradVectors;
     const float* const sources = s.sources + f * s.sourceFrequencyStride + tile * s.sourceStride +
                                  vector / kWinogradVectors * s.sourcePanelStride;
-    const int64_t left = s.vectors - vector;
-    const int vectors = left < kWinogradVectors ? static_cast<int>(left) : kWinogradVectors;
-    for (int64_t output = 0; output < s.outputs; output += panel) {
-      const float* const gradients = s.gradients + f * s.gradientFrequencyStride + tile * s.gradientStride +
-                                     output / panel * s.gradientPanelStride;
-      const int64_t outputs = s.outputs - output < panel ? s.outputs - output : panel;
-      const int64_t limit = rowLimit(vectors), groups = (outputs + limit - 1) / limit;
-      for (int64_t group = 0; group < groups; ++group) {
-        const int64_t first = outputs * group / groups, end = outputs * (group + 1) / groups;
-        kSums[vectors - 1].rows[end - first - 1](
-            gradients + first, s.gradientStride, sources, s.sourceStride, tiles, s.add || tile > 0,
-            sums + (output + first) * s.sumStride + vector * kLanes, s.sumStride);
-      }
+    const float* gradients = s.gradients + f * s.gradientFrequencyStride + tile * s.gradientStride +
+                             output / panel * s.gradientPanelStride;
+    float* sums = s.sums + f * s.sumFrequencyStride + output * s.sumStride + vector * kLanes;
+    int64_t left = s.outputs - output < panel ? s.outputs - output : panel;
+    for (int64_t groups = (left + rowLimit(vectors) - 1) / rowLimit(vectors); groups > 0; --groups) {
+      const int64_t rows = (left + groups - 1) / groups;
+      kSums[vectors - 1].rows[rows - 1](gradients, s.gradientStride, sources, s.sourceStride, tiles,
+                                        s.add || tile > 0, sums, s.sumStride);
+      gradients += rows;
+      sums += rows * s.sumStride;
+      left -= rows;
     }
   };
   for (int64_t f = 0; f < s.frequencies; ++f) {
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = s.tiles * block / blocks, end = s.tiles * (block + 1) / blocks;
-      for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors)
-        accumulate(f, first, end - first, vector);
+      for (int64_t vector = 0; vector < s.vectors; vector += kWinogradVectors) {
+        for (int64_t output = 0; output < s.outputs; output += panel)
+          accumulate(f, first, end - first, output, vector);
+      }
     }
   }
 }
