@@ -162,18 +162,23 @@ void product(const WinogradProduct& p) {
   // Groups of rows as even as possible: a short last group would wait for its multiply-adds.
   const int64_t limit = rowLimit(static_cast<int>(p.vectors)), width = p.vectors * kLanes;
   const int64_t groups = (p.rows + limit - 1) / limit;
+  const int64_t rows = p.rows / groups, longerGroups = p.rows % groups;
+  // Those of a single tap lie in the order in which they are used.
+  const int64_t lines = p.taps > 1 ? 0 : 4 * width / kLineFloats;
   // Reduced channels from `from` on, of `taps` taps, for all rows of a frequency.
   const auto accumulate = [&](int64_t f, int64_t tap, int64_t taps, int64_t from, int64_t depth) {
-    const float* const tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
+    const float* tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
     const float* const filters = p.filters + f * p.filterFrequencyStride + (tap * p.depth + from) * width;
-    // Those of a single tap lie in the order in which they are used.
-    const int64_t chunkLines = depth * width / kLineFloats, lines = p.taps > 1 ? 0 : 4 * width / kLineFloats;
+    float* products = p.products + f * p.productFrequencyStride;
+    const int64_t chunkLines = depth * width / kLineFloats;
     for (int64_t group = 0; group < groups; ++group) {
-      const int64_t first = p.rows * group / groups, end = p.rows * (group + 1) / groups;
-      const Ahead ahead = {chunkLines + lines * group / groups, chunkLines + lines * (group + 1) / groups};
-      kProducts[p.vectors - 1].rows[end - first - 1](
-          tiles + first * p.tileStride, p.tileStride, taps, p.tapStride, filters, depth,
-          p.add || tap > 0 || from > 0, p.products + f * p.productFrequencyStride + first * width, ahead);
+      const int64_t count = rows + (group < longerGroups ? 1 : 0);
+      Ahead ahead = {chunkLines, chunkLines};
+      if (lines > 0) ahead = {chunkLines + lines * group / groups, chunkLines + lines * (group + 1) / groups};
+      kProducts[p.vectors - 1].rows[count - 1](tiles, p.tileStride, taps, p.tapStride, filters, depth,
+                                               p.add || tap > 0 || from > 0, products, ahead);
+      tiles += count * p.tileStride;
+      products += count * width;
     }
   };
   for (int64_t f = 0; f < p.frequencies; ++f) {
