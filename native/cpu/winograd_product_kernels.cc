@@ -34,6 +34,8 @@ VOXGRAD_INLINE void productStep(vfloat (&sums)[Rows][Vectors], const float* cons
   }
 }
 
+// Filters are fetched while the product before runs. On processors of shorter vectors that is level or loses.
+constexpr bool kFetches = kLanes == 16;
 constexpr int64_t kLineFloats = 16;
 // Lines of filters to fetch while four steps are computed, from the first of these on.
 struct Ahead {
@@ -51,7 +53,9 @@ void productRows(const float* tiles, int64_t stride, int64_t taps, int64_t tapSt
     for (int i = 0; i < (Rows + 3) / 4; ++i) a[i] = tiles + tap * tapStride + i * 4 * stride;
     int64_t left = depth;
     for (; left >= unroll; left -= unroll) {
-      for (int64_t i = ahead.first; i < ahead.end; ++i) __builtin_prefetch(filters + i * kLineFloats);
+      if constexpr (kFetches) {
+        for (int64_t i = ahead.first; i < ahead.end; ++i) __builtin_prefetch(filters + i * kLineFloats);
+      }
 #pragma GCC unroll 4
       for (int step = 0; step < unroll; ++step) {
         productStep<Vectors, Rows>(sums, a, stride, stride3, filters, step);
@@ -164,7 +168,7 @@ void product(const WinogradProduct& p) {
   const int64_t groups = (p.rows + limit - 1) / limit;
   const int64_t rows = p.rows / groups, longerGroups = p.rows % groups;
   // Those of a single tap lie in the order in which they are used.
-  const int64_t lines = p.taps > 1 ? 0 : 4 * width / kLineFloats;
+  const int64_t lines = kFetches && p.taps == 1 ? 4 * width / kLineFloats : 0;
   // Reduced channels from `from` on, of `taps` taps, for all rows of a frequency.
   const auto accumulate = [&](int64_t f, int64_t tap, int64_t taps, int64_t from, int64_t depth) {
     const float* tiles = p.tiles + f * p.tileFrequencyStride + tap * p.tapStride + from;
