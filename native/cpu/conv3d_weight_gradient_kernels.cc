@@ -20,8 +20,8 @@ void sumProducts(const WeightGradientTile& tile) {
 #pragma GCC unroll 3
     for (int v = 0; v < Vectors; ++v) __builtin_prefetch(tile.sums + k * tile.sumStride + v * kLanes, 1);
   }
-  const int64_t aheadOffset = Fetches ? tile.aheadOffset : 0;
-  const uint64_t aheadStep = Fetches ? tile.aheadStep : 0;
+  const int64_t aheadOffset = tile.aheadOffset;
+  const uint64_t aheadStep = tile.aheadStep;
   const float* const* const ahead = tile.ahead;
   uint64_t reached = 0;
   for (int64_t row = 0; row < tile.rows; ++row) {
@@ -50,8 +50,10 @@ void sumProducts(const WeightGradientTile& tile) {
     // Two at a time leave room for what is fetched: into the second-level cache, as the first is full.
     for (int64_t pairs = voxels / 2; pairs > 0; --pairs) {
       sumVoxel();
-      if (Fetches) __builtin_prefetch(ahead[reached / kAheadUnit] + aheadOffset, 0, 2);
-      reached += aheadStep;
+      if constexpr (Fetches) {
+        __builtin_prefetch(ahead[reached / kAheadUnit] + aheadOffset, 0, 2);
+        reached += aheadStep;
+      }
       sumVoxel();
     }
     if (voxels % 2) sumVoxel();

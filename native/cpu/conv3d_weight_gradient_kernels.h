@@ -20,9 +20,9 @@ struct WeightGradientTile {
   bool add;           // to what the sums hold; else they are overwritten
   // What `fetching` kernels fetch meanwhile: lines `aheadOffset` floats behind pointers, of which two voxels
   // pass `aheadStep` / kAheadUnit.
-  const float* const* ahead;
-  int64_t aheadOffset;
-  uint64_t aheadStep;
+  const float* const* ahead = nullptr;
+  int64_t aheadOffset = 0;
+  uint64_t aheadStep = 0;
 };
 constexpr uint64_t kAheadUnit = 256;
 using WeightGradientKernel = void (*)(const WeightGradientTile&);
