@@ -1,5 +1,6 @@
 #include "conv2d_winograd_weight_gradient.h"
 
+#include "conv3d_winograd_blocks.h"
 #include "worker_tasks.h"
 
 namespace voxgrad::cpu {
@@ -8,7 +9,7 @@ namespace {
 // Floats of sums that a task keeps in a 2 MiB second-level cache.
 constexpr int64_t kCachedSums = 256 * 1024;
 // Slabs: transformed tiles of a block, which lie in that cache as well.
-constexpr int64_t kSlabBlockFloats = 192 * 1024, kMostSlabs = 8, kLeastSlabTiles = 128, kLeastBlockTiles = 16;
+constexpr int64_t kSlabBlockFloats = 192 * 1024, kLeastBlockTiles = 16;
 // Tiles that are transformed at a time where tasks share them.
 constexpr int64_t kSharedTiles = 256;
 // Where transformed sources of this many floats per frequency are read again for every task's channels, sums
@@ -31,7 +32,7 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
   const int64_t workers = ThreadPool::shared().size();
   if (frequencies() * p.K * sumStride_ <= kCachedSums) {
     cut_ = Cut::slabs;
-    slabs_ = std::clamp<int64_t>(allTiles_ / kLeastSlabTiles, 1, kMostSlabs);
+    slabs_ = winogradSlabs(allTiles_);
     const int64_t slabTiles = divideUp(allTiles_, slabs_);
     const int64_t room = kSlabBlockFloats / (frequencies() * (sourcePanels_ + gradientPanels_) * panel());
     blockTiles_ = divideUp(slabTiles, divideUp(slabTiles, std::max(kLeastBlockTiles, room)));

@@ -6,6 +6,14 @@
 
 namespace voxgrad::cpu {
 
+// Slabs of a weight gradient that has so many tiles: each has sums of its own, which takes many tiles to pay,
+// or fewer where threads would have nothing to do.
+inline int64_t winogradSlabs(int64_t tiles) {
+  constexpr int64_t kMost = 8, kTiles = 128, kFew = 4, kLeastTiles = 32;
+  const int64_t few = tiles >= kFew * kLeastTiles ? kFew : tiles >= 2 * kLeastTiles ? 2 : 1;
+  return std::clamp(tiles / kTiles, few, kMost);
+}
+
 struct WinogradBlock {
   int64_t sample, firstSlice, slices;
   int64_t firstTile, tiles;  // in a slice

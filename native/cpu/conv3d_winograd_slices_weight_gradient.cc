@@ -7,7 +7,8 @@ namespace {
 
 // Floats of sums that a task keeps in a 2 MiB second-level cache, and of the transformed tiles beside them.
 constexpr int64_t kCachedSums = 128 * 1024, kBlockFloats = 224 * 1024, kMostBlockTiles = 8;
-constexpr int64_t kMostSlabs = 8, kLeastSlabTiles = 128;
+// Of tiles beside more sums, where the second-level cache is smaller.
+constexpr int64_t kMostBlockFloats = 1024 * 1024;
 
 }  // namespace
 
@@ -22,14 +23,16 @@ WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& 
       sourceStride_(divideUp(p.C, lanes()) * lanes()),
       gradientStride_(divideUp(p.K, lanes()) * lanes()),
       blocks_(cut()) {
-  const int64_t slabs = std::min({kMostSlabs, blocks_.count(), tiles_.count() / kLeastSlabTiles});
-  slabs_ = std::max<int64_t>(1, slabs);
+  slabs_ = std::min(blocks_.count(), winogradSlabs(tiles_.count()));
   workers_ = std::min<int64_t>(ThreadPool::shared().size(), slabs_);
 }
 
 WinogradBlocks WinogradSlicesWeightGradient::cut() const {
   const int64_t tiles = std::min(kMostBlockTiles, tiles_.along(1));
-  const int64_t room = kBlockFloats / (frequencies() * (sourceStride_ + gradientStride_));
+  const int64_t floats =
+      lanes() == 16 ? kBlockFloats : std::clamp(sumFloats(), kBlockFloats, kMostBlockFloats);
+  const int64_t slabTiles = divideUp(tiles_.count(), winogradSlabs(tiles_.count()));
+  const int64_t room = std::min(slabTiles, floats / (frequencies() * (sourceStride_ + gradientStride_)));
   return WinogradBlocks(problem_.N * depth_.maps(), depth_.slices(), tiles_.inSlice(), tiles, room, 1);
 }
 

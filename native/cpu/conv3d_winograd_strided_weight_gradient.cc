@@ -7,7 +7,6 @@ namespace {
 
 // Floats of sums that a task keeps in a 2 MiB second-level cache, and of the transformed tiles beside them.
 constexpr int64_t kCachedSums = 160 * 1024, kSlabBlockFloats = 224 * 1024, kMostSlabTiles = 8;
-constexpr int64_t kMostSlabs = 8, kLeastSlabRows = 128;
 // Floats that are transformed at a time where tasks share them, and the tiles that a slice of them has at
 // least.
 constexpr int64_t kSharedFloats = 4 * 1024 * 1024, kLeastSharedTiles = 64;
@@ -29,8 +28,7 @@ WinogradStridedWeightGradient::WinogradStridedWeightGradient(const Conv3dProblem
       inSlabs_(cachesSums(p)),
       blocks_(blocks()) {
   const int64_t rows = tiles_.count() * depth_.steps(), workers = ThreadPool::shared().size();
-  slabs_ =
-      inSlabs_ ? std::max<int64_t>(1, std::min({kMostSlabs, blocks_.count(), rows / kLeastSlabRows})) : 1;
+  slabs_ = inSlabs_ ? std::min(blocks_.count(), winogradSlabs(rows)) : 1;
   workers_ = std::min(workers, slabs_);
 }
 
