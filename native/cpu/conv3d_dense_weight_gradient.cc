@@ -60,7 +60,7 @@ struct DenseWeightGradient::Division {
 
 DenseWeightGradient::Division DenseWeightGradient::divide(int64_t columns) const {
   // Smaller ranges would read x too often, and smaller tasks are not worth handing out.
-  constexpr int64_t kMostTasks = 16, kTaskProducts = 1 << 21, kRangeChannels = 64;
+  constexpr int64_t kMostTasks = 16, kTaskProducts = 1 << 19, kRangeChannels = 64;
   const int64_t products = voxels_ * problem_.K * filterSums();
   const int64_t wanted = std::clamp<int64_t>(products / kTaskProducts, 1, kMostTasks);
   const int64_t groups = std::min(columns, divideUp(wanted, slabs_));

@@ -9,13 +9,14 @@ namespace {
 // that stay in a 2 MiB second-level cache.
 constexpr int64_t kCachedFilters = 256 * 1024, kBlockFloats = 256 * 1024;
 constexpr int64_t kMostBlockTiles = 16;
-// Tiles of all slices of a block that share the filters, and the fewest for which transforming those pays.
-constexpr int64_t kBlockRows = 64, kLeastBlockRows = 32;
+// Tiles of all slices of a block that share the filters, the fewest for which transforming those pays, and the
+// fewest where they are transformed beforehand.
+constexpr int64_t kBlockRows = 64, kLeastBlockRows = 32, kLeastPackedRows = 8;
 // Source channels of a unit of filters where the source has no phases.
 constexpr int64_t kUnitChannels = 128;
 
-int64_t blockRows(int64_t rows, int64_t workers) {
-  return std::clamp(divideUp(rows, workers), kLeastBlockRows, kBlockRows);
+int64_t blockRows(int64_t rows, int64_t workers, int64_t least) {
+  return std::clamp(divideUp(rows, workers), least, kBlockRows);
 }
 
 }  // namespace
@@ -57,10 +58,11 @@ bool WinogradStrided::filtersLast(const Conv3dProblem& p) {
 WinogradBlocks WinogradStrided::blocks(int64_t workers) const {
   const int64_t steps = depth_.steps();
   if (filtersLast_) {
-    const int64_t rows = blockRows(steps * tiles_.count(), workers);
+    const int64_t rows = blockRows(steps * tiles_.count(), workers, kLeastBlockRows);
     return WinogradBlocks(1, steps, tiles_.count(), std::max<int64_t>(1, rows / steps), rows, 0);
   }
-  const int64_t tiles = std::max(tiles_.along(1), divideUp(kBlockRows, steps));
+  const int64_t rows = blockRows(steps * tiles_.count(), workers, kLeastPackedRows);
+  const int64_t tiles = std::max(tiles_.along(1), divideUp(rows, steps));
   const int64_t room =
       kBlockFloats / (WinogradStridedTiles::kFrequencies * tiles_.chunks() * tiles_.tileFloats());
   return WinogradBlocks(1, steps, tiles_.count(), std::min(kMostBlockTiles, tiles), room / depth_.sliceStep,
