@@ -12,6 +12,8 @@ constexpr int64_t kCachedSums = 256 * 1024;
 constexpr int64_t kSlabBlockFloats = 192 * 1024, kLeastBlockTiles = 16;
 // Tiles that are transformed at a time where tasks share them.
 constexpr int64_t kSharedTiles = 256;
+// Of channels, where there are as many panels of them.
+constexpr int64_t kLeastTasks = 4;
 // Where transformed sources of this many floats per frequency are read again for every task's channels, sums
 // in memory cost less.
 constexpr int64_t kMostSourceFloats = 20 * 1024;
@@ -30,7 +32,7 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
   slabs_ = 1;
   taskChannels_ = p.K;
   const int64_t workers = ThreadPool::shared().size();
-  if (frequencies() * p.K * sumStride_ <= kCachedSums) {
+  if (frequencies() * p.K * sumStride_ <= kCachedSums && winogradSlabs(allTiles_) > 1) {
     cut_ = Cut::slabs;
     slabs_ = winogradSlabs(allTiles_);
     const int64_t slabTiles = divideUp(allTiles_, slabs_);
@@ -44,8 +46,8 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
   } else {
     cut_ = Cut::channels;
     blockTiles_ = allTiles_;
-    const int64_t fitting = kCachedSums / (frequencies() * sumStride_);
-    taskChannels_ = std::max<int64_t>(1, fitting / panel()) * panel();
+    const int64_t fitting = kCachedSums / (frequencies() * sumStride_ * panel());
+    taskChannels_ = std::clamp<int64_t>(fitting, 1, divideUp(gradientPanels_, kLeastTasks)) * panel();
     workers_ = std::min(workers, divideUp(p.K, taskChannels_));
   }
 }

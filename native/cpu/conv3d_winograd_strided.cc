@@ -9,8 +9,8 @@ namespace {
 // that stay in a 2 MiB second-level cache.
 constexpr int64_t kCachedFilters = 256 * 1024, kBlockFloats = 256 * 1024;
 constexpr int64_t kMostBlockTiles = 16;
-// Tiles of all slices of a block that share the filters, the fewest for which transforming those pays, and the
-// fewest where they are transformed beforehand.
+// Tiles of all slices of a block that share the filters, the fewest for which transforming those pays, and
+// the fewest where they are transformed beforehand.
 constexpr int64_t kBlockRows = 64, kLeastBlockRows = 32, kLeastPackedRows = 8;
 // Source channels of a unit of filters where the source has no phases.
 constexpr int64_t kUnitChannels = 128;
