@@ -21,8 +21,9 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
 
  private:
   // Few channels: a task transforms the tiles of a slab, block by block, and sums all frequencies. Many
-  // channels: the tiles of a block are transformed once for all, then a task sums one frequency, or, where
-  // tiles are few, all frequencies of some output channels, which it transforms back while they are cached.
+  // channels, or tiles for one slab only: the tiles of a block are transformed once for all, then a task sums
+  // one frequency, or, where tiles are few, all frequencies of some output channels, which it transforms back
+  // while they are cached.
   enum class Cut { slabs, frequencies, channels };
 
   struct Room;

@@ -2,11 +2,12 @@
 // pass and input gradient, its transpose. To 16 outputs it makes 81 multiplications instead of 144; the taps
 // along the depth are added before the tiles are transformed back, as in conv3d_winograd_slices.h.
 //
-// A task transforms the tiles of a run of source slices, as many as stay in the second-level cache, and then
-// computes the output slices among them, for some output channels at a time. Where tiles are fewer than
-// output channels the transformed filters would be the larger part by far: then a task transforms them as
-// well, in the same cache, and where blocks of tiles are fewer than threads, they are transformed for all
-// first, and a task is a block and some output channels. The value of a tile does not depend on its block.
+// A task transforms the tiles of a run of source slices, as many as stay in the second-level cache or fewer
+// so that every thread has some, and then computes the output slices among them, for some output channels at
+// a time. Where tiles are fewer than output channels the transformed filters would be the larger part by far:
+// then a task transforms them as well, in the same cache, and where blocks of tiles are fewer than threads,
+// they are transformed for all first, and a task is a block and some output channels. The value of a tile
+// does not depend on its block.
 #pragma once
 
 #include "conv2d_winograd_filters.h"
