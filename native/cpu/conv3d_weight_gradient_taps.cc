@@ -1,5 +1,7 @@
 #include "conv3d_weight_gradient_taps.h"
 
+#include <vector>
+
 #include "../core/thread_pool.h"
 
 namespace voxgrad::cpu {
@@ -84,15 +86,18 @@ void TapWeightGradient::clearUnreached(float* dw) const {
     const ReachedOutputs inside = reachedOutputs(outputs, source, stride, offset);
     return inside.first < inside.last;
   };
+  std::vector<int64_t> unreached;
+  for (int64_t tap = 0; tap < p.taps(); ++tap) {
+    const int64_t r = tap / (p.S * p.T), s = tap / p.T % p.S, t = tap % p.T;
+    const bool reached = reaches(p.D, p.Z, p.stride[0], r * p.dilation[0] - p.pad[0]) &&
+                         reaches(p.H, p.P, p.stride[1], s * p.dilation[1] - p.pad[1]) &&
+                         reaches(p.W, p.Q, p.stride[2], t * p.dilation[2] - p.pad[2]);
+    if (!reached) unreached.push_back(tap);
+  }
+  if (unreached.empty()) return;
   parallelFor(p.K, [&](int64_t k) {
-    float* filter = dw + k * p.taps() * cPerGroup_;
-    for (int64_t tap = 0; tap < p.taps(); ++tap, filter += cPerGroup_) {
-      const int64_t r = tap / (p.S * p.T), s = tap / p.T % p.S, t = tap % p.T;
-      const bool reached = reaches(p.D, p.Z, p.stride[0], r * p.dilation[0] - p.pad[0]) &&
-                           reaches(p.H, p.P, p.stride[1], s * p.dilation[1] - p.pad[1]) &&
-                           reaches(p.W, p.Q, p.stride[2], t * p.dilation[2] - p.pad[2]);
-      if (!reached) std::fill_n(filter, cPerGroup_, 0.0f);
-    }
+    float* const filter = dw + k * p.taps() * cPerGroup_;
+    for (const int64_t tap : unreached) std::fill_n(filter + tap * cPerGroup_, cPerGroup_, 0.0f);
   });
 }
 
