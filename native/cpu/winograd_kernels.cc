@@ -201,6 +201,7 @@ void gradient(const WinogradGradient& g) {
   if (channel < g.channels) gradientChannels<true>(g, channel);
 }
 
+// The next line of each of 64 streams: more than processors follow by themselves.
 constexpr int kAheadFloats = 16;
 
 void filterGradient(const WinogradFilterGradient& p) {
