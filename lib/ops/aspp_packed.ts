@@ -2,8 +2,8 @@ import { ShapeError } from "../errors.ts";
 import { formatType, type TensorType, type Value } from "../graph/value.ts";
 import { add } from "./arithmetic.ts";
 import { type Branches, windowOfBranch } from "./aspp.ts";
-import { expectActivation, expectDType, expectRank } from "./check.ts";
-import { type MeasurePacked, packedConvOp, packedWeight } from "./conv_packed.ts";
+import { expectActivation } from "./check.ts";
+import { expectPacked, type MeasurePacked, packedConvOp, packedWeight } from "./conv_packed.ts";
 import { type AddOp, defineOp } from "./define.ts";
 import { concat, slice } from "./shape.ts";
 
@@ -24,10 +24,7 @@ const packedAsppOp: AddOp<PackedAspp> = defineOp({
   infer: ([source, ...packed], { shape, inputGradient }): TensorType => {
     const op = "asppPacked";
     expectActivation(op, "the input", source);
-    for (const weight of packed) {
-      expectDType(op, "a packed weight", weight, "f32");
-      expectRank(op, "a packed weight", weight, 1);
-    }
+    for (const weight of packed) expectPacked(op, weight);
     const wide = inputGradient ? source.shape[4] : shape[4];
     const same = shape.length === 5 && [0, 1, 2, 3].every((axis) => shape[axis] === source.shape[axis]);
     if (!same || wide % packed.length !== 0)

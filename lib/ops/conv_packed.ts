@@ -46,13 +46,18 @@ const packWeightsOp: AddOp<PackWeights> = defineOp({
   keep: true,
 });
 
+/** Throws a ShapeError unless `w` is flat, as packed weights are, or a weight that a kernel reads as it is. */
+export function expectPacked(op: string, w: TensorType): void {
+  expectDType(op, "the packed weight", w, "f32");
+  if (w.shape.length !== 5) expectRank(op, "the packed weight", w, 1);
+}
+
 export const conv3dPacked: Op<PackedConv> = {
   name: "conv3dPacked",
   infer: ([source, packed, bias], { shape }): TensorType => {
     const op = "conv3dPacked";
     expectActivation(op, "the input", source);
-    expectDType(op, "the packed weight", packed, "f32");
-    expectRank(op, "the packed weight", packed, 1);
+    expectPacked(op, packed);
     if (shape.length !== 5 || shape[0] !== source.shape[0])
       throw new ShapeError(`${op}: a result [${shape.join(",")}] does not fit ${formatType(source)}`);
     if (bias !== undefined) expectDType(op, "the bias", bias, "f32");
@@ -69,12 +74,14 @@ export const conv3dPacked: Op<PackedConv> = {
 /** `[source, packed, bias?]`. */
 export const packedConvOp: AddOp<PackedConv> = defineOp(conv3dPacked);
 
-/** Says how long packed weights are, given the step that will pack them but for its length. */
+/** Says how long packed weights are, given the step that will pack them but for its length; 0 where nothing is to be packed. */
 export type MeasurePacked = (op: string, w: Value, attributes: Attributes) => number;
 
-/** `w` as the kernel of a convolution, or of an input gradient, reads it. */
-export const packedWeight = (w: Value, packing: Omit<PackWeights, "floats">, measure: MeasurePacked): Value =>
-  packWeightsOp([w], { ...packing, floats: measure("conv3dPackWeights", w, packing) });
+/** `w` as the kernel of a convolution, or of an input gradient, reads it: packed, unless that wants it as it is. */
+export function packedWeight(w: Value, packing: Omit<PackWeights, "floats">, measure: MeasurePacked): Value {
+  const floats = measure("conv3dPackWeights", w, packing);
+  return floats === 0 ? w : packWeightsOp([w], { ...packing, floats });
+}
 
 /** The convolution, or input gradient, `node`, computed from the operands `[source, w, bias?]` by way of packed weights. */
 export function packedConv(

@@ -30,6 +30,7 @@ struct Conv3dProblem {
   int64_t xVoxel() const { return xPitch ? xPitch : C; }
   int64_t yVoxel() const { return yPitch ? yPitch : K; }
   int64_t taps() const { return R * S * T; }
+  int64_t weightFloats() const { return K * taps() * (C / groups); }
 
   // Floating-point operations of one pass (a multiply-add counts as two), taps in the padding included.
   int64_t flops() const { return 2 * N * Z * P * Q * K * taps() * (C / groups); }

@@ -81,6 +81,7 @@ struct Step {
 // and `workspace` says how many bytes the kernel needs, none where that is missing too.
 // `algorithm`, of kernels that know several, names the one they use for a step that `prepare` accepts;
 // `packedFloats`, of kernels that pack weights, is the length of the result, which `prepare` then expects.
+// It is 0 where the packed weights would be the weights.
 struct Kernel {
   const char* name;
   size_t (*prepare)(const Step& step);

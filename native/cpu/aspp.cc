@@ -49,7 +49,7 @@ class Branch {
     if (copies_) convolution_ = makeConvolution(apart(problem_), inputGradient, packedOnce);
   }
 
-  size_t packedFloats() const { return convolution_->packedFloats(); }
+  int64_t weightFloats() const { return cpu::weightFloats(*convolution_, problem_); }
 
   size_t workspace() const { return copies().used() + convolution_->workspace(); }
 
@@ -104,7 +104,7 @@ size_t preparePacked(const Step& step) {
   size_t bytes = 0;
   for (size_t i = 0; i < branches.size(); ++i) {
     expectDType(step, step.inputs[i + 1], DType::f32);
-    expectCount(step, step.inputs[i + 1], static_cast<int64_t>(branches[i].packedFloats()));
+    expectCount(step, step.inputs[i + 1], branches[i].weightFloats());
     bytes = std::max(bytes, branches[i].workspace());
   }
   return bytes;

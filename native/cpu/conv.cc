@@ -37,9 +37,10 @@ std::unique_ptr<Convolution> packedConvolution(const Step& step) {
 size_t preparePacked(const Step& step) {
   expectInputs(step, 2, 3);
   checkBias(step);
-  const auto convolution = packedConvolution(step);
+  const Conv3dProblem problem = packedProblem(step);
+  const auto convolution = convolutionOf(step, problem);
   expectDType(step, step.inputs[1], DType::f32);
-  expectCount(step, step.inputs[1], static_cast<int64_t>(convolution->packedFloats()));
+  expectCount(step, step.inputs[1], weightFloats(*convolution, problem));
   return convolution->workspace();
 }
 

@@ -20,6 +20,9 @@ namespace voxgrad::cpu {
 std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool inputGradient,
                                              bool packedOnce = false);
 
+// Length of the weights that `run` of a convolution takes.
+int64_t weightFloats(const Convolution& convolution, const Conv3dProblem& problem);
+
 // A convolution that packs its weights for this one call, in its workspace.
 size_t packAndRunWorkspace(const Convolution& convolution);
 void packAndRun(const Convolution& convolution, const float* source, const float* w, const float* bias,

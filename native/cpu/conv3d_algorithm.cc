@@ -11,6 +11,7 @@
 #include "conv2d_winograd_tiles.h"
 #include "conv3d_amx.h"
 #include "conv3d_dense.h"
+#include "conv3d_few_voxels_weight_gradient.h"
 #include "conv3d_gather.h"
 #include "conv3d_mirrored.h"
 #include "conv3d_planar.h"
@@ -264,7 +265,11 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
   const bool fits = AmxConvolution::fits(problem);
   if (wished == "direct") return ConvAlgorithm::direct;
   if (wished == "amx" && fits) return ConvAlgorithm::amx;
-  const Choice winograd = cheapestWinograd(problem, pass, packedOnce, lanes);
+  // Sums of so few voxels take less than Winograd's transforms of as many weights.
+  const bool few =
+      pass == ConvPass::weightGradient && wished.empty() && FewVoxelsWeightGradient::fits(problem);
+  const Choice winograd =
+      few ? Choice{ConvAlgorithm::direct, 0} : cheapestWinograd(problem, pass, packedOnce, lanes);
   if (wished == "winograd" && winograd.algorithm != ConvAlgorithm::direct) return winograd.algorithm;
   Choice direct{ConvAlgorithm::direct, directCost(problem, pass, lanes)};
   // Two threads reach less of the rate that one has, above all of a kernel of some taps that reads both

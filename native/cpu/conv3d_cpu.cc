@@ -8,6 +8,8 @@
 #include "conv3d_dense.h"
 #include "conv3d_dense_weight_gradient.h"
 #include "conv3d_depthwise.h"
+#include "conv3d_few_voxels.h"
+#include "conv3d_few_voxels_weight_gradient.h"
 #include "conv3d_gather.h"
 #include "conv3d_mirrored.h"
 #include "conv3d_planar.h"
@@ -69,10 +71,16 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     if (!inputGradient && Planar::fits(problem)) return std::make_unique<Planar>(problem, false);
     return std::make_unique<ThinWithTaps>(problem, inputGradient);
   }
+  if (!packedOnce && FewVoxels::fits(problem)) return std::make_unique<FewVoxels>(problem, inputGradient);
   if (Pointwise::fits(problem)) return std::make_unique<Pointwise>(problem, inputGradient);
   if (isBlockwise(problem)) return std::make_unique<Dense>(problem, inputGradient);
   if (isStem(problem) && !inputGradient) return std::make_unique<Stem>(problem);
   return std::make_unique<Gather>(problem, inputGradient);
+}
+
+int64_t weightFloats(const Convolution& convolution, const Conv3dProblem& problem) {
+  const auto packed = static_cast<int64_t>(convolution.packedFloats());
+  return packed > 0 ? packed : problem.weightFloats();
 }
 
 size_t packAndRunWorkspace(const Convolution& convolution) {
@@ -81,9 +89,10 @@ size_t packAndRunWorkspace(const Convolution& convolution) {
 
 void packAndRun(const Convolution& convolution, const float* source, const float* w, const float* bias,
                 float* output, void* workspace) {
+  const size_t bytes = packedBytes(convolution);
   float* const packed = static_cast<float*>(workspace);
-  convolution.pack(w, packed);
-  convolution.run(source, packed, bias, output, static_cast<char*>(workspace) + packedBytes(convolution));
+  if (bytes > 0) convolution.pack(w, packed);
+  convolution.run(source, bytes > 0 ? packed : w, bias, output, static_cast<char*>(workspace) + bytes);
 }
 
 std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProblem& problem) {
@@ -105,6 +114,7 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
       break;
   }
   if (isDepthwise(problem)) return std::make_unique<DepthwiseWeightGradient>(problem);
+  if (FewVoxelsWeightGradient::fits(problem)) return std::make_unique<FewVoxelsWeightGradient>(problem);
   if (isBlockwise(problem)) return std::make_unique<DenseWeightGradient>(problem);
   if (isStem(problem)) return std::make_unique<StemWeightGradient>(problem);
   if (TapWeightGradient::pays(problem)) return std::make_unique<TapWeightGradient>(problem);

@@ -15,6 +15,7 @@ class Convolution {
   // Whether `run` heeds the pitches of its problem, and whether it is to add.
   virtual bool places() const { return false; }
 
+  // 0 where `run` reads the weights as they are.
   virtual size_t packedFloats() const = 0;
   virtual void pack(const float* w, float* packed) const = 0;
 

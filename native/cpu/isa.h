@@ -7,6 +7,7 @@
 #include "dense_kernels.h"
 #include "dense_sum_kernels.h"
 #include "depthwise_kernels.h"
+#include "few_voxels_kernels.h"
 #include "fused_loss_kernels.h"
 #include "peak_kernels.h"
 #include "planar_kernels.h"
@@ -30,6 +31,7 @@
   table(DenseKernels, denseKernels)                   \
   table(DenseSumKernels, denseSumKernels)             \
   table(DepthwiseKernels, depthwiseKernels)           \
+  table(FewVoxelsKernels, fewVoxelsKernels)           \
   table(StemKernels, stemKernels)                     \
   table(SumKernels, sumKernels)                       \
   table(ThinKernels, thinKernels)                     \

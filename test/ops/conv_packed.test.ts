@@ -3,7 +3,8 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { compile } from "../../lib/compile/compile.ts";
 import { Graph } from "../../lib/graph/graph.ts";
-import { elements, type Value } from "../../lib/graph/value.ts";
+import { State } from "../../lib/graph/state.ts";
+import { elements, type Operand, type Value } from "../../lib/graph/value.ts";
 import { conv3d, convTranspose3d } from "../../lib/ops/conv.ts";
 import { packedConv, packedWeight } from "../../lib/ops/conv_packed.ts";
 import { openDevice } from "../../lib/runtime/device.ts";
@@ -52,6 +53,20 @@ for (const [name, extents, weights, convolve] of cases)
     plan.dispose();
   });
 
+test("weights that few voxels read are not packed, but where they serve many runs", async () => {
+  const extents = [2, 2, 2, 2, 64];
+  const shape = [96, 3, 3, 3, 64];
+  const kernels = async (weights: (graph: Graph) => Operand) => {
+    using plan = await compile((g) => ({ y: conv3d(g.input("x", extents), weights(g), { padding: 1 }) }), {
+      device: openDevice("cpu"),
+    });
+    return plan.layout.steps.map(({ spec }) => spec.kernel);
+  };
+  assert.equal(await kernels((g) => g.input("w", shape)), ["conv3dPacked"]);
+  const state = new State("w", shape);
+  assert.equal(await kernels(() => state), ["conv3dPackWeights", "conv3dPacked"]);
+});
+
 test("packed weights are as long as the device is told", () => {
   const w = new Graph().input("w", [2, 3, 3, 3, 2]);
   const one = [1, 1, 1];
@@ -59,6 +74,15 @@ test("packed weights are as long as the device is told", () => {
   const sizes = { input: [1, 4, 4, 4], output: [4, 4, 4] };
   const packed = packedWeight(w, { ...window, ...sizes, inputGradient: false, packedOnce: true }, () => 7);
   assert.equal([packed.op, packed.shape], ["conv3dPackWeights", [7]]);
+});
+
+test("weights that are not packed have five axes, packed ones have one", () => {
+  const graph = new Graph();
+  const node = conv3d(graph.input("x", [1, 2, 2, 2, 4]), graph.input("w", [4, 3, 3, 3, 4]), { padding: 1 });
+  const [x, w] = node.inputs;
+  assert.is(packedConv(node, [x, w], false, () => 0).inputs[1], w);
+  const flat = graph.input("flat", [4, 108]);
+  assert.throws(() => packedConv(node, [x, flat], false, () => 0), /conv3dPacked: .*1 axes.*4,108/);
 });
 
 test("packed weights of another size are refused by the device", async () => {

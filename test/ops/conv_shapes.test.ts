@@ -179,6 +179,22 @@ test("depthwise: rows of any length, runs of taps that leave the row, channels t
   }
 });
 
+test("few voxels of many channels, whose weights are read as they are", async () => {
+  for (const [x, w, geometry] of [
+    [[2, 2, 2, 2, 64], [82, 3, 3, 3, 64], { padding: all(1) }],
+    [[1, 4, 2, 5, 80], [64, 3, 3, 3, 80], { padding: all(1) }],
+    [[1, 3, 3, 4, 48], [128, 3, 3, 3, 48], { padding: all(1), dilation: [1, 2, 1] }],
+    [[2, 4, 4, 4, 64], [97, 3, 3, 3, 64], { padding: all(1), stride: all(2) }],
+    [[2, 4, 4, 4, 128], [160, 2, 2, 2, 128], { stride: all(2) }],
+    [[3, 1, 4, 5, 176], [96, 1, 3, 3, 176], { padding: [0, 1, 1] }],
+    // One voxel, most taps in the padding; channels that fill no vector; as many voxels as are few.
+    [[1, 1, 1, 1, 64], [80, 3, 3, 3, 64], { padding: all(1) }],
+    [[1, 3, 4, 3, 45], [110, 3, 3, 3, 45], { padding: all(1) }],
+    [[2, 4, 4, 4, 36], [33, 3, 3, 3, 36], { padding: all(1) }],
+  ] as [Shape, Shape, Partial<Case["geometry"]>][])
+    await checkConv({ x, w, geometry: { ...plain, ...geometry } });
+});
+
 test("input gradients of a few channels, which are stems with mirrored filters", async () => {
   const cases: Case[] = [
     { x: [2, 4, 6, 17, 17], w: [1, 3, 3, 3, 17], geometry: { ...plain, padding: [1, 2, 0] } },
