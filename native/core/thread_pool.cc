@@ -18,9 +18,8 @@ namespace voxgrad {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-// A hundred microseconds or a few: longer than the gap between two kernels of a plan, shorter than anyone
-// notices.
-constexpr int kSpins = 5000;
+// About 20 microseconds: longer than the gap between two kernels of a plan, shorter than anyone notices.
+constexpr int kSpins = 1000;
 thread_local bool insideTask = false;
 
 void pauseBriefly() {
