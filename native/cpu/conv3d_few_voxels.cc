@@ -38,6 +38,22 @@ void addFilters(const Conv3dProblem& p, const VoxelPairs& pairs, const float* so
   }
 }
 
+// Voxels that a weight meets, on average over the taps that reach any.
+double voxelsPerTap(const Conv3dProblem& p) {
+  const auto alongAxis = [](int64_t source, int64_t outputs, int64_t taps, int64_t stride, int64_t dilation,
+                            int64_t pad) {
+    int64_t pairs = 0, reaching = 0;
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const ReachedOutputs inside = reachedOutputs(outputs, source, stride, tap * dilation - pad);
+      if (inside.first < inside.last) pairs += inside.last - inside.first, ++reaching;
+    }
+    return static_cast<double>(pairs) / static_cast<double>(std::max<int64_t>(1, reaching));
+  };
+  return static_cast<double>(p.N) * alongAxis(p.D, p.Z, p.R, p.stride[0], p.dilation[0], p.pad[0]) *
+         alongAxis(p.H, p.P, p.S, p.stride[1], p.dilation[1], p.pad[1]) *
+         alongAxis(p.W, p.Q, p.T, p.stride[2], p.dilation[2], p.pad[2]);
+}
+
 void fill(float* to, const float* bias, int64_t count) {
   if (bias)
     std::copy_n(bias, count, to);
@@ -47,12 +63,12 @@ void fill(float* to, const float* bias, int64_t count) {
 
 }  // namespace
 
-// Fewer weights stay in the caches between packing and products, and more outputs pay for packing.
+// Fewer weights stay in the caches between packing and products, and more voxels pay for packing.
 bool FewVoxels::fits(const Conv3dProblem& p) {
-  constexpr int64_t kMostOutputs = 64, kLeastWeights = 1 << 17;
+  constexpr int64_t kMostPerTap = 40, kLeastWeights = 1 << 17;
   const bool apart = p.xPitch != 0 || p.yPitch != 0 || p.adds;
-  return !apart && hasFewVoxels(p) && p.N * p.Z * p.P * p.Q <= kMostOutputs &&
-         p.C % conv3dKernels().lanes == 0 && p.weightFloats() >= kLeastWeights;
+  return !apart && hasFewVoxels(p) && p.C % conv3dKernels().lanes == 0 && p.weightFloats() >= kLeastWeights &&
+         voxelsPerTap(p) <= kMostPerTap;
 }
 
 FewVoxels::FewVoxels(const Conv3dProblem& p, bool inputGradient)
