@@ -6,6 +6,7 @@
 #include "conv2d_winograd_tiles.h"
 #include "conv3d_dense.h"
 #include "conv3d_gather.h"
+#include "conv3d_geometry.h"
 #include "conv3d_planar.h"
 #include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient_taps.h"
@@ -17,17 +18,6 @@
 
 namespace voxgrad::cpu {
 
-// Pairs of an output voxel and one of the taps along an axis that reads inside x.
-static int64_t tapsInside(int64_t source, int64_t output, int64_t pad, int64_t dilation, int64_t stride = 1,
-                          int64_t taps = 3) {
-  int64_t pairs = 0;
-  for (int64_t tap = 0; tap < taps; ++tap) {
-    const ReachedOutputs inside = reachedOutputs(output, source, stride, tap * dilation - pad);
-    pairs += inside.last - inside.first;
-  }
-  return pairs;
-}
-
 // The direct kernels fill a vector with half as many channels where they can, and skip rows in the padding;
 // those for many channels skip every tap there, and read their weights from the third-level cache.
 double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
@@ -37,8 +27,8 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
                              ? std::ceil(2.0 * static_cast<double>(produced) / lanes) / 2
                              : std::ceil(static_cast<double>(produced) / lanes);
   double rowTaps = static_cast<double>(p.N);
-  rowTaps *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
-  rowTaps *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
+  rowTaps *= static_cast<double>(axisPairs(p, 0).pairs);
+  rowTaps *= static_cast<double>(axisPairs(p, 1).pairs);
   if (pass != ConvPass::weightGradient && isThinWithTaps(p, pass == ConvPass::inputGradient)) {
     if (pass == ConvPass::forward && Planar::fits(p)) return Planar::cost(p, false);
     // Sums over lanes, and voxels at the ends of rows, cost half as much again.
@@ -48,8 +38,7 @@ double directCost(const Conv3dProblem& p, ConvPass pass, double lanes) {
   const bool perTap =
       !isBlockwise(p) && (pass == ConvPass::weightGradient ? TapWeightGradient::pays(p)
                                                            : Gather::paysPerTap(reduced, produced, p.taps()));
-  const int64_t tapsInRow =
-      perTap ? tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T) : p.T * p.Q;
+  const int64_t tapsInRow = perTap ? axisPairs(p, 2).pairs : p.T * p.Q;
   const double pairs = rowTaps * static_cast<double>(tapsInRow);
   // Those of taps that reach nothing are not read.
   const double reached = pairs / static_cast<double>(p.N * p.Z * p.P * p.Q * p.taps());
@@ -93,7 +82,7 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double
   const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
   const double frequencies = static_cast<double>(tiles.frequencies());
   const double count = static_cast<double>(tiles.count());
-  const int64_t depthTaps = p.N * tapsInside(p.D, p.Z, p.pad[0], p.dilation[0]);
+  const int64_t depthTaps = p.N * axisPairs(p, 0).pairs;
   const double filters = frequencies * 3 * reduced * vectors;
   const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
   double sums = 0;
@@ -177,12 +166,12 @@ double amxCost(const Conv3dProblem& p, ConvPass pass) {
   const bool gradient = pass == ConvPass::inputGradient;
   const double c = static_cast<double>(p.C), k = static_cast<double>(p.K);
   double pairs = static_cast<double>(p.N);
-  pairs *= static_cast<double>(tapsInside(p.D, p.Z, p.pad[0], p.dilation[0], p.stride[0], p.R));
-  pairs *= static_cast<double>(tapsInside(p.H, p.P, p.pad[1], p.dilation[1], p.stride[1], p.S));
+  pairs *= static_cast<double>(axisPairs(p, 0).pairs);
+  pairs *= static_cast<double>(axisPairs(p, 1).pairs);
   const double product = kProduct * 64 * std::ceil(c / 32) * std::ceil(k / 32);
   const double weights = static_cast<double>(p.taps()) * c * k;
   if (pass == ConvPass::weightGradient) {
-    pairs *= static_cast<double>(tapsInside(p.W, p.Q, p.pad[2], p.dilation[2], p.stride[2], p.T));
+    pairs *= static_cast<double>(axisPairs(p, 2).pairs);
     return pairs * (product + kRow * c + kTransposedRow * k + kTap) + kSum * weights;
   }
   pairs *= static_cast<double>(tiledTapsInRow(p));

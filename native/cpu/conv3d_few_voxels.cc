@@ -40,18 +40,12 @@ void addFilters(const Conv3dProblem& p, const VoxelPairs& pairs, const float* so
 
 // Voxels that a weight meets, on average over the taps that reach any.
 double voxelsPerTap(const Conv3dProblem& p) {
-  const auto alongAxis = [](int64_t source, int64_t outputs, int64_t taps, int64_t stride, int64_t dilation,
-                            int64_t pad) {
-    int64_t pairs = 0, reaching = 0;
-    for (int64_t tap = 0; tap < taps; ++tap) {
-      const ReachedOutputs inside = reachedOutputs(outputs, source, stride, tap * dilation - pad);
-      if (inside.first < inside.last) pairs += inside.last - inside.first, ++reaching;
-    }
-    return static_cast<double>(pairs) / static_cast<double>(std::max<int64_t>(1, reaching));
-  };
-  return static_cast<double>(p.N) * alongAxis(p.D, p.Z, p.R, p.stride[0], p.dilation[0], p.pad[0]) *
-         alongAxis(p.H, p.P, p.S, p.stride[1], p.dilation[1], p.pad[1]) *
-         alongAxis(p.W, p.Q, p.T, p.stride[2], p.dilation[2], p.pad[2]);
+  double voxels = static_cast<double>(p.N);
+  for (int axis = 0; axis < 3; ++axis) {
+    const AxisPairs inside = axisPairs(p, axis);
+    voxels *= static_cast<double>(inside.pairs) / static_cast<double>(std::max<int64_t>(1, inside.taps));
+  }
+  return voxels;
 }
 
 void fill(float* to, const float* bias, int64_t count) {

@@ -91,6 +91,23 @@ inline ReachedOutputs reachedOutputs(int64_t outputs, int64_t source, int64_t st
   return {first, std::max(first, last)};
 }
 
+// Pairs, along an axis (0 to 2: d, h, w), of an output voxel and a tap that reads inside the source, and the
+// taps that have any.
+struct AxisPairs {
+  int64_t pairs = 0, taps = 0;
+};
+
+inline AxisPairs axisPairs(const Conv3dProblem& p, int a) {
+  const int64_t x[3] = {p.D, p.H, p.W}, kernel[3] = {p.R, p.S, p.T}, y[3] = {p.Z, p.P, p.Q};
+  AxisPairs inside;
+  for (int64_t tap = 0; tap < kernel[a]; ++tap) {
+    const ReachedOutputs own = reachedOutputs(y[a], x[a], p.stride[a], tap * p.dilation[a] - p.pad[a]);
+    inside.pairs += own.last - own.first;
+    inside.taps += own.first < own.last ? 1 : 0;
+  }
+  return inside;
+}
+
 // Bytes rounded up to the next cache line, so that every part of a workspace starts on one.
 inline size_t roundToLine(size_t bytes) { return (bytes + 63) & ~size_t{63}; }
 

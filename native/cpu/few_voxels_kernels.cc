@@ -40,7 +40,7 @@ VOXGRAD_TILE dot(const FilterTap& tap, const VoxelPair* pairs) {
   for (int v = 0; v < kVectors; ++v) {
     const auto sumOf = [&sums, v ](int i) __attribute__((always_inline)) {
       const int pair = v * kInVector + i / kFilters;
-      return pair < Pairs ? sums[pair < Pairs ? pair : 0][i % kFilters] : vfloat{};
+      return sums[pair < Pairs ? pair : 0][i % kFilters];
     };
     store(lanes + v * kLanes, sumLanes<kLanes>(sumOf, 0));
   }
@@ -84,9 +84,10 @@ VOXGRAD_TILE spread(const FilterTap& tap, const VoxelPair* pairs, int64_t c) {
   }
 }
 
-// Lanes are channels of the source, the last of which may be some of a vector.
-template <int Filters, int Vectors, bool Whole>
+// Lanes are channels of the source: two whole vectors, or one that may have fewer.
+template <int Filters, int Vectors>
 VOXGRAD_TILE sumPairs(const FilterTapGradient& tap, int64_t c) {
+  constexpr bool kWhole = Vectors == 2;
   const float *const source = tap.source + c, *const gradient = tap.outputGradient;
   const int64_t left = tap.channels - c;
   vfloat sums[Filters][Vectors] = {};
@@ -95,7 +96,7 @@ VOXGRAD_TILE sumPairs(const FilterTapGradient& tap, int64_t c) {
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
       const float* const from = source + pair->source + v * kLanes;
-      x[v] = Whole ? load(from) : loadFirst(from, left);
+      x[v] = kWhole ? load(from) : loadFirst(from, left);
     }
 #pragma GCC unroll 12
     for (int k = 0; k < Filters; ++k) {
@@ -109,7 +110,7 @@ VOXGRAD_TILE sumPairs(const FilterTapGradient& tap, int64_t c) {
 #pragma GCC unroll 2
     for (int v = 0; v < Vectors; ++v) {
       float* const to = tap.weights + k * tap.nextFilter + c + v * kLanes;
-      Whole ? store(to, sums[k][v]) : storeFirst(to, sums[k][v], left);
+      kWhole ? store(to, sums[k][v]) : storeFirst(to, sums[k][v], left);
     }
   }
 }
@@ -150,8 +151,8 @@ void weightGradient(const FilterTapGradient& tap) {
   withCount<kSumFilters>(tap.filters, [&](auto count) {
     constexpr int kFilters = decltype(count)::value;
     int64_t c = 0;
-    for (; c + 2 * kLanes <= tap.channels; c += 2 * kLanes) sumPairs<kFilters, 2, true>(tap, c);
-    for (; c < tap.channels; c += kLanes) sumPairs<kFilters, 1, false>(tap, c);
+    for (; c + 2 * kLanes <= tap.channels; c += 2 * kLanes) sumPairs<kFilters, 2>(tap, c);
+    for (; c < tap.channels; c += kLanes) sumPairs<kFilters, 1>(tap, c);
   });
 }
 

@@ -21,9 +21,11 @@ struct VoxelPairs {
   // Calls visit(tap, its pairs, their number).
   template <typename Visit>
   void forEachTap(Visit visit) const {
-    int64_t first = 0;
-    for (size_t tap = 0; tap < ends.size(); first = ends[tap++])
-      visit(static_cast<int64_t>(tap), all.data() + first, ends[tap] - first);
+    int64_t tap = 0, first = 0;
+    for (const int64_t end : ends) {
+      visit(tap++, all.data() + first, end - first);
+      first = end;
+    }
   }
 
   std::vector<VoxelPair> all;
