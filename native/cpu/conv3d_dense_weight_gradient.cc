@@ -10,7 +10,6 @@ namespace {
 constexpr int64_t kRowVoxels = 64;
 // Voxels: as many as pass while a line of dy comes from the third-level cache.
 constexpr int64_t kVoxelsAhead = 24;
-constexpr int64_t kLineFloats = 16;
 
 }  // namespace
 
@@ -30,7 +29,6 @@ DenseWeightGradient::DenseWeightGradient(const Conv3dProblem& problem)
 size_t DenseWeightGradient::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(3 * runFloats());
-  if (sharesPacked()) cursor.floats(voxels_ * packedChannels());
   if (!inPlace()) cursor.floats(slabs_ * problem_.K * filterSums());
   return cursor.used();
 }
@@ -38,7 +36,6 @@ size_t DenseWeightGradient::workspace() const {
 void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const {
   WorkspaceCursor cursor(workspace);
   float* const coefficients = cursor.floats(3 * runFloats());
-  float* const packed = sharesPacked() ? cursor.floats(voxels_ * packedChannels()) : nullptr;
   float* const sums = inPlace() ? dw : cursor.floats(slabs_ * problem_.K * filterSums());
   if (readsRows() && !x.norm) {
     parallelFor(tasks(runs_), [&](int64_t task) { sumRows(x.data, dy, task, sums); });
@@ -46,8 +43,7 @@ void DenseWeightGradient::run(const ConvolutionSource& x, const float* dy, float
     SourceNorm norm;
     if (x.norm) norm = spreadNorm(*x.norm, problem_.C, run_, runFloats(), coefficients);
     const ConvolutionSource source{x.data, x.norm ? &norm : nullptr};
-    if (packed) packAll(dy, packed);
-    parallelFor(tasks(columns()), [&](int64_t task) { sumPacked(source, dy, packed, task, sums); });
+    parallelFor(tasks(columns()), [&](int64_t task) { sumColumns(source, dy, task, sums); });
   }
   if (inPlace()) return;
   parallelFor(problem_.K, [&](int64_t k) { reduceFilter(k, sums, dw); });
@@ -72,18 +68,17 @@ int64_t DenseWeightGradient::tasks(int64_t columns) const {
   return slabs_ * parts.groups * parts.ranges;
 }
 
-DenseWeightGradient::Part DenseWeightGradient::partOf(int64_t task, int64_t columns, int64_t block) const {
+DenseWeightGradient::Part DenseWeightGradient::partOf(int64_t task, int64_t columns) const {
   const Division parts = divide(columns);
   const int64_t range = task % parts.ranges, group = task / parts.ranges % parts.groups;
-  const int64_t blocks = divideUp(problem_.K, block);
   Part part;
   part.slab = task / parts.ranges / parts.groups;
   part.firstVoxel = voxels_ * part.slab / slabs_;
   part.endVoxel = voxels_ * (part.slab + 1) / slabs_;
   part.firstColumn = columns * group / parts.groups;
   part.endColumn = columns * (group + 1) / parts.groups;
-  part.firstChannel = blocks * range / parts.ranges * block;
-  part.endChannel = std::min(problem_.K, blocks * (range + 1) / parts.ranges * block);
+  part.firstChannel = problem_.K * range / parts.ranges;
+  part.endChannel = problem_.K * (range + 1) / parts.ranges;
   return part;
 }
 
@@ -97,25 +92,37 @@ int64_t DenseWeightGradient::runOffset(int64_t run) const {
   return (run / problem_.S * problem_.H + run % problem_.S) * problem_.W * problem_.C;
 }
 
+// At most so many, from voxel `first` on.
+DenseWeightGradient::Patch DenseWeightGradient::patchAt(int64_t first, int64_t most) const {
+  const int64_t inRow = first % problem_.Q, row = first / problem_.Q % problem_.P;
+  if (inRow > 0 || most < problem_.Q) return {1, std::min(most, problem_.Q - inRow)};
+  return {std::min(most / problem_.Q, problem_.P - row), problem_.Q};
+}
+
+// Lines of dy that begin among these channels are fetched ahead of the first column. Later ones find them in
+// the caches, where fetching again would only displace others.
+int64_t DenseWeightGradient::factorsAhead(int64_t channel, int64_t channels) const {
+  const int64_t line = divideUp(channel, kLineFloats) * kLineFloats;
+  return line < channel + channels ? kVoxelsAhead * problem_.yVoxel() + line - channel : 0;
+}
+
 // Its columns are the runs.
 void DenseWeightGradient::sumRows(const float* x, const float* dy, int64_t task, float* sums) const {
   const Conv3dProblem& p = problem_;
   const DenseSumKernels& kernels = denseSumKernels();
-  const Part part = partOf(task, runs_, 1);
+  const Part part = partOf(task, runs_);
   const int64_t blocks =
       divideUp(part.endChannel - part.firstChannel, kernels.maxProductChannels[runVectors_ - 1]);
   DenseProduct product;
   product.factorStride = p.yVoxel();
   product.sumStride = filterSums();
   product.runStride = voxelPitch();
-  product.runLine = product.nextLine = p.stride[1] * p.W * p.C;
+  product.runLine = product.nextLine = rowPitch();
   for (int64_t first = part.firstVoxel, count; first < part.endVoxel; first += count) {
-    // Some whole rows of a plane, or a part of one.
-    count = std::min(kRowVoxels, part.endVoxel - first);
-    const int64_t inRow = first % p.Q, row = first / p.Q % p.P;
-    product.lines = inRow == 0 && count >= p.Q ? std::min(count / p.Q, p.P - row) : 1;
-    count = product.lines * std::min(count, p.Q - inRow);
-    product.voxels = count / product.lines;
+    const Patch patch = patchAt(first, std::min(kRowVoxels, part.endVoxel - first));
+    count = patch.lines * patch.voxels;
+    product.lines = patch.lines;
+    product.voxels = patch.voxels;
     product.fresh = first == part.firstVoxel;
     const float* const own = placeOf(x, first);
     const float* const following = placeOf(x, std::min(part.endVoxel - 1, first + count));
@@ -131,11 +138,7 @@ void DenseWeightGradient::sumRows(const float* x, const float* dy, int64_t task,
       product.sums = sums + (part.slab * p.K + part.firstChannel) * filterSums() + run * runFloats();
       for (int64_t left = part.endChannel - part.firstChannel, b = blocks; b > 0; --b) {
         const int64_t channels = divideUp(left, b), channel = part.endChannel - left;
-        // Lines of dy that begin here are fetched ahead of the first run. Later ones find them in the caches,
-        // where fetching again would only displace others.
-        const int64_t line = divideUp(channel, kLineFloats) * kLineFloats;
-        const bool begins = run == part.firstColumn && line < channel + channels;
-        product.factorsAhead = begins ? kVoxelsAhead * p.yVoxel() + line - channel : 0;
+        product.factorsAhead = run == part.firstColumn ? factorsAhead(channel, channels) : 0;
         kernels.product[runVectors_ - 1][channels - 1](product);
         if (shares) {
           product.next += product.voxels * voxelPitch() / blocks;

@@ -7,6 +7,7 @@
 
 #include "conv3d_geometry.h"
 #include "convolution.h"
+#include "dense_sum_kernels.h"
 #include "isa.h"
 
 namespace voxgrad::cpu {
@@ -22,8 +23,7 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
  private:
   struct Column;  // some vectors of what a voxel meets, of one run or several
   struct Chunk;   // some voxels of a slab
-  class Ahead;
-  struct Part;  // what a task sums
+  struct Part;    // what a task sums
   struct Division;
 
   int64_t runFloats() const { return runVectors_ * lanes_; }
@@ -33,30 +33,29 @@ class DenseWeightGradient final : public NormalizingWeightGradient {
   bool inPlace() const { return slabs_ == 1 && run_ % lanes_ == 0; }
   // Short runs of whole vectors are read where they are.
   bool readsRows() const { return run_ % lanes_ == 0 && runVectors_ <= kMaxProductVectors; }
+  // Voxels of y as whole rows of a plane, or a part of one row.
+  struct Patch {
+    int64_t lines, voxels;
+  };
+  Patch patchAt(int64_t first, int64_t most) const;
+  int64_t rowPitch() const { return problem_.stride[1] * problem_.W * problem_.C; }
   Division divide(int64_t columns) const;
-  Part partOf(int64_t task, int64_t columns, int64_t block) const;
+  Part partOf(int64_t task, int64_t columns) const;
   int64_t tasks(int64_t columns) const;
   const float* placeOf(const float* x, int64_t voxel) const;
   int64_t runOffset(int64_t run) const;
+  int64_t factorsAhead(int64_t channel, int64_t channels) const;
   void sumRows(const float* x, const float* dy, int64_t task, float* sums) const;
   void reduceFilter(int64_t k, const float* sums, float* dw) const;
 
-  // Longer ones are packed, a chunk at a time: see conv3d_dense_weight_gradient_packed.cc.
-  int64_t columns() const { return divideUp(runs_ * runVectors_, kMaxWindowVectors); }
+  // Longer ones are gathered, a chunk at a time: see conv3d_dense_weight_gradient_columns.cc.
+  int64_t columns() const;
   int64_t chunks() const;  // of a slab
-  int64_t packedChannels() const;
-  // Tasks that share voxels read dy packed once for all of them.
-  bool sharesPacked() const { return tasks(columns()) > slabs_; }
   Chunk chunkOf(int64_t slab, int64_t index) const;
   Column columnOf(int64_t index) const;
-  void listPlaces(const float* x, const Chunk& chunk, const float** places) const;
-  void gather(const Column& column, const Chunk& chunk, const float* const* places, const SourceNorm* norm,
-              float* to) const;
-  void packGradients(const float* dy, const Chunk& chunk, int64_t firstChannel, int64_t channels,
-                     float* to) const;
-  void packAll(const float* dy, float* packed) const;
-  void sumPacked(const ConvolutionSource& x, const float* dy, const float* packed, int64_t task,
-                 float* sums) const;
+  void gather(const Column& column, const Chunk& chunk, const ConvolutionSource& x, float* to) const;
+  void sumColumns(const ConvolutionSource& x, const float* dy, int64_t task, float* sums) const;
+  static int64_t lineOf(const Column& column, int64_t index);
 
   const Conv3dProblem problem_;  // voxels of pointwise problems are joined to one row
   const int64_t lanes_;

@@ -128,9 +128,11 @@ class WorkspaceCursor {
   size_t used_ = 0;
 };
 
+constexpr int64_t kLineFloats = 16;
+
 // What scratch memory is made of that begins on a cache line.
 struct alignas(64) Line {
-  float floats[16];
+  float floats[kLineFloats];
 };
 
 // Grow-only room for the pointer tables of one thread; its content lives until the thread's next call.

@@ -11,7 +11,7 @@ namespace {
 // Accumulators for three vectors stay in registers, beside the vectors and a broadcast.
 constexpr int kChannels = kLanes == 16 ? 8 : 4;
 
-template <int Pieces, int Channels, int Vectors, bool Fetches>
+template <int Pieces, int Channels, int Vectors>
 void sumProducts(const WeightGradientTile& tile) {
   vfloat sums[Channels][Vectors] = {};
   // Added to at the end, when nothing else is left to wait for.
@@ -20,17 +20,13 @@ void sumProducts(const WeightGradientTile& tile) {
 #pragma GCC unroll 3
     for (int v = 0; v < Vectors; ++v) __builtin_prefetch(tile.sums + k * tile.sumStride + v * kLanes, 1);
   }
-  const int64_t aheadOffset = tile.aheadOffset;
-  const uint64_t aheadStep = tile.aheadStep;
-  const float* const* const ahead = tile.ahead;
-  uint64_t reached = 0;
   for (int64_t row = 0; row < tile.rows; ++row) {
     const float* window[Vectors * Pieces];
     for (int i = 0; i < Vectors * Pieces; ++i) window[i] = tile.windows[row * Vectors * Pieces + i];
     const float* gradient = tile.gradients[row];
     const int64_t voxels = tile.voxels[row];
     int64_t offset = 0;
-    const auto sumVoxel = [&]() __attribute__((always_inline)) {
+    for (int64_t voxel = 0; voxel < voxels; ++voxel) {
       vfloat x[Vectors];
 #pragma GCC unroll 3
       for (int v = 0; v < Vectors; ++v) {
@@ -46,17 +42,7 @@ void sumProducts(const WeightGradientTile& tile) {
       }
       offset += tile.windowStride;
       gradient += tile.gradientStride;
-    };
-    // Two at a time leave room for what is fetched: into the second-level cache, as the first is full.
-    for (int64_t pairs = voxels / 2; pairs > 0; --pairs) {
-      sumVoxel();
-      if constexpr (Fetches) {
-        __builtin_prefetch(ahead[reached / kAheadUnit] + aheadOffset, 0, 2);
-        reached += aheadStep;
-      }
-      sumVoxel();
     }
-    if (voxels % 2) sumVoxel();
   }
   const bool add = tile.add;
   const int64_t pitch = tile.sumStride;
@@ -111,13 +97,13 @@ void packGradients(float* to, int64_t blockStride, const float* from, int64_t st
 }
 
 // The table is filled by recursion over the template parameters.
-template <int Pieces, bool Fetches, int Channels>
+template <int Pieces, int Channels>
 constexpr void fill(WeightGradientKernel (&kernels)[kMaxGradientChannels][kMaxWindowVectors]) {
   if constexpr (Channels > 0) {
-    kernels[Channels - 1][0] = sumProducts<Pieces, Channels, 1, Fetches>;
-    kernels[Channels - 1][1] = sumProducts<Pieces, Channels, 2, Fetches>;
-    kernels[Channels - 1][2] = sumProducts<Pieces, Channels, 3, Fetches>;
-    fill<Pieces, Fetches, Channels - 1>(kernels);
+    kernels[Channels - 1][0] = sumProducts<Pieces, Channels, 1>;
+    kernels[Channels - 1][1] = sumProducts<Pieces, Channels, 2>;
+    kernels[Channels - 1][2] = sumProducts<Pieces, Channels, 3>;
+    fill<Pieces, Channels - 1>(kernels);
   }
 }
 
@@ -125,9 +111,8 @@ constexpr WeightGradientKernels makeTable() {
   WeightGradientKernels table = {};
   table.lanes = kLanes;
   table.maxChannels = kChannels;
-  fill<1, false, kChannels>(table.sum[0]);
-  if constexpr (kLanes > 4) fill<2, false, kChannels>(table.sum[1]);
-  fill<1, true, kChannels>(table.fetching);
+  fill<1, kChannels>(table.sum[0]);
+  if constexpr (kLanes > 4) fill<2, kChannels>(table.sum[1]);
   table.packWindows = packWindows;
   table.packGradients = packGradients;
   return table;

@@ -18,13 +18,7 @@ struct WeightGradientTile {
   float* sums;
   int64_t sumStride;  // floats between channels
   bool add;           // to what the sums hold; else they are overwritten
-  // What `fetching` kernels fetch meanwhile: lines `aheadOffset` floats behind pointers, of which two voxels
-  // pass `aheadStep` / kAheadUnit.
-  const float* const* ahead = nullptr;
-  int64_t aheadOffset = 0;
-  uint64_t aheadStep = 0;
 };
-constexpr uint64_t kAheadUnit = 256;
 using WeightGradientKernel = void (*)(const WeightGradientTile&);
 
 constexpr int kMaxGradientChannels = 8;
@@ -36,7 +30,6 @@ struct WeightGradientKernels {
   // [pieces per vector - 1][channels - 1][vectors - 1]: a vector is one piece of `lanes` floats, or two of
   // half as many. Null beyond maxChannels; two pieces are null where halves do not pay.
   WeightGradientKernel sum[2][kMaxGradientChannels][kMaxWindowVectors];
-  WeightGradientKernel fetching[kMaxGradientChannels][kMaxWindowVectors];  // vectors are one piece
   int maxChannels;
 
   // Copies `count` floats, no more than kMaxWindowVectors vectors, of each of `voxels` voxels, `stride`

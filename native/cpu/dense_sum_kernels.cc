@@ -86,6 +86,7 @@ constexpr void fillProducts(DenseSumKernels& table) {
 constexpr DenseSumKernels makeTable() {
   DenseSumKernels table = {};
   table.lanes = kLanes;
+  table.columnVectors = kLanes == 16 ? 2 : 3;
   fillProducts<1, productLimit(1)>(table);
   fillProducts<2, productLimit(2)>(table);
   fillProducts<3, productLimit(3)>(table);

@@ -29,6 +29,8 @@ constexpr int kMaxProductVectors = 4;
 
 struct DenseSumKernels {
   int lanes;
+  // Of a column of gathered runs, which stays in the first-level cache.
+  int columnVectors;
   int maxProductChannels[kMaxProductVectors];
   DenseProductKernel product[kMaxProductVectors][kMaxProductChannels];  // [vectors - 1][channels - 1]
 };
