@@ -134,7 +134,7 @@ struct Conv2dTiles {
   // all, with their bias; added to `sums` unless null.
   void storeOutput(const Winograd2dKernels& kernels, int64_t first, int64_t tiles, const float* products,
                    int64_t frequencyStride, int64_t vectors, const float* bias, int64_t channels,
-                   int64_t channel, float* output, ChannelSums* sums = nullptr) const {
+                   int64_t channel, float* output, ChannelSums* sums = nullptr, bool streams = false) const {
     const int64_t width = vectors * winogradKernels().lanes;
     forEachRow(first, tiles, [&](int64_t done, int64_t slice, int64_t height, int64_t w, int64_t count) {
       Winograd2dOutput part;
@@ -155,6 +155,7 @@ struct Conv2dTiles {
       part.bias = bias;
       part.channels = channels - channel;
       part.add = adds;
+      part.streams = streams;
       kernels.output(part);
       if (sums) sums->voxels += rows * std::min(part.voxels, outputs * count);
     });

@@ -1,6 +1,7 @@
 #include "conv3d_dense.h"
 
 #include "../core/thread_pool.h"
+#include "streams.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -106,35 +107,43 @@ size_t Dense::workspace() const {
 // weights of a column in the first.
 struct Dense::Blocks {
   int64_t groupsPerRow;
-  int64_t groupsPerBlock, count;
+  int64_t unit, groups;  // blocks are of whole units of so many groups; groups in all
+  int64_t count;
   int64_t columnTasks;  // of a block, that share its columns
   // While the tiles of a row are computed, they clear what the next row of the block answers for.
   bool clears;
+
+  // The first group of a block, or the end of the one before.
+  int64_t begin(int64_t block) const {
+    return std::min(groups, divideUp(groups, unit) * block / count * unit);
+  }
 };
 
 Dense::Blocks Dense::cut() const {
   constexpr int64_t kSourceFloats = 32768, kLeastTiles = 4;
   Blocks blocks;
   blocks.groupsPerRow = divideUp(voxels_, kernels_.groupVoxels);
-  const int64_t groups = rows_ * blocks.groupsPerRow;
+  blocks.groups = rows_ * blocks.groupsPerRow;
   const int64_t tile = kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
   const int64_t groupFloats = segments_ * steps_ * kernels_.groupVoxels;
   const int64_t tiles = std::max(kLeastTiles, kSourceFloats / (groupFloats * tile));
-  blocks.groupsPerBlock = tile * std::min(tiles, divideUp(groups, tile * 64));
+  int64_t most = tile * std::min(tiles, divideUp(blocks.groups, tile * 64));
   const int64_t planes = std::max(problem_.stride[0], problem_.D - (problem_.Z - 1) * problem_.stride[0]);
   blocks.clears =
       !covers_ && !inLines_ && blocks.groupsPerRow >= tile && divideUp(blocks.groupsPerRow, tile) >= planes;
   if (blocks.clears) {
     // Nobody clears the first row's meanwhile.
     constexpr int64_t kMostRows = 16, kTasks = 24;
-    blocks.groupsPerBlock = std::max(blocks.groupsPerBlock,
-                                     std::clamp<int64_t>(rows_ / kTasks, 1, kMostRows) * blocks.groupsPerRow);
+    most = std::max(most, std::clamp<int64_t>(rows_ / kTasks, 1, kMostRows) * blocks.groupsPerRow);
   }
   // Rows are whole where voxels between the runs are filled row by row by the task that has the row; a line
   // is cut as a whole.
-  if (!covers_ || inLines_)
-    blocks.groupsPerBlock = divideUp(blocks.groupsPerBlock, blocks.groupsPerRow) * blocks.groupsPerRow;
-  blocks.count = divideUp(groups, blocks.groupsPerBlock);
+  blocks.unit = !covers_ || inLines_ ? blocks.groupsPerRow : tile;
+  const int64_t units = divideUp(blocks.groups, blocks.unit);
+  blocks.count = divideUp(units, divideUp(most, blocks.unit));
+  // As many as cores can share evenly.
+  constexpr int64_t kEven = 8;
+  if (blocks.count > kEven) blocks.count = std::min(units, divideUp(blocks.count, kEven) * kEven);
   // Few blocks are divided by columns, into tasks that are worth handing out.
   constexpr int64_t kFewBlocks = 32, kTaskProducts = 1 << 17;
   const int64_t products = rows_ * voxels_ * segments_ * steps_ * outputs_ * outputFloats_;
@@ -169,6 +178,16 @@ void Dense::run(const ConvolutionSource& source, const float* packed, const floa
     runBlock(from, packed, paddedBias, output, blocks, block, columns * part / parts,
              columns * (part + 1) / parts);
   });
+}
+
+// Whether whole lines of an output that fits into no cache are stored.
+bool Dense::streams(const float* output) const {
+  const Conv3dProblem& p = problem_;
+  const int64_t floats = inputGradient_ ? p.N * p.D * p.H * p.W * p.C : rows_ * voxels_ * p.K;
+  const bool inLines =
+      outputFloats_ % kLineFloats == 0 && outputStride_ % kLineFloats == 0 &&
+      (outputs_ == 1 || (x_.tapStep(0) % kLineFloats == 0 && x_.tapStep(1) % kLineFloats == 0));
+  return inLines && outgrowsCaches(floats) && beginsLine(output);
 }
 
 // The first voxel of the row-th row of y.
@@ -212,8 +231,7 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
                      const Blocks& blocks, int64_t block, int64_t firstColumn, int64_t endColumn) const {
   const Conv3dProblem& p = problem_;
   const int64_t lanes = kernels_.lanes;
-  const int64_t first = block * blocks.groupsPerBlock;
-  const int64_t groups = std::min(blocks.groupsPerBlock, rows_ * blocks.groupsPerRow - first);
+  const int64_t first = blocks.begin(block), groups = blocks.begin(block + 1) - first;
   const bool clears = blocks.clears && isZero(bias, p.C);
   // Behind the last one it is repeated, for tiles that look ahead.
   constexpr int64_t kBeyond = kTilesAhead * kMaxDenseGroups;
@@ -243,7 +261,10 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
     const bool rowEnds = (i + 1) % p.S == 0;
     jumps[i] = {(rowEnds ? x_.tapStep(0) - (p.S - 1) * x_.tapStep(1) : x_.tapStep(1)) - steps_, 0};
   }
-  const int64_t onward = kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
+  // As many steps pass, at least, while a source comes from memory.
+  constexpr int64_t kStepsAhead = 64;
+  const int64_t tilesOnward = std::max<int64_t>(1, kStepsAhead / (segments_ * steps_));
+  const int64_t onward = tilesOnward * kernels_.maxGroups[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
   for (int64_t g = 0; g < groups; ++g)
     places[g].ahead = places[std::min(g + onward, groups - 1)].source - places[g].source;
   std::fill_n(places + groups, kBeyond, places[groups - 1]);
@@ -253,6 +274,7 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
   tile.steps = steps_;
   tile.sourceStride = voxelStride;
   tile.outputStride = outputStride_;
+  tile.streams = streams(output);
   for (int64_t column = firstColumn; column < endColumn; ++column) {
     const int64_t segment = column / columns_, firstVector = column % columns_ * kMaxDenseVectors;
     const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, vectors_ - firstVector);
@@ -274,19 +296,22 @@ void Dense::runBlock(const ConvolutionSource& from, const float* packed, const f
         tile.zeroFloats = 0;
         if (clearsNext && t / tilesPerGap < gaps(nextRow)) {
           const Gap next = gap(nextRow, t / tilesPerGap, output);
-          const int64_t part = t % tilesPerGap, from = next.floats * part / tilesPerGap;
+          const int64_t part = t % tilesPerGap, lines = next.floats / kLineFloats;
+          const int64_t from = lines * part / tilesPerGap * kLineFloats;
+          const int64_t end = lines * (part + 1) / tilesPerGap * kLineFloats;
           tile.zeros = next.at + from;
-          tile.zeroFloats = next.floats * (part + 1) / tilesPerGap - from;
+          tile.zeroFloats = (part + 1 == tilesPerGap ? next.floats : end) - from;
         }
         const int64_t used = unit * (t + 1) / tiles - g;
         tile.places = places + start + g;
         // Where every voxel yields several runs, most of the time is that of stores.
-        if (outputs_ > 1) tile.placesAhead = tile.places + kTilesAhead * used;
+        if (outputs_ > 1 && !tile.streams) tile.placesAhead = tile.places + kTilesAhead * used;
         (tile.zeroFloats > 0 ? kernels_.clearing[vectors - 1] : plain)[used - 1](tile);
         g += used;
       }
     }
   }
+  if (tile.streams) settleStreams();
 }
 
 }  // namespace voxgrad::cpu

@@ -51,6 +51,7 @@ class Dense final : public NormalizingConvolution {
 
   int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
   void normalize(const SourceNorm& norm, DensePlace* places, int64_t groups) const;
+  bool streams(const float* output) const;
   DensePlace placeRow(int64_t row, const float* source, float* output) const;
   int64_t gaps(int64_t row) const;
   Gap gap(int64_t row, int64_t index, float* output) const;

@@ -2,8 +2,15 @@
 
 #include "../core/thread_pool.h"
 #include "conv3d_dense.h"
+#include "streams.h"
 
 namespace voxgrad::cpu {
+namespace {
+
+// Outputs up to this size are in some cache when they are written.
+constexpr int64_t kCachedFloats = 1 << 20;
+
+}  // namespace
 
 bool Pointwise::fits(const Conv3dProblem& p) {
   return isPointwise(p) && isBlockwise(p) && joinVoxels(p).Q >= 2 * denseKernels().spanVoxels[0];
@@ -40,14 +47,14 @@ size_t Pointwise::workspace() const {
 }
 
 Pointwise::Blocks Pointwise::cut() const {
-  // About as many blocks as cores can share evenly.
-  constexpr int64_t kFloats = 49152, kLeastTiles = 2, kBlocks = 16, kEven = 8;
-  const int64_t tile = kernels_.spanVoxels[0], tiles = voxels_ / tile;
+  // As many blocks as cores can share evenly, give or take a tile.
+  constexpr int64_t kFloats = 49152, kLeastTiles = 4, kBlocks = 16, kEven = 8;
+  const int64_t tile = tileVoxels(), tiles = voxels_ / tile;
   const int64_t most = std::max(kLeastTiles, kFloats / ((steps_ + channels_) * tile));
   const int64_t count = divideUp(tiles, std::min(most, divideUp(tiles, kBlocks)));
   Blocks blocks;
-  blocks.voxels = divideUp(tiles, divideUp(count, kEven) * kEven) * tile;
-  blocks.count = divideUp(tiles * tile, blocks.voxels);
+  blocks.tiles = tiles;
+  blocks.count = std::min(tiles / 2, divideUp(count, kEven) * kEven);
   // Few blocks are divided by columns, into tasks that are worth handing out.
   constexpr int64_t kTaskProducts = 1 << 17;
   const int64_t worth = voxels_ * steps_ * channels_ / (blocks.count * kTaskProducts);
@@ -68,17 +75,22 @@ void Pointwise::run(const ConvolutionSource& source, const float* packed, const 
 
   const Blocks blocks = cut();
   const int64_t parts = blocks.columnTasks;
+  const bool inLines = channels_ % kLineFloats == 0 && outputStride_ % kLineFloats == 0 && beginsLine(output);
+  const bool streams = inLines && outgrowsCaches(voxels_ * channels_);
   // One part after another: its weights stay in the second-level cache.
   parallelFor(blocks.count * parts, [&](int64_t task) {
     const int64_t block = task % blocks.count, part = task / blocks.count;
-    const int64_t first = block * blocks.voxels;
+    const int64_t first = blocks.tiles * block / blocks.count * tileVoxels();
+    const int64_t next = blocks.tiles * (block + 1) / blocks.count * tileVoxels();
     DenseSpan span = {};
     span.source = source.data + first * sourceStride_;
     span.sourceStride = sourceStride_;
     span.steps = steps_;
     span.outputStride = outputStride_;
+    span.streams = streams;
+    span.fetches = !streams && voxels_ * channels_ > kCachedFloats;
     // The last block has what fills no tile too.
-    span.voxels = block + 1 == blocks.count ? voxels_ - first : blocks.voxels;
+    span.voxels = (block + 1 == blocks.count ? voxels_ : next) - first;
     if (source.norm) {
       const size_t lines = static_cast<size_t>(divideUp(span.voxels * paddedSteps(), 16));
       float* const normalized = threadScratch<Line>(lines)->floats;
@@ -100,6 +112,7 @@ void Pointwise::run(const ConvolutionSource& source, const float* packed, const 
       span.spills = parts == 1 && outputStride_ == channels_;
       kernels_.span[vectors - 1](span);
     }
+    if (streams) settleStreams();
   });
 }
 

@@ -27,10 +27,14 @@ class Pointwise final : public NormalizingConvolution {
   // Neighbouring voxels that one task takes through some columns: their source stays in the second-level
   // cache, the weights of a column in the first.
   struct Blocks {
-    int64_t voxels, count, columnTasks;
+    int64_t tiles, count, columnTasks;
   };
   Blocks cut() const;
   int64_t paddedSteps() const { return divideUp(steps_, kernels_.lanes) * kernels_.lanes; }
+  // Of the widest column.
+  int64_t tileVoxels() const {
+    return kernels_.spanVoxels[std::min<int64_t>(vectors_, kMaxDenseVectors) - 1];
+  }
 
   const Conv3dProblem problem_;
   const DenseKernels& kernels_;

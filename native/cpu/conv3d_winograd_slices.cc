@@ -1,6 +1,7 @@
 #include "conv3d_winograd_slices.h"
 
 #include "conv3d_task_sums.h"
+#include "streams.h"
 #include "worker_tasks.h"
 
 namespace voxgrad::cpu {
@@ -88,6 +89,7 @@ void WinogradSlices::run(const ConvolutionSource& source, const float* packed, c
       }
     }
     if (moments) room.sums.end(index, sums);
+    if (streams(output)) settleStreams();
   });
   if (moments) room.sums.merge(outputChannels_, moments);
 }
@@ -146,6 +148,11 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
   }
 }
 
+bool WinogradSlices::streams(const float* output) const {
+  return outputChannels_ % kLineFloats == 0 && tiles_.outputPitch % kLineFloats == 0 && beginsLine(output) &&
+         outgrowsCaches(problem_.N * problem_.D * problem_.H * problem_.W * outputChannels_);
+}
+
 void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,
                            const float* products, const Room& room, float* output, ChannelSums* sums) const {
   const WinogradDepthMap map = depth_.map(task.sample);
@@ -154,7 +161,7 @@ void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t sli
     tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
                        products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
                        productFrequency(), panelVectors(vector), room.bias + vector * lanes(),
-                       outputChannels_, vector * lanes(), output, sums);
+                       outputChannels_, vector * lanes(), output, sums, streams(output));
   }
 }
 

@@ -48,6 +48,8 @@ class WinogradSlices final : public SummingConvolution {
   void store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector, const float* products,
              const Room& room, float* output, ChannelSums* sums) const;
 
+  bool streams(const float* output) const;
+
   int64_t lanes() const { return products_.lanes; }
   int64_t frequencies() const { return tiles_.frequencies(); }
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.

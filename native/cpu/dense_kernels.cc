@@ -40,7 +40,9 @@ VOXGRAD_INLINE void finish(const vfloat (&sums)[Groups * kGroupVoxels][Vectors],
       }
     }
   };
-  if (channels == Vectors * kLanes) {
+  if (tile.streams && channels == Vectors * kLanes) {
+    storeAll([](float* to, int j, vfloat v) __attribute__((always_inline)) { stream(to + j * kLanes, v); });
+  } else if (channels == Vectors * kLanes) {
     storeAll([](float* to, int j, vfloat v) __attribute__((always_inline)) { store(to + j * kLanes, v); });
   } else {
     storeAll([channels](float* to, int j, vfloat v)
@@ -100,8 +102,12 @@ void dense(const DenseTile& tile) {
   int64_t zerosLeft = tile.zeroFloats;
   const int64_t rounds = tile.segments * (tile.steps / 4) * kLanes;
   const int64_t zerosAtOnce = Clears && rounds > 0 ? (zerosLeft + rounds - 1) / rounds : 0;
+  const bool streams = tile.streams;
   const auto clear = [&] {
-    store(zeros, vfloat{});
+    if (streams)
+      stream(zeros, vfloat{});
+    else
+      store(zeros, vfloat{});
     zeros += kLanes;
     zerosLeft -= kLanes;
   };
@@ -183,6 +189,10 @@ void denseLine(const DenseTile& tile) {
 
 // Neighbours that are addressed from one pointer.
 constexpr int kSpanGroup = 3;
+// Tiles that are computed while lines of the output come from memory. Left to the processor, whether they
+// come in time depends on where the stores lie in the code.
+constexpr int kTilesAhead = 4;
+constexpr int kLineVectors = 16 / kLanes;
 
 template <int Vectors, int Voxels, bool Whole>
 VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
@@ -194,6 +204,14 @@ VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
 #pragma GCC unroll 8
   for (int g = 0; g < kGroups; ++g) source[g] = span.source + (first + g * kSpanGroup) * stride;
   const float* weights = span.weights;
+  if (span.fetches) {
+    const float* ahead = span.output + (first + kTilesAhead * Voxels) * span.outputStride;
+#pragma GCC unroll 24
+    for (int i = 0; i < Voxels; ++i, ahead += span.outputStride) {
+#pragma GCC unroll 2
+      for (int j = 0; j < Vectors; j += kLineVectors) __builtin_prefetch(ahead + j * kLanes, 1);
+    }
+  }
   const auto reduce = [&](auto count) __attribute__((always_inline)) {
     constexpr int steps = decltype(count)::value;
 #pragma GCC unroll 4
@@ -205,12 +223,12 @@ VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
     weights += steps * Vectors * kLanes;
   };
   for (int64_t segment = 0;; ++segment) {
-    const float* ahead = source[0] + Voxels * stride;
+    const float* sourceAhead = source[0] + Voxels * stride;
     int64_t left = span.steps;
     for (; left >= 4; left -= 4) {
 #pragma GCC unroll 4
-      for (int i = 0; i < Voxels * 4; i += 16) __builtin_prefetch(ahead + i);
-      ahead += Voxels * 4;
+      for (int i = 0; i < Voxels * 4; i += 16) __builtin_prefetch(sourceAhead + i);
+      sourceAhead += Voxels * 4;
       reduce(Steps<4>{});
     }
     if (left & 2) reduce(Steps<2>{});
@@ -221,15 +239,19 @@ VOXGRAD_INLINE void spanTile(const DenseSpan& span, int64_t first) {
     for (int g = 0; g < kGroups; ++g) source[g] += jump.source;
     weights += jump.weights;
   }
-  float* output = span.output + first * span.outputStride;
+  const int64_t outputStride = span.outputStride, channels = span.channels;
+  const bool streams = span.streams;
+  float* output = span.output + first * outputStride;
 #pragma GCC unroll 24
-  for (int i = 0; i < Voxels; ++i, output += span.outputStride) {
+  for (int i = 0; i < Voxels; ++i, output += outputStride) {
 #pragma GCC unroll 2
     for (int j = 0; j < Vectors; ++j) {
-      if (Whole)
+      if (Whole && streams)
+        stream(output + j * kLanes, sums[i][j]);
+      else if (Whole)
         store(output + j * kLanes, sums[i][j]);
       else
-        storeFirst(output + j * kLanes, sums[i][j], span.channels - j * kLanes);
+        storeFirst(output + j * kLanes, sums[i][j], channels - j * kLanes);
     }
   }
 }

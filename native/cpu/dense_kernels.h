@@ -39,6 +39,7 @@ struct DenseTile {
   // [groups] or null: a later tile, whose lines of the output are fetched. Stores that miss wait for each
   // other.
   const DensePlace* placesAhead;
+  bool streams;       // whole vectors are stored past the caches
   const float* bias;  // [vectors][lanes]
   int64_t channels;   // output channels to store
   // Set to zero meanwhile, by `clearing` kernels: products leave room for stores.
@@ -60,6 +61,8 @@ struct DenseSpan {
   int64_t outputStride;
   int64_t channels;  // output channels to store
   int64_t voxels;    // at least DenseKernels::spanVoxels
+  bool fetches;      // lines of the output, which come from memory, ahead of their stores
+  bool streams;      // whole vectors are stored past the caches
   // Whether the last vector of a voxel may run over into the voxels behind it, as long as these are of the
   // same span: they are stored later.
   bool spills;

@@ -2,6 +2,7 @@
 #include "peak_kernels.h"
 
 #include "simd.h"
+#include "streams.h"
 
 namespace voxgrad {
 namespace cpu {
@@ -34,22 +35,15 @@ void copy(float* to, const float* from, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) store(to + i, load(from + i));
 }
 
-void stream(float* to, const float* from, int64_t count) {
-#if defined(__AVX512F__)
-  for (int64_t i = 0; i < count; i += kLanes) _mm512_stream_ps(to + i, load(from + i));
-  _mm_sfence();
-#elif defined(__AVX2__)
-  for (int64_t i = 0; i < count; i += kLanes) _mm256_stream_ps(to + i, load(from + i));
-  _mm_sfence();
-#else
-  copy(to, from, count);
-#endif
+void copyPast(float* to, const float* from, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes) stream(to + i, load(from + i));
+  settleStreams();
 }
 
 }  // namespace
 
 const PeakKernels& peakKernels() {
-  static const PeakKernels kernels = {multiplyAdd, 2 * kChains * kLanes, copy, stream};
+  static const PeakKernels kernels = {multiplyAdd, 2 * kChains * kLanes, copy, copyPast};
   return kernels;
 }
 

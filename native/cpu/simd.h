@@ -66,6 +66,17 @@ typedef float vfloatUnaligned __attribute__((vector_size(4 * kLanes), aligned(4)
 VOXGRAD_INLINE vfloat load(const float* p) { return *reinterpret_cast<const vfloatUnaligned*>(p); }
 VOXGRAD_INLINE void store(float* p, vfloat v) { *reinterpret_cast<vfloatUnaligned*>(p) = v; }
 
+// Past the caches; see streams.h. p is aligned to a vector, and whole lines are stored one after another.
+VOXGRAD_INLINE void stream(float* p, vfloat v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(p, v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(p, v);
+#else
+  store(p, v);
+#endif
+}
+
 // The first n lanes of v; all of them when n >= kLanes, none when n <= 0.
 VOXGRAD_INLINE void storeFirst(float* p, vfloat v, int64_t n) {
   if (n >= kLanes) {

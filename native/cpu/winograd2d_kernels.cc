@@ -173,7 +173,7 @@ void forChannels(const Winograd2dTiles& t) {
   if (channel < t.channels) Tail(t, channel);
 }
 
-template <int Outputs, int TapsH, int TapsW, bool Sums>
+template <int Outputs, int TapsH, int TapsW, bool Sums, bool Streams>
 void outputTiles(const Winograd2dOutput& o) {
   constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
   // In float over the tiles of a call, which are few, then in double.
@@ -212,7 +212,10 @@ void outputTiles(const Winograd2dOutput& o) {
           float* const to = o.rows[h] + at + w * o.voxelStride;
           vfloat value = heights[h] + bias;
           if (o.add) value += loadFirst(to, count);
-          storeFirst(to, value, count);
+          if (Streams && count >= kLanes)
+            stream(to, value);
+          else
+            storeFirst(to, value, count);
           if (Sums) {
             const vfloat difference = value - shift;
             sum[vector] += difference;
@@ -230,7 +233,12 @@ void outputTiles(const Winograd2dOutput& o) {
 
 template <int Outputs, int TapsH, int TapsW>
 void output(const Winograd2dOutput& o) {
-  o.sums ? outputTiles<Outputs, TapsH, TapsW, true>(o) : outputTiles<Outputs, TapsH, TapsW, false>(o);
+  if (kLanes * sizeof(float) == 64 && o.streams)
+    o.sums ? outputTiles<Outputs, TapsH, TapsW, true, true>(o)
+           : outputTiles<Outputs, TapsH, TapsW, false, true>(o);
+  else
+    o.sums ? outputTiles<Outputs, TapsH, TapsW, true, false>(o)
+           : outputTiles<Outputs, TapsH, TapsW, false, false>(o);
 }
 
 template <int Outputs, int TapsH, int TapsW>

@@ -41,6 +41,7 @@ struct Winograd2dOutput {
   const float* bias;            // [vectors][lanes]
   int64_t channels;             // to store
   bool add = false;             // to what the rows hold
+  bool streams = false;         // whole vectors, if they are whole lines, are stored past the caches
   ChannelSums* sums = nullptr;  // to add them to, if any
 };
 

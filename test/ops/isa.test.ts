@@ -8,6 +8,7 @@ import { native } from "../../lib/runtime/native.ts";
 
 const families = [
   "conv",
+  "conv_large",
   "conv_normalized",
   "conv_moments",
   "norm",
