@@ -10,6 +10,14 @@ namespace cpu {
 namespace VOXGRAD_ISA_NAME {
 namespace {
 
+// With 32 registers the compiler broadcasts as it multiplies.
+VOXGRAD_INLINE void addProduct(vfloat* sum, vfloat x, vfloat w) {
+  if constexpr (kLanes == 16)
+    *sum += x * w;
+  else
+    multiplyAdd(sum, x, w);
+}
+
 // Tiles that share their weights: with 32 registers all their sums stay in some, less a weight and a
 // broadcast. With fewer, and broadcasts that are instructions of their own, those of one point do at a time,
 // of two vectors that share the broadcasts, or those of two points: what is loaded then meets two or more.
@@ -81,7 +89,7 @@ VOXGRAD_INLINE void multiply(const float* tiles, const float* weights, int64_t v
     for (int t = 0; t < kGroupTiles; ++t) {
       const vfloat x = broadcast(tiles + t * kRowTile + f);
 #pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) multiplyAdd(&sums[v][t][f], x, w[v]);
+      for (int v = 0; v < Vectors; ++v) addProduct(&sums[v][t][f], x, w[v]);
     }
   }
 }
@@ -95,14 +103,14 @@ VOXGRAD_INLINE void multiplyNeighbours(const float* tiles, const float* weights,
 #pragma GCC unroll 5
     for (int t = 0; t <= kGroupTiles; ++t) {
       const vfloat x = broadcast(tiles + t * kRowTile + f);
-      if (t < kGroupTiles) multiplyAdd(&sums[0][t][f], x, first);
-      if (t > 0) multiplyAdd(&sums[0][t - 1][f], x, second);
+      if (t < kGroupTiles) addProduct(&sums[0][t][f], x, first);
+      if (t > 0) addProduct(&sums[0][t - 1][f], x, second);
     }
   }
   const vfloat last = load(weights + (Sums - 1) * kLanes);
 #pragma GCC unroll 4
   for (int t = 0; t < kGroupTiles; ++t)
-    multiplyAdd(&sums[0][t][Sums - 1], broadcast(tiles + t * kRowTile + Sums - 1), last);
+    addProduct(&sums[0][t][Sums - 1], broadcast(tiles + t * kRowTile + Sums - 1), last);
 }
 
 // The sums of Points points from `point` on, of a group of tiles; not all sums of a group may stay in
