@@ -61,41 +61,6 @@ size_t Dense::packedFloats() const {
   return static_cast<size_t>(outputs_ * vectors_ * segments_ * steps_ * kernels_.lanes);
 }
 
-void packColumns(const Conv3dProblem& p, const float* w, float* packed) {
-  const int64_t lanes = denseKernels().lanes, filter = p.taps() * p.C;
-  parallelFor(divideUp(p.K, kMaxDenseVectors * lanes), [&](int64_t column) {
-    const int64_t first = column * kMaxDenseVectors * lanes;
-    const int64_t width = std::min(kMaxDenseVectors * lanes, divideUp(p.K - first, lanes) * lanes);
-    for (int64_t at = 0; at < width; at += lanes) {
-      conv3dKernels().packTransposed(packed + first * filter + at, width, w + (first + at) * filter, filter,
-                                     std::min(lanes, p.K - first - at), filter);
-    }
-  });
-}
-
-void packGradientColumns(const Conv3dProblem& p, const float* w, float* packed) {
-  const int64_t lanes = denseKernels().lanes, run = p.T * p.C, filter = p.taps() * p.C;
-  const int64_t allVectors = divideUp(run, lanes), columns = divideUp(allVectors, kMaxDenseVectors);
-  parallelFor(p.R * p.S * columns, [&](int64_t task) {
-    const int64_t output = task / columns, first = task % columns * kMaxDenseVectors;
-    const int64_t vectors = std::min<int64_t>(kMaxDenseVectors, allVectors - first);
-    float* const to = packed + (output * allVectors + first) * p.K * lanes;
-    for (int64_t v = 0; v < vectors; ++v) {
-      const int64_t channel = (first + v) * lanes, count = std::min(lanes, run - channel);
-      conv3dKernels().packRows(to + v * lanes, vectors * lanes, w + output * run + channel, filter, count,
-                               p.K);
-    }
-  });
-}
-
-// Layout [outputs][columns][segments][steps][vectors of the column][lanes].
-void Dense::pack(const float* w, float* packed) const {
-  if (inputGradient_)
-    packGradientColumns(problem_, w, packed);
-  else
-    packColumns(problem_, w, packed);
-}
-
 size_t Dense::workspace() const {
   WorkspaceCursor cursor(nullptr);
   cursor.floats(vectors_ * kernels_.lanes);
@@ -180,14 +145,11 @@ void Dense::run(const ConvolutionSource& source, const float* packed, const floa
   });
 }
 
-// Whether whole lines of an output that fits into no cache are stored.
 bool Dense::streams(const float* output) const {
   const Conv3dProblem& p = problem_;
-  const int64_t floats = inputGradient_ ? p.N * p.D * p.H * p.W * p.C : rows_ * voxels_ * p.K;
-  const bool inLines =
-      outputFloats_ % kLineFloats == 0 && outputStride_ % kLineFloats == 0 &&
-      (outputs_ == 1 || (x_.tapStep(0) % kLineFloats == 0 && x_.tapStep(1) % kLineFloats == 0));
-  return inLines && outgrowsCaches(floats) && beginsLine(output);
+  if (!inputGradient_) return storesPast(output, rows_ * voxels_ * p.K, {outputFloats_, outputStride_});
+  return storesPast(output, p.N * p.D * p.H * p.W * p.C,
+                    {outputFloats_, outputStride_, x_.tapStep(0), x_.tapStep(1)});
 }
 
 // The first voxel of the row-th row of y.

@@ -75,8 +75,7 @@ void Pointwise::run(const ConvolutionSource& source, const float* packed, const 
 
   const Blocks blocks = cut();
   const int64_t parts = blocks.columnTasks;
-  const bool inLines = channels_ % kLineFloats == 0 && outputStride_ % kLineFloats == 0 && beginsLine(output);
-  const bool streams = inLines && outgrowsCaches(voxels_ * channels_);
+  const bool streams = storesPast(output, voxels_ * channels_, {channels_, outputStride_});
   // One part after another: its weights stay in the second-level cache.
   parallelFor(blocks.count * parts, [&](int64_t task) {
     const int64_t block = task % blocks.count, part = task / blocks.count;

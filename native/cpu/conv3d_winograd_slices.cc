@@ -149,8 +149,9 @@ void WinogradSlices::multiply(const WinogradBlock& task, int64_t first, int64_t 
 }
 
 bool WinogradSlices::streams(const float* output) const {
-  return outputChannels_ % kLineFloats == 0 && tiles_.outputPitch % kLineFloats == 0 && beginsLine(output) &&
-         outgrowsCaches(problem_.N * problem_.D * problem_.H * problem_.W * outputChannels_);
+  const int64_t slices = problem_.N * depth_.maps() * depth_.slices();
+  return storesPast(output, slices * tiles_.outputExtent[0] * tiles_.outputExtent[1] * outputChannels_,
+                    {outputChannels_, tiles_.outputPitch});
 }
 
 void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t slices, int64_t vector,

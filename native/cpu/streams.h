@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -10,10 +11,15 @@
 
 namespace voxgrad::cpu {
 
-// Whether a result of so many floats is read back from memory anyway.
-inline bool outgrowsCaches(int64_t floats) { return floats >= (1 << 22); }
-
-inline bool beginsLine(const float* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; }
+// Whether a result of so many floats is stored past the caches: it is read back from memory anyway, and where
+// its vectors lie at multiples of these distances they make up whole lines.
+inline bool storesPast(const float* result, int64_t floats, std::initializer_list<int64_t> distances) {
+  constexpr int64_t kCachedFloats = 1 << 22, kLine = 64;
+  if (floats < kCachedFloats || reinterpret_cast<uintptr_t>(result) % kLine != 0) return false;
+  for (int64_t distance : distances)
+    if (distance * static_cast<int64_t>(sizeof(float)) % kLine != 0) return false;
+  return true;
+}
 
 // Ends a task that stored past the caches: whoever waits for it sees these stores.
 inline void settleStreams() {
