@@ -38,7 +38,7 @@ const families = [
   "update",
 ];
 /** Those about the CPU's algorithms, threads and instruction sets, or about the ops alone. */
-const withoutDevice = ["conv_algorithm", "conv_moments", "conv_threads", "coverage", "isa"];
+const withoutDevice = ["conv_algorithm", "conv_large", "conv_moments", "conv_threads", "coverage", "isa"];
 /** Those whose kernels have threads that wait for each other. */
 const cooperating = ["arithmetic", "conv", "conv_gradients", "conv_shapes", "loss", "norm", "segmentation"];
 
