@@ -54,6 +54,7 @@ Pointwise::Blocks Pointwise::cut() const {
   const int64_t count = divideUp(tiles, std::min(most, divideUp(tiles, kBlocks)));
   Blocks blocks;
   blocks.tiles = tiles;
+  // A column of one vector has tiles twice as long.
   blocks.count = std::min(tiles / 2, divideUp(count, kEven) * kEven);
   // Few blocks are divided by columns, into tasks that are worth handing out.
   constexpr int64_t kTaskProducts = 1 << 17;

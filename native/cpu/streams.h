@@ -14,8 +14,8 @@ namespace voxgrad::cpu {
 // Whether a result of so many floats is stored past the caches: it is read back from memory anyway, and where
 // its vectors lie at multiples of these distances they make up whole lines.
 inline bool storesPast(const float* result, int64_t floats, std::initializer_list<int64_t> distances) {
-  constexpr int64_t kCachedFloats = 1 << 22, kLine = 64;
-  if (floats < kCachedFloats || reinterpret_cast<uintptr_t>(result) % kLine != 0) return false;
+  constexpr int64_t kLeastFloats = 1 << 22, kLine = 64;
+  if (floats < kLeastFloats || reinterpret_cast<uintptr_t>(result) % kLine != 0) return false;
   for (int64_t distance : distances)
     if (distance * static_cast<int64_t>(sizeof(float)) % kLine != 0) return false;
   return true;

@@ -233,6 +233,7 @@ void outputTiles(const Winograd2dOutput& o) {
 
 template <int Outputs, int TapsH, int TapsW>
 void output(const Winograd2dOutput& o) {
+  // Narrower vectors of a line are too far apart in time to be stored as one.
   if (kLanes * sizeof(float) == 64 && o.streams)
     o.sums ? outputTiles<Outputs, TapsH, TapsW, true, true>(o)
            : outputTiles<Outputs, TapsH, TapsW, false, true>(o);
