@@ -20,7 +20,7 @@ int64_t winograd2dBlockTiles(const Conv2dTiles& tiles, bool filtersLast);
 
 class Winograd2d final : public NormalizingConvolution {
  public:
-  // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
+  // winograd2dFits(problem); `outputs` of a tile along an axis, 2, 3 or 4.
   Winograd2d(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
 
   bool places() const override { return true; }

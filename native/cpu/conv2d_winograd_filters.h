@@ -11,7 +11,7 @@ class Winograd2dFilters {
   static constexpr int64_t kSliceTaps = 9;
 
   // Kernels RxSx3 of `problem` with R 1 or 3 and S 3, flipped and transposed for the input gradient;
-  // `outputs` of a tile along an axis, 2 or 4.
+  // `outputs` of a tile along an axis, 2, 3 or 4.
   Winograd2dFilters(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
 
   size_t packedFloats() const;

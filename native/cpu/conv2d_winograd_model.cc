@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "conv2d_winograd.h"
+#include "conv3d_winograd_slices_weight_gradient.h"
 
 namespace voxgrad::cpu {
 namespace {
@@ -13,13 +14,14 @@ namespace {
 struct Costs {
   double source, output, gradient, filter;
 };
-constexpr Costs kTwo = {170, 130, 150, 100}, kFour = {550, 450, 450, 250};
+constexpr Costs kCosts[] = {{170, 130, 150, 100}, {320, 260, 270, 170}, {550, 450, 450, 250}};
+const Costs& costsOf(int64_t outputs) { return kCosts[outputs - 2]; }
 constexpr double kFilterLine = 4, kSumLine = 15, kSum = 1.15;
 constexpr double kCachedFilters = 256 * 1024;  // floats
 
 double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
   const Conv2dTiles tiles(p, pass == ConvPass::inputGradient, outputs);
-  const Costs& costs = outputs == 2 ? kTwo : kFour;
+  const Costs& costs = costsOf(outputs);
   const double lanes = winogradKernels().lanes;
   const auto vectors = [lanes](int64_t channels) { return std::ceil(static_cast<double>(channels) / lanes); };
   const double count = static_cast<double>(tiles.count());
@@ -42,11 +44,52 @@ double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
          line * filters * std::ceil(count / static_cast<double>(winograd2dBlockTiles(tiles, filtersLast)));
 }
 
+// Products and transforms cost what they do above; filters are more, and where they are too many for the
+// second-level cache every task reads them from the third. To the sums of a weight gradient every block of
+// tiles adds, in the second-level cache, the third, or memory.
+double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, int64_t outputs) {
+  constexpr double kProduct = 1.15, kFilterLine = 8, kTaskTiles = 64;
+  const Costs& costs = costsOf(outputs);
+  const bool gradient = pass == ConvPass::inputGradient;
+  const double produced = static_cast<double>(gradient ? p.C : p.K);
+  const double reduced = static_cast<double>(gradient ? p.K : p.C);
+  const Conv2dTiles tiles(p, gradient, outputs);
+  const double lanes = winogradKernels().lanes;
+  const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
+  const double frequencies = static_cast<double>(tiles.frequencies());
+  const double filter = frequencies / 36 * (pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370);
+  const double count = static_cast<double>(tiles.count());
+  const int64_t depthTaps = p.N * axisPairs(p, 0).pairs;
+  const double filters = frequencies * 3 * reduced * vectors;
+  const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
+  double sums = 0;
+  if (pass == ConvPass::weightGradient) {
+    constexpr int64_t kNearSums = 2 * 1024 * 1024;
+    const WinogradSlicesWeightGradient own(p, outputs);
+    const double line = own.cachesSums() ? 2 : own.sumFloats() <= kNearSums ? 10 : 25;
+    sums = line * static_cast<double>(own.blocks() * own.sumFloats()) / lanes;
+  }
+  return sums +
+         kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
+         count * (costs.source * sources + costs.output * vectors) + filter * produced * reduced +
+         (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
+}
+
 }  // namespace
 
-Winograd2dPlan planWinograd2d(const Conv3dProblem& problem, ConvPass pass) {
-  const double two = costOf(problem, pass, 2), four = costOf(problem, pass, 4);
-  return two < four ? Winograd2dPlan{2, two} : Winograd2dPlan{4, four};
+TilePlan planWinograd2d(const Conv3dProblem& problem, ConvPass pass) {
+  TilePlan best = {4, costOf(problem, pass, 4)};
+  for (const int64_t outputs : {3, 2}) {
+    const double cost = costOf(problem, pass, outputs);
+    if (cost < best.cost) best = {outputs, cost};
+  }
+  return best;
+}
+
+TilePlan planWinogradSlices(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
+  const TilePlan three = {3, slicesCost(problem, pass, packedOnce, 3)};
+  const TilePlan four = {4, slicesCost(problem, pass, packedOnce, 4)};
+  return three.cost < four.cost ? three : four;
 }
 
 }  // namespace voxgrad::cpu

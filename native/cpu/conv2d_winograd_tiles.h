@@ -1,4 +1,4 @@
-// Tiles of 2x2 or 4x4 outputs of a convolution with kernel 1x3x3 and stride 1, or of its input gradient.
+// Tiles of 2x2, 3x3 or 4x4 outputs of a convolution with kernel 1x3x3 and stride 1, or of its input gradient.
 //
 // A dilated convolution is one undilated convolution for each of the interleaved sub-maps whose voxels lie
 // `dilation` apart: the tiles of a sub-map are as if it were alone, with steps of `dilation` voxels.
@@ -28,7 +28,7 @@ struct Conv2dTiles {
   int64_t sourcePitch, outputPitch;  // floats from one voxel to the next
   bool adds;                         // to the outputs
 
-  // The tiles of `p`, which fits, with `outputs` 2 or 4.
+  // The tiles of `p`, which fits, with `outputs` 2, 3 or 4.
   Conv2dTiles(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
       : outputs(outputs),
         slices(p.N * (inputGradient ? p.D : p.Z)),
@@ -163,7 +163,8 @@ struct Conv2dTiles {
 };
 
 inline const Winograd2dKernels& winograd2dKernels(int64_t outputs) {
-  return outputs == 2 ? winograd2dTable().two : winograd2dTable().four;
+  const Winograd2dTable& table = winograd2dTable();
+  return outputs == 2 ? table.two : outputs == 3 ? table.three : table.four;
 }
 
 }  // namespace voxgrad::cpu

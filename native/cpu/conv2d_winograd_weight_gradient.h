@@ -12,7 +12,7 @@ namespace voxgrad::cpu {
 
 class Winograd2dWeightGradient final : public NormalizingWeightGradient {
  public:
-  // winograd2dFits(problem); `outputs` of a tile along an axis, 2 or 4.
+  // winograd2dFits(problem); `outputs` of a tile along an axis, 2, 3 or 4.
   Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
 
   bool places() const override { return true; }

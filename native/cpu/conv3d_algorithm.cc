@@ -45,12 +45,13 @@ Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, d
   if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
   if (winogradStridedFits(p)) return {ConvAlgorithm::winogradStrided, stridedCost(p, pass, lanes)};
   if (!winogradSlicesFits(p)) return {ConvAlgorithm::direct, 0};
-  const Choice slices{ConvAlgorithm::winogradSlices, slicesCost(p, pass, packedOnce, lanes)};
+  const TilePlan plan = planWinogradSlices(p, pass, packedOnce);
+  const Choice slices{ConvAlgorithm::winogradSlices, plan.cost};
   if (!winogradFits(p)) return slices;
   const Choice volume{ConvAlgorithm::winograd3d, winogradCost(p, pass, packedOnce, lanes)};
   // The sums of volumes are fewer. With AVX-512 they win wherever those of slices exceed the second-level
   // cache; where products take longer, only where it is close.
-  const bool exceeds = pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p).cachesSums();
+  const bool exceeds = pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p, plan.outputs).cachesSums();
   if (exceeds && lanes == 16) return volume;
   return (exceeds ? 1.05 : 1) * slices.cost < volume.cost ? slices : volume;
 }
@@ -99,9 +100,9 @@ ConvAlgorithm choose(const Conv3dProblem& problem, ConvPass pass, bool packedOnc
   return slower ? direct.algorithm : winograd.algorithm;
 }
 
-const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass) {
+const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
   if (pass == ConvPass::inputGradient && isMirrored(problem))
-    return nameOf(algorithm, mirrored(problem), ConvPass::forward);
+    return nameOf(algorithm, mirrored(problem), ConvPass::forward, packedOnce);
   switch (algorithm) {
     case ConvAlgorithm::direct:
       return "direct";
@@ -110,7 +111,8 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
     case ConvAlgorithm::winograd3d:
       return "winograd F(2x2x2,3x3x3)";
     case ConvAlgorithm::winogradSlices:
-      return "winograd F(1x4x4,3x3x3)";
+      return planWinogradSlices(problem, pass, packedOnce).outputs == 3 ? "winograd F(1x3x3,3x3x3)"
+                                                                        : "winograd F(1x4x4,3x3x3)";
     case ConvAlgorithm::winogradStrided:
       return problem.R == 1 ? "winograd F(4x4,3x3) stride 2" : "winograd F(1x4x4,3x3x3) stride 2";
     case ConvAlgorithm::winogradRows:
@@ -120,7 +122,10 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
     case ConvAlgorithm::winograd2d:
       break;
   }
-  return planWinograd2d(problem, pass).outputs == 2 ? "winograd F(2x2,3x3)" : "winograd F(4x4,3x3)";
+  const int64_t outputs = planWinograd2d(problem, pass).outputs;
+  return outputs == 2   ? "winograd F(2x2,3x3)"
+         : outputs == 3 ? "winograd F(3x3,3x3)"
+                        : "winograd F(4x4,3x3)";
 }
 
 }  // namespace
@@ -130,11 +135,11 @@ ConvAlgorithm chooseAlgorithm(const Conv3dProblem& problem, ConvPass pass, bool 
 }
 
 const char* algorithmName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  return nameOf(chooseAlgorithm(problem, pass, packedOnce), problem, pass);
+  return nameOf(chooseAlgorithm(problem, pass, packedOnce), problem, pass, packedOnce);
 }
 
 const char* modelledName(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {
-  return nameOf(choose(problem, pass, packedOnce, ""), problem, pass);
+  return nameOf(choose(problem, pass, packedOnce, ""), problem, pass, packedOnce);
 }
 
 }  // namespace voxgrad::cpu

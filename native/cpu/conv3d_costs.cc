@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "conv2d_winograd_tiles.h"
 #include "conv3d_dense.h"
 #include "conv3d_gather.h"
 #include "conv3d_geometry.h"
@@ -11,8 +10,6 @@
 #include "conv3d_thin_taps.h"
 #include "conv3d_weight_gradient_taps.h"
 #include "conv3d_winograd.h"
-#include "conv3d_winograd_slices.h"
-#include "conv3d_winograd_slices_weight_gradient.h"
 #include "conv3d_winograd_strided.h"
 #include "conv3d_winograd_strided_weight_gradient.h"
 
@@ -66,36 +63,6 @@ double winogradCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, doub
   const double tile =
       kProduct * 64 * static_cast<double>(reduced) * vectors + kSource * sources + kOutput * vectors;
   return static_cast<double>(tiles.count(p.N)) * tile + filter * static_cast<double>(p.C * p.K);
-}
-
-// The same for tiles of slices. Products and transforms cost what they do in planWinograd2d; filters are
-// more, and where they are too many for the second-level cache every task reads them from the third. To the
-// sums of a weight gradient every block of tiles adds, in the second-level cache, the third, or memory.
-double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
-  constexpr double kProduct = 1.15, kSource = 550, kOutput = 450;
-  constexpr double kFilterLine = 8, kCachedFilters = 256 * 1024, kTaskTiles = 64;
-  const double filter = pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370;
-  const bool gradient = pass == ConvPass::inputGradient;
-  const double produced = static_cast<double>(gradient ? p.C : p.K);
-  const double reduced = static_cast<double>(gradient ? p.K : p.C);
-  const Conv2dTiles tiles(p, gradient, WinogradSlices::kOutputs);
-  const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
-  const double frequencies = static_cast<double>(tiles.frequencies());
-  const double count = static_cast<double>(tiles.count());
-  const int64_t depthTaps = p.N * axisPairs(p, 0).pairs;
-  const double filters = frequencies * 3 * reduced * vectors;
-  const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
-  double sums = 0;
-  if (pass == ConvPass::weightGradient) {
-    constexpr int64_t kNearSums = 2 * 1024 * 1024;
-    const WinogradSlicesWeightGradient own(p);
-    const double line = own.cachesSums() ? 2 : own.sumFloats() <= kNearSums ? 10 : 25;
-    sums = line * static_cast<double>(own.blocks() * own.sumFloats()) / lanes;
-  }
-  return sums +
-         kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
-         count * (kSource * sources + kOutput * vectors) + filter * produced * reduced +
-         (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 
 // The same for the weight gradient with stride 2. Sums are transformed back once. Where they are too many for

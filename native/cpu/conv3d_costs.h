@@ -10,7 +10,6 @@ double directCost(const Conv3dProblem& problem, ConvPass pass, double lanes);
 
 // The others only of problems that they can do. Of weights that are packed for one run packing counts too.
 double winogradCost(const Conv3dProblem& problem, ConvPass pass, bool packedOnce, double lanes);
-double slicesCost(const Conv3dProblem& problem, ConvPass pass, bool packedOnce, double lanes);
 double stridedCost(const Conv3dProblem& problem, ConvPass pass, double lanes);
 double amxCost(const Conv3dProblem& problem, ConvPass pass);
 

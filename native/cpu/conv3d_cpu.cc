@@ -48,7 +48,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     case ConvAlgorithm::winograd3d:
       return std::make_unique<Winograd>(problem, inputGradient);
     case ConvAlgorithm::winogradSlices:
-      return std::make_unique<WinogradSlices>(problem, inputGradient);
+      return std::make_unique<WinogradSlices>(problem, inputGradient,
+                                              planWinogradSlices(problem, pass, packedOnce).outputs);
     case ConvAlgorithm::winogradStrided:
       return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:
@@ -101,7 +102,8 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
     case ConvAlgorithm::winograd3d:
       return std::make_unique<WinogradWeightGradient>(problem);
     case ConvAlgorithm::winogradSlices:
-      return std::make_unique<WinogradSlicesWeightGradient>(problem);
+      return std::make_unique<WinogradSlicesWeightGradient>(
+          problem, planWinogradSlices(problem, pass, false).outputs);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
     case ConvAlgorithm::winogradStrided:

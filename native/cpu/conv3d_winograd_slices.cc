@@ -18,12 +18,12 @@ bool winogradSlicesFits(const Conv3dProblem& p) {
          p.stride[2] == 1;
 }
 
-WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient)
+WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
     : problem_(p),
-      tiles_(p, inputGradient, kOutputs),
-      filters_(p, inputGradient, kOutputs),
+      tiles_(p, inputGradient, outputs),
+      filters_(p, inputGradient, outputs),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(kOutputs)),
+      kernels_(winograd2dKernels(outputs)),
       depth_(p, inputGradient),
       outputChannels_(inputGradient ? p.C : p.K),
       sourceStride_(divideUp(tiles_.sourceChannels, lanes()) * lanes()),

@@ -1,10 +1,11 @@
-// The driver behind Winograd convolution of 3x3x3 kernels slice by slice, F(1x4x4, 3x3x3), dilated ones too:
-// forward pass and input gradient, which is a forward pass with flipped, transposed weights.
+// The driver behind Winograd convolution of 3x3x3 kernels slice by slice, F(1x4x4, 3x3x3) or, where it leaves
+// fewer tiles at the edge partial, F(1x3x3, 3x3x3), dilated ones too: forward pass and input gradient, which
+// is a forward pass with flipped, transposed weights.
 //
 // An output slice is the sum of three 2-D convolutions, one per tap along the depth, each of another source
 // slice. They are added before the tiles are transformed back: to the products that is one 2-D convolution of
 // three times the channels, and a source slice is transformed once for the three outputs that read it. To an
-// output that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and transforms of 36 values to
+// output of the larger tiles that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and transforms of 36 values to
 // 16 outputs where that has 64 to 8.
 //
 // A task transforms the tiles of a run of source slices of a map along the depth (conv3d_winograd_depth.h),
@@ -25,10 +26,10 @@ bool winogradSlicesFits(const Conv3dProblem& problem);
 
 class WinogradSlices final : public SummingConvolution {
  public:
-  static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
+  static constexpr int64_t kDepthTaps = 3;
 
-  // winogradSlicesFits(problem).
-  WinogradSlices(const Conv3dProblem& problem, bool inputGradient);
+  // winogradSlicesFits(problem); `outputs` of a tile along H and W, 3 or 4.
+  WinogradSlices(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
 
   size_t packedFloats() const override { return filters_.packedFloats(); }
   void pack(const float* w, float* packed) const override { filters_.pack(w, packed); }

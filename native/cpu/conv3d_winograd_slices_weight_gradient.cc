@@ -14,12 +14,12 @@ constexpr int64_t kMostBlockFloats = 1024 * 1024;
 
 bool WinogradSlicesWeightGradient::cachesSums() const { return sumFloats() <= kCachedSums; }
 
-WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& p)
+WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& p, int64_t outputs)
     : problem_(p),
-      tiles_(p, false, kOutputs),
+      tiles_(p, false, outputs),
       depth_(p, false),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(kOutputs)),
+      kernels_(winograd2dKernels(outputs)),
       sourceStride_(divideUp(p.C, lanes()) * lanes()),
       gradientStride_(divideUp(p.K, lanes()) * lanes()),
       blocks_(cut()) {

@@ -16,10 +16,10 @@ namespace voxgrad::cpu {
 
 class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
  public:
-  static constexpr int64_t kOutputs = 4, kDepthTaps = 3;
+  static constexpr int64_t kDepthTaps = 3;
 
-  // winogradSlicesFits(problem).
-  explicit WinogradSlicesWeightGradient(const Conv3dProblem& problem);
+  // winogradSlicesFits(problem); `outputs` of a tile along H and W, 3 or 4.
+  WinogradSlicesWeightGradient(const Conv3dProblem& problem, int64_t outputs);
 
   // Each block adds to so many floats of sums, and whether they stay in the second-level cache.
   int64_t blocks() const { return blocks_.count(); }

@@ -314,6 +314,7 @@ constexpr Winograd2dKernels kernelsOf() {
 
 constexpr Winograd2dTable kTable = {
     kernelsOf<2, 3, 3>(),
+    kernelsOf<3, 3, 3>(),
     kernelsOf<4, 3, 3>(),
     {{kernelsOf<4, 2, 2>(), kernelsOf<4, 2, 1>()}, {kernelsOf<4, 1, 2>(), kernelsOf<4, 1, 1>()}},
 };

@@ -15,7 +15,7 @@ constexpr int64_t kDepthChunk = 128;
 constexpr int64_t kTapsDepth = 192;
 
 // Tiles that are summed together: those of a panel of sources and of gradients stay in the first-level cache.
-constexpr int64_t kSumTiles = 128;
+constexpr int64_t kSumTiles = 192;
 
 // Tiles whose products are accumulated together: 24 registers on AVX-512, 12 elsewhere.
 constexpr int rowLimit(int vectors) { return (kLanes == 16 ? 24 : 12) / vectors; }
@@ -112,7 +112,9 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
   vfloat block[Rows][Vectors] = {};
   // Added to at the end, when nothing else is left to wait for.
 #pragma GCC unroll 24
-  for (int i = 0; i < Rows; ++i) __builtin_prefetch(sums + i * rowStride, 1);
+  for (int i = 0; i < Rows; ++i) {
+    for (int j = 0; j < Vectors; ++j) __builtin_prefetch(sums + i * rowStride + j * kLanes, 1);
+  }
   for (int64_t tile = 0; tile < tiles; ++tile) {
     vfloat x[Vectors];
 #pragma GCC unroll 2

@@ -101,7 +101,8 @@ void check(const Conv3dProblem& p) {
       scale[oi] += std::fabs(product);
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
-    for (const Way way : {Way::chosen, Way::volume, Way::slices, Way::strided, Way::two, Way::four}) {
+    for (const Way way : {Way::chosen, Way::volume, Way::slicesOfThree, Way::slices, Way::strided, Way::two,
+                          Way::three, Way::four}) {
       if (!canTake(way, p)) continue;
       const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));

@@ -20,29 +20,35 @@ using Pass = cpu::ConvPass;
 using Convolution = cpu::Convolution;
 using WeightGradient = cpu::ConvolutionWeightGradient;
 
-// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x4x4, 2x2 or 4x4 outputs, or with
-// stride 2, whatever the choice is.
-enum class Way { chosen, volume, slices, strided, two, four };
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x3x3, 1x4x4, 2x2, 3x3 or 4x4 outputs,
+// or with stride 2, whatever the choice is.
+enum class Way { chosen, volume, slicesOfThree, slices, strided, two, three, four };
 constexpr const char* kWayNames[] = {"",
                                      " by F(2x2x2,3x3x3)",
+                                     " by F(1x3x3,3x3x3)",
                                      " by F(1x4x4,3x3x3)",
                                      " by F(4x4,3x3) stride 2",
                                      " by F(2x2,3x3)",
+                                     " by F(3x3,3x3)",
                                      " by F(4x4,3x3)"};
+
+inline bool inSlices(Way way) { return way == Way::slicesOfThree || way == Way::slices; }
+
+inline int64_t tileOutputs(Way way) {
+  return way == Way::two ? 2 : way == Way::three || way == Way::slicesOfThree ? 3 : 4;
+}
 
 inline bool canTake(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return true;
   if (way == Way::strided) return cpu::winogradStridedFits(p);
-  if (way == Way::slices) return cpu::winogradSlicesFits(p);
+  if (inSlices(way)) return cpu::winogradSlicesFits(p);
   return way == Way::volume ? cpu::winogradFits(p) : cpu::winograd2dFits(p);
 }
-
-inline int64_t tileOutputs(Way way) { return way == Way::two ? 2 : 4; }
 
 inline std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
   if (way == Way::chosen) return cpu::makeConvolution(p, inputGradient);
   if (way == Way::volume) return std::make_unique<cpu::Winograd>(p, inputGradient);
-  if (way == Way::slices) return std::make_unique<cpu::WinogradSlices>(p, inputGradient);
+  if (inSlices(way)) return std::make_unique<cpu::WinogradSlices>(p, inputGradient, tileOutputs(way));
   if (way == Way::strided) return std::make_unique<cpu::WinogradStrided>(p, inputGradient);
   return std::make_unique<cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
 }
@@ -50,7 +56,7 @@ inline std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& 
 inline std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return cpu::makeWeightGradient(p);
   if (way == Way::volume) return std::make_unique<cpu::WinogradWeightGradient>(p);
-  if (way == Way::slices) return std::make_unique<cpu::WinogradSlicesWeightGradient>(p);
+  if (inSlices(way)) return std::make_unique<cpu::WinogradSlicesWeightGradient>(p, tileOutputs(way));
   if (way == Way::strided) return std::make_unique<cpu::WinogradStridedWeightGradient>(p);
   return std::make_unique<cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
 }

@@ -67,10 +67,12 @@ for (const algorithm of ["direct", "winograd", "amx"] as const)
       direct: ["direct"],
       amx: ["amx"],
       winograd: [
+        "winograd F(1x3x3,3x3x3)",
         "winograd F(1x4x4,3x3x3)",
         "winograd F(1x4x4,3x3x3) stride 2",
         "winograd F(2x2,3x3)",
         "winograd F(2x2x2,3x3x3)",
+        "winograd F(3x3,3x3)",
         "winograd F(4,3) along H",
         "winograd F(4,3) along W",
         "winograd F(4x4,3x3)",
@@ -151,7 +153,10 @@ test("the plan prints the choice: Winograd for many channels and tiles, direct f
   assert.equal(await printed(64, [4, 4], { padding: 1, stride: 2 }), tiled);
   assert.equal(await printed(32, [16, 16], { padding: 1, stride: 3 }), direct);
   assert.equal(await printed(32, [16, 16], { padding: 2, dilation: 2 }), thrice(slices));
-  assert.equal(await printed(32, [16, 16], { padding: 6, dilation: 6 }), direct);
+  // Of maps of two and three voxels apiece, one tile each.
+  const three = "winograd F(1x3x3,3x3x3)";
+  assert.equal(await printed(32, [16, 16], { padding: 6, dilation: 6 }), [three, three, "direct"]);
+  assert.equal(await printed(32, [16, 16], { padding: 16, dilation: 16 }), direct);
   assert.equal(await printed(32, [16, 16], { padding: 1, groups: 2 }), direct);
 });
 
@@ -162,7 +167,10 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   assert.equal(await printed(64, [1, 32], { padding: padding(1) }), four);
   assert.equal(await printed(128, [1, 32], { padding: padding(2), dilation: [1, 2, 2] }), four);
   const two = "winograd F(2x2,3x3)";
-  assert.equal(await printed(64, [1, 6], { padding: padding(1) }), [two, two, "direct"]);
+  const three = "winograd F(3x3,3x3)";
+  assert.equal(await printed(64, [1, 2], { padding: padding(1) }), [two, two, "direct"]);
+  assert.equal(await printed(64, [1, 6], { padding: padding(1) }), [three, three, "direct"]);
+  assert.equal(await printed(64, [1, 18], { padding: padding(2), dilation: [1, 2, 2] }), thrice(three));
   assert.equal(await printed(4, [1, 32], { padding: padding(1) }), direct);
   assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), direct);
   assert.equal(
