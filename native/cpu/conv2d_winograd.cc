@@ -8,8 +8,9 @@ namespace {
 // Transformed tiles that leave room for filters and products in a 2 MiB second-level cache.
 constexpr int64_t kBlockFloats = 256 * 1024;
 constexpr int64_t kMostBlockTiles = 48, kLeastBlockTiles = 24;
-// Where filters are transformed last: tiles that share a transformation, and source channels of one.
-constexpr int64_t kMostSharingTiles = 64, kFilterDepth = 128;
+// Where filters are transformed last: products of tiles that share a transformation, and source channels of
+// one.
+constexpr int64_t kSharingProducts = 36 * 64, kMostSharingTiles = 256, kFilterDepth = 128;
 
 int64_t toVectors(int64_t channels) {
   const int64_t lanes = winogradKernels().lanes;
@@ -19,7 +20,7 @@ int64_t toVectors(int64_t channels) {
 }  // namespace
 
 int64_t winograd2dBlockTiles(const Conv2dTiles& tiles, bool filtersLast) {
-  if (filtersLast) return kMostSharingTiles;
+  if (filtersLast) return std::min(kMostSharingTiles, kSharingProducts / tiles.frequencies());
   const int64_t fitting = kBlockFloats / (tiles.frequencies() * toVectors(tiles.sourceChannels));
   return std::clamp(fitting, kLeastBlockTiles, kMostBlockTiles);
 }
@@ -30,22 +31,28 @@ bool winograd2dFiltersLast(const Conv2dTiles& tiles, int64_t outputChannels) {
 }
 
 Winograd2d::Winograd2d(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
+    : Winograd2d(p, inputGradient, Conv2dTiles(p, inputGradient, outputs),
+                 winograd2dFiltersLast(Conv2dTiles(p, inputGradient, outputs), inputGradient ? p.C : p.K)) {}
+
+Winograd2d::Winograd2d(const Conv3dProblem& p, bool inputGradient, const Conv2dTiles& tiles, bool filtersLast)
     : problem_(p),
-      tiles_(p, inputGradient, outputs),
-      filters_(p, inputGradient, outputs),
+      tiles_(tiles),
+      filters_(p, inputGradient, *tiles.kernels, tiles.frequencies()),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(outputs)) {
+      filtersLast_(filtersLast) {
   outputChannels_ = inputGradient ? p.C : p.K;
   sourceStride_ = toVectors(tiles_.sourceChannels);
   vectors_ = divideUp(outputChannels_, lanes());
   panels_ = divideUp(vectors_, kWinogradVectors);
 
   allTiles_ = tiles_.count();
-  filtersLast_ = winograd2dFiltersLast(tiles_, outputChannels_);
   workers_ = ThreadPool::shared().size();
   // Blocks of equal size, and a whole number of them for every worker where there are few.
   blocks_ = divideUp(allTiles_, winograd2dBlockTiles(tiles_, filtersLast_));
-  if (!filtersLast_ && blocks_ < 4 * workers_) blocks_ = divideUp(blocks_, workers_) * workers_;
+  if (filtersLast_)
+    blocks_ = std::max(blocks_, divideUp(workers_, panels_));
+  else if (blocks_ < 4 * workers_)
+    blocks_ = divideUp(blocks_, workers_) * workers_;
   blockTiles_ = divideUp(allTiles_, blocks_);
   blocks_ = divideUp(allTiles_, blockTiles_);
   workers_ = std::min(workers_, filtersLast_ ? blocks_ * panels_ : blocks_);
@@ -95,7 +102,7 @@ void Winograd2d::run(const ConvolutionSource& source, const float* packed, const
     });
     return;
   }
-  const int64_t run = tiles_.along(1), runs = divideUp(blockTiles_, run);
+  const int64_t run = tiles_.along[1], runs = divideUp(blockTiles_, run);
   parallelFor(blocks_ * runs, [&](int64_t task) {
     const int64_t block = task / runs, first = task % runs * run;
     const int64_t tiles = std::min(run, blockTilesOf(block) - first);
@@ -123,9 +130,9 @@ void Winograd2d::pack(const float* w, float* packed) const {
 
 void Winograd2d::transform(int64_t block, int64_t first, int64_t tiles, const ConvolutionSource& source,
                            const Room& room, float* transformed) const {
-  tiles_.transformSource(kernels_, block * blockTiles_ + first, tiles, source, room.zeroRow,
-                         transformed + first * sourceStride_, sourceFrequency(), kWinogradVectors * lanes(),
-                         sourceStride_);
+  tiles_.transformSource(
+      block * blockTiles_ + first, tiles, source, room.zeroRow,
+      {transformed + first * sourceStride_, sourceFrequency(), kWinogradVectors * lanes(), sourceStride_});
 }
 
 void Winograd2d::multiply(int64_t block, const float* transformed, const float* filters, const Room& room,
@@ -180,7 +187,7 @@ void Winograd2d::multiplyPanel(int64_t block, int64_t panel, const float* transf
 // The outputs of a block's tiles for the panel that begins with `vector`.
 void Winograd2d::store(int64_t block, int64_t vector, const float* products, const Room& room,
                        float* output) const {
-  tiles_.storeOutput(kernels_, block * blockTiles_, blockTilesOf(block), products, productFrequency(),
+  tiles_.storeOutput(block * blockTiles_, blockTilesOf(block), products, productFrequency(),
                      panelVectors(vector), room.bias + vector * lanes(), outputChannels_, vector * lanes(),
                      output);
 }

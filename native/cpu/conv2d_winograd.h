@@ -22,6 +22,8 @@ class Winograd2d final : public NormalizingConvolution {
  public:
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2, 3 or 4.
   Winograd2d(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
+  // Only of the outputs in `tiles`. The weights that tasks transform are packed alike for all tiles.
+  Winograd2d(const Conv3dProblem& problem, bool inputGradient, const Conv2dTiles& tiles, bool filtersLast);
 
   bool places() const override { return true; }
   size_t packedFloats() const override;
@@ -58,12 +60,12 @@ class Winograd2d final : public NormalizingConvolution {
   const Conv2dTiles tiles_;
   const Winograd2dFilters filters_;
   const WinogradKernels& products_;
-  const Winograd2dKernels& kernels_;
+  // Whether filters are transformed by the tasks that multiply, after all tiles.
+  const bool filtersLast_;
   int64_t outputChannels_;
   int64_t sourceStride_;      // source channels rounded up to vectors
   int64_t vectors_, panels_;  // of output channels; kWinogradVectors make a panel
   int64_t allTiles_, blockTiles_, blocks_, workers_;
-  bool filtersLast_;  // filters are transformed by the tasks that multiply, after all tiles
 };
 
 }  // namespace voxgrad::cpu

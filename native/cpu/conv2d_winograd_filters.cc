@@ -1,19 +1,20 @@
 #include "conv2d_winograd_filters.h"
 
 #include "../core/thread_pool.h"
-#include "conv2d_winograd_tiles.h"
 
 namespace voxgrad::cpu {
 
-Winograd2dFilters::Winograd2dFilters(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
+Winograd2dTaps::Winograd2dTaps(const Conv3dProblem& p, bool inputGradient)
     : problem_(p),
       inputGradient_(inputGradient),
-      kernels_(winograd2dKernels(outputs)),
-      frequencies_((outputs + 2) * (outputs + 2)),
       lanes_(winogradKernels().lanes),
       reduced_(inputGradient ? p.K : p.C),
       produced_(inputGradient ? p.C : p.K),
       vectors_(divideUp(produced_, lanes_)) {}
+
+Winograd2dFilters::Winograd2dFilters(const Conv3dProblem& p, bool inputGradient,
+                                     const Winograd2dKernels& kernels, int64_t frequencies)
+    : Winograd2dTaps(p, inputGradient), kernels_(kernels), frequencies_(frequencies) {}
 
 size_t Winograd2dFilters::packedFloats() const {
   return static_cast<size_t>(vectors_ * frequencies_ * problem_.R * reduced_ * lanes_);
@@ -45,8 +46,8 @@ void Winograd2dFilters::pack(const float* w, float* packed) const {
   });
 }
 
-void Winograd2dFilters::packTaps(const float* w, int64_t vector, int64_t first, int64_t count,
-                                 int64_t depthTap, float* taps) const {
+void Winograd2dTaps::packTaps(const float* w, int64_t vector, int64_t first, int64_t count, int64_t depthTap,
+                              float* taps) const {
   const int64_t allTaps = problem_.taps(), filterFloats = allTaps * problem_.C;  // of one of K
   const int64_t channels = std::min(lanes_, produced_ - vector * lanes_);
   for (int64_t tap = 0; tap < kSliceTaps; ++tap) {

@@ -6,23 +6,35 @@
 
 namespace voxgrad::cpu {
 
-class Winograd2dFilters {
+// Kernels RxSx3 with R 1 or 3 and S 3, flipped and transposed for the input gradient.
+class Winograd2dTaps {
  public:
   static constexpr int64_t kSliceTaps = 9;
 
-  // Kernels RxSx3 of `problem` with R 1 or 3 and S 3, flipped and transposed for the input gradient;
-  // `outputs` of a tile along an axis, 2, 3 or 4.
-  Winograd2dFilters(const Conv3dProblem& problem, bool inputGradient, int64_t outputs);
-
-  size_t packedFloats() const;
-
-  // Filters as [panel of kWinogradVectors][frequency][depth tap][reduced channel][vector in panel][lane].
-  void pack(const float* w, float* packed) const;
+  Winograd2dTaps(const Conv3dProblem& problem, bool inputGradient);
 
   // Taps [count][9][lanes] of one slice of the kernels, one vector of produced channels and the reduced
   // channels from `first` on.
   void packTaps(const float* w, int64_t vector, int64_t first, int64_t count, int64_t depthTap,
                 float* taps) const;
+
+ protected:
+  const Conv3dProblem problem_;
+  const bool inputGradient_;
+  const int64_t lanes_;
+  const int64_t reduced_, produced_, vectors_;  // channels; vectors of the produced ones
+};
+
+class Winograd2dFilters : public Winograd2dTaps {
+ public:
+  // For tiles of so many frequencies.
+  Winograd2dFilters(const Conv3dProblem& problem, bool inputGradient, const Winograd2dKernels& kernels,
+                    int64_t frequencies);
+
+  size_t packedFloats() const;
+
+  // Filters as [panel of kWinogradVectors][frequency][depth tap][reduced channel][vector in panel][lane].
+  void pack(const float* w, float* packed) const;
 
   // Filters [frequency][count][width] of what packTaps packs, frequencies frequencyFloats apart.
   void transform(const float* taps, int64_t count, int64_t width, float* filters) const;
@@ -31,11 +43,8 @@ class Winograd2dFilters {
   static int64_t frequencyFloats(int64_t count, int64_t width) { return count * width + 16; }
 
  private:
-  const Conv3dProblem problem_;
-  const bool inputGradient_;
   const Winograd2dKernels& kernels_;
-  const int64_t frequencies_, lanes_;
-  const int64_t reduced_, produced_, vectors_;  // channels; vectors of the produced ones
+  const int64_t frequencies_;
 };
 
 }  // namespace voxgrad::cpu

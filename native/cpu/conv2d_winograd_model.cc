@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "conv2d_winograd.h"
+#include "conv2d_winograd_maps.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
 
 namespace voxgrad::cpu {
@@ -19,9 +19,8 @@ const Costs& costsOf(int64_t outputs) { return kCosts[outputs - 2]; }
 constexpr double kFilterLine = 4, kSumLine = 15, kSum = 1.15;
 constexpr double kCachedFilters = 256 * 1024;  // floats
 
-double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
-  const Conv2dTiles tiles(p, pass == ConvPass::inputGradient, outputs);
-  const Costs& costs = costsOf(outputs);
+double costOf(const Conv3dProblem& p, ConvPass pass, const Conv2dTiles& tiles, const Costs& costs,
+              bool filtersLast) {
   const double lanes = winogradKernels().lanes;
   const auto vectors = [lanes](int64_t channels) { return std::ceil(static_cast<double>(channels) / lanes); };
   const double count = static_cast<double>(tiles.count());
@@ -36,12 +35,17 @@ double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
   const double multiplied = count * (frequencies * filters + costs.source * vectors(tiles.sourceChannels) +
                                      costs.output * vectors(produced));
   // What is done with all filters for every block of tiles.
-  const bool filtersLast = winograd2dFiltersLast(tiles, produced);
   const double line = filtersLast                                       ? costs.filter
                       : frequencies * filters * lanes <= kCachedFilters ? 0
                                                                         : kFilterLine * frequencies;
   return multiplied +
          line * filters * std::ceil(count / static_cast<double>(winograd2dBlockTiles(tiles, filtersLast)));
+}
+
+double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
+  const Conv2dTiles tiles(p, pass == ConvPass::inputGradient, outputs);
+  const int64_t produced = pass == ConvPass::inputGradient ? p.C : p.K;
+  return costOf(p, pass, tiles, costsOf(outputs), winograd2dFiltersLast(tiles, produced));
 }
 
 // Products and transforms cost what they do above; filters are more, and where they are too many for the
@@ -84,6 +88,19 @@ TilePlan planWinograd2d(const Conv3dProblem& problem, ConvPass pass) {
     if (cost < best.cost) best = {outputs, cost};
   }
   return best;
+}
+
+// Transforms cost as much a frequency as those of tiles of three outputs.
+double winogradMapsCost(const Conv3dProblem& problem, ConvPass pass) {
+  double cost = 0;
+  for (const Conv2dTiles& tiles : winogradMapTiles(problem, pass == ConvPass::inputGradient)) {
+    const double share = static_cast<double>(tiles.frequencies()) / 25;
+    const Costs& three = costsOf(3);
+    const Costs costs = {share * three.source, share * three.output, share * three.gradient,
+                         share * three.filter};
+    cost += costOf(problem, pass, tiles, costs, true);
+  }
+  return cost;
 }
 
 TilePlan planWinogradSlices(const Conv3dProblem& problem, ConvPass pass, bool packedOnce) {

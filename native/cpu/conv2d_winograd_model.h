@@ -15,8 +15,11 @@ struct TilePlan {
 // counted.
 TilePlan planWinograd2d(const Conv3dProblem& problem, ConvPass pass);
 
-// The same for `problem`, which winogradSlicesFits; tiles of 3 or 4 outputs. Packing counts unless it is done
-// once for many runs.
+// What `problem`, which winogradMapsFits, costs with sub-maps as tiles.
+double winogradMapsCost(const Conv3dProblem& problem, ConvPass pass);
+
+// As planWinograd2d for `problem`, which winogradSlicesFits; tiles of 3 or 4 outputs. Packing counts unless
+// it is done once for many runs.
 TilePlan planWinogradSlices(const Conv3dProblem& problem, ConvPass pass, bool packedOnce);
 
 }  // namespace voxgrad::cpu

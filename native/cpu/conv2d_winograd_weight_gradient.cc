@@ -14,6 +14,8 @@ constexpr int64_t kSlabBlockFloats = 192 * 1024, kLeastBlockTiles = 16;
 constexpr int64_t kSharedTiles = 256;
 // Of channels, where there are as many panels of them.
 constexpr int64_t kLeastTasks = 4;
+// Of frequencies, where there are as many panels of channels.
+constexpr int64_t kLeastFrequencyTasks = 16;
 // Where transformed sources of this many floats per frequency are read again for every task's channels, sums
 // in memory cost less.
 constexpr int64_t kMostSourceFloats = 20 * 1024;
@@ -21,10 +23,10 @@ constexpr int64_t kMostSourceFloats = 20 * 1024;
 }  // namespace
 
 Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64_t outputs)
-    : problem_(p),
-      tiles_(p, false, outputs),
-      products_(winogradKernels()),
-      kernels_(winograd2dKernels(outputs)) {
+    : Winograd2dWeightGradient(p, Conv2dTiles(p, false, outputs)) {}
+
+Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, const Conv2dTiles& tiles)
+    : problem_(p), tiles_(tiles), products_(winogradKernels()) {
   sourcePanels_ = divideUp(p.C, panel());
   gradientPanels_ = divideUp(p.K, panel());
   sumStride_ = divideUp(p.C, lanes()) * lanes();
@@ -42,7 +44,7 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, int64
   } else if (allTiles_ * p.C > kMostSourceFloats) {
     cut_ = Cut::frequencies;
     blockTiles_ = divideUp(allTiles_, divideUp(allTiles_, kSharedTiles));
-    workers_ = std::min(workers, frequencies());
+    workers_ = workers;
   } else {
     cut_ = Cut::channels;
     blockTiles_ = allTiles_;
@@ -69,7 +71,7 @@ Winograd2dWeightGradient::Room Winograd2dWeightGradient::divide(void* workspace)
 
 size_t Winograd2dWeightGradient::workspace() const { return divide(nullptr).bytes; }
 
-void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, float* dw,
+void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, bool add, float* dw,
                                    void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), tiles_.outputRow()), 0.0f);
@@ -81,24 +83,24 @@ void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, 
     for (int64_t first = 0; first < allTiles_; first += blockTiles_) sumBlock(first, x, dy, room);
   }
   if (cut_ != Cut::channels) {
-    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sumStride_, k, dw); });
+    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sumStride_, k, add, dw); });
     return;
   }
   forTasks(workers_, divideUp(problem_.K, taskChannels_), [&](int64_t worker, int64_t task) {
     float* const sums = room.sums + worker * sumFloats();
     const int64_t first = task * taskChannels_, count = std::min(taskChannels_, problem_.K - first);
     sum({room.transformed, allTiles_, 0, frequencies(), first, count}, false, sums);
-    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sumStride_, first + k, dw);
+    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sumStride_, first + k, add, dw);
   });
 }
 
 void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const ConvolutionSource& x,
                                          const float* dy, const Room& room, float* sources,
                                          float* gradients) const {
-  tiles_.transformSource(kernels_, firstTile, tiles, x, room.zeroRow, sources, sourceFrequency(),
-                         blockTiles_ * panel(), panel());
-  tiles_.transformGradient(kernels_, firstTile, tiles, dy, problem_.K, room.zeroRow, gradients,
-                           gradientFrequency(), blockTiles_ * panel(), panel());
+  tiles_.transformSource(firstTile, tiles, x, room.zeroRow,
+                         {sources, sourceFrequency(), blockTiles_ * panel(), panel()});
+  tiles_.transformGradient(firstTile, tiles, dy, problem_.K, room.zeroRow,
+                           {gradients, gradientFrequency(), blockTiles_ * panel(), panel()});
 }
 
 void Winograd2dWeightGradient::sumSlab(int64_t slab, const ConvolutionSource& x, const float* dy,
@@ -114,15 +116,20 @@ void Winograd2dWeightGradient::sumSlab(int64_t slab, const ConvolutionSource& x,
 
 void Winograd2dWeightGradient::sumBlock(int64_t first, const ConvolutionSource& x, const float* dy,
                                         const Room& room) const {
-  const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along(1);
+  const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along[1];
   parallelFor(divideUp(tiles, run), [&](int64_t task) {
     const int64_t at = task * run;
     transform(first + at, std::min(run, tiles - at), x, dy, room, room.transformed + at * panel(),
               room.transformed + sourceFloats() + at * panel());
   });
   if (cut_ == Cut::channels) return;
-  parallelFor(frequencies(), [&](int64_t f) {
-    sum({room.transformed, tiles, f, 1, 0, problem_.K}, first > 0, room.sums + f * sumFrequency());
+  const int64_t parts = std::min(gradientPanels_, divideUp(kLeastFrequencyTasks, frequencies()));
+  parallelFor(frequencies() * parts, [&](int64_t task) {
+    const int64_t f = task / parts, part = task % parts;
+    const int64_t begin = gradientPanels_ * part / parts * panel();
+    const int64_t end = std::min(problem_.K, gradientPanels_ * (part + 1) / parts * panel());
+    sum({room.transformed, tiles, f, 1, begin, end - begin}, first > 0,
+        room.sums + f * sumFrequency() + begin * sumStride_);
   });
 }
 
@@ -146,7 +153,7 @@ void Winograd2dWeightGradient::sum(const Part& part, bool add, float* sums) cons
   products_.sum(sum);
 }
 
-void Winograd2dWeightGradient::transformBack(const float* sums, int64_t k, float* dw) const {
+void Winograd2dWeightGradient::transformBack(const float* sums, int64_t k, bool add, float* dw) const {
   WinogradFilterGradient part;
   part.sums = sums;
   part.slabs = slabs_;
@@ -154,7 +161,8 @@ void Winograd2dWeightGradient::transformBack(const float* sums, int64_t k, float
   part.frequencyStride = sumFrequency();
   part.channels = part.tapStride = problem_.C;
   part.taps = dw + k * problem_.taps() * problem_.C;
-  kernels_.filterGradient(part);
+  part.add = add;
+  tiles_.kernels->filterGradient(part);
 }
 
 }  // namespace voxgrad::cpu

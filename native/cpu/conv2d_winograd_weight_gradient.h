@@ -14,16 +14,22 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
  public:
   // winograd2dFits(problem); `outputs` of a tile along an axis, 2, 3 or 4.
   Winograd2dWeightGradient(const Conv3dProblem& problem, int64_t outputs);
+  // Only what the outputs in `tiles` make of it.
+  Winograd2dWeightGradient(const Conv3dProblem& problem, const Conv2dTiles& tiles);
 
   bool places() const override { return true; }
   size_t workspace() const override;
-  void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override;
+  void run(const ConvolutionSource& x, const float* dy, float* dw, void* workspace) const override {
+    run(x, dy, false, dw, workspace);
+  }
+  // Adds to the taps of dw that the tiles meet, or overwrites them.
+  void run(const ConvolutionSource& x, const float* dy, bool add, float* dw, void* workspace) const;
 
  private:
   // Few channels: a task transforms the tiles of a slab, block by block, and sums all frequencies. Many
   // channels, or tiles for one slab only: the tiles of a block are transformed once for all, then a task sums
-  // one frequency, or, where tiles are few, all frequencies of some output channels, which it transforms back
-  // while they are cached.
+  // one frequency, of some output channels where frequencies are few, or, where tiles are few, all
+  // frequencies of some output channels, which it transforms back while they are cached.
   enum class Cut { slabs, frequencies, channels };
 
   struct Room;
@@ -38,7 +44,7 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
                float* transformed) const;
   void sumBlock(int64_t firstTile, const ConvolutionSource& x, const float* dy, const Room& room) const;
   void sum(const Part& part, bool add, float* sums) const;
-  void transformBack(const float* sums, int64_t k, float* dw) const;
+  void transformBack(const float* sums, int64_t k, bool add, float* dw) const;
 
   int64_t lanes() const { return products_.lanes; }
   int64_t panel() const { return kWinogradVectors * lanes(); }
@@ -54,7 +60,6 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
   const Conv3dProblem problem_;
   const Conv2dTiles tiles_;
   const WinogradKernels& products_;
-  const Winograd2dKernels& kernels_;
   int64_t sourcePanels_, gradientPanels_;  // of kWinogradVectors, of channels of transformed tiles
   int64_t sumStride_;                      // source channels rounded up to vectors
   int64_t allTiles_, blockTiles_, slabs_, workers_;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../core/tensor.h"
+#include "conv2d_winograd_maps.h"
 #include "conv2d_winograd_model.h"
 #include "conv3d_amx.h"
 #include "conv3d_costs.h"
@@ -42,7 +43,12 @@ struct Choice {
 // The cheapest Winograd algorithm of tiles of two axes or three that can do the problem; direct where none
 // can.
 Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, double lanes) {
-  if (winograd2dFits(p)) return {ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
+  if (winograd2dFits(p)) {
+    const Choice tiles{ConvAlgorithm::winograd2d, planWinograd2d(p, pass).cost};
+    if (!winogradMapsFits(p)) return tiles;
+    const Choice maps{ConvAlgorithm::winogradMaps, winogradMapsCost(p, pass)};
+    return maps.cost < tiles.cost ? maps : tiles;
+  }
   if (winogradStridedFits(p)) return {ConvAlgorithm::winogradStrided, stridedCost(p, pass, lanes)};
   if (!winogradSlicesFits(p)) return {ConvAlgorithm::direct, 0};
   const TilePlan plan = planWinogradSlices(p, pass, packedOnce);
@@ -51,7 +57,8 @@ Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, d
   const Choice volume{ConvAlgorithm::winograd3d, winogradCost(p, pass, packedOnce, lanes)};
   // The sums of volumes are fewer. With AVX-512 they win wherever those of slices exceed the second-level
   // cache; where products take longer, only where it is close.
-  const bool exceeds = pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p, plan.outputs).cachesSums();
+  const bool exceeds =
+      pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p, plan.outputs).cachesSums();
   if (exceeds && lanes == 16) return volume;
   return (exceeds ? 1.05 : 1) * slices.cost < volume.cost ? slices : volume;
 }
@@ -119,13 +126,13 @@ const char* nameOf(ConvAlgorithm algorithm, const Conv3dProblem& problem, ConvPa
       return problem.T == 3 ? "winograd F(4,3) along W" : "winograd F(4,4) along W";
     case ConvAlgorithm::winogradColumns:
       return "winograd F(4,3) along H";
+    case ConvAlgorithm::winogradMaps:
+      return "winograd of whole maps";
     case ConvAlgorithm::winograd2d:
       break;
   }
   const int64_t outputs = planWinograd2d(problem, pass).outputs;
-  return outputs == 2   ? "winograd F(2x2,3x3)"
-         : outputs == 3 ? "winograd F(3x3,3x3)"
-                        : "winograd F(4x4,3x3)";
+  return outputs == 2 ? "winograd F(2x2,3x3)" : outputs == 3 ? "winograd F(3x3,3x3)" : "winograd F(4x4,3x3)";
 }
 
 }  // namespace

@@ -8,14 +8,15 @@ namespace voxgrad::cpu {
 enum class ConvPass { forward, inputGradient, weightGradient };
 // Winograd convolution with tiles of 2x2x2 outputs of a 3x3x3 kernel, with tiles of outputs of a slice that
 // planWinogradSlices sizes, with tiles of 4x4 of them and stride 2, of a 1x3x3 kernel with tiles that
-// planWinograd2d sizes, with tiles of four outputs of a row for stems, or of a column for a few output
-// channels. `amx` is the direct algorithm on the matrix unit.
+// planWinograd2d sizes, of the same with small sub-maps as tiles, with tiles of four outputs of a row for
+// stems, or of a column for a few output channels. `amx` is the direct algorithm on the matrix unit.
 enum class ConvAlgorithm {
   direct,
   winograd3d,
   winogradSlices,
   winogradStrided,
   winograd2d,
+  winogradMaps,
   winogradRows,
   winogradColumns,
   amx

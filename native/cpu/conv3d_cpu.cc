@@ -1,4 +1,5 @@
 #include "conv2d_winograd.h"
+#include "conv2d_winograd_maps.h"
 #include "conv2d_winograd_model.h"
 #include "conv2d_winograd_weight_gradient.h"
 #include "conv3d.h"
@@ -54,6 +55,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
       return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2d>(problem, inputGradient, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::winogradMaps:
+      return std::make_unique<WinogradMaps>(problem, inputGradient);
     case ConvAlgorithm::winogradRows:
       return std::make_unique<WinogradRows>(problem);
     case ConvAlgorithm::winogradColumns:
@@ -102,10 +105,12 @@ std::unique_ptr<ConvolutionWeightGradient> makeWeightGradient(const Conv3dProble
     case ConvAlgorithm::winograd3d:
       return std::make_unique<WinogradWeightGradient>(problem);
     case ConvAlgorithm::winogradSlices:
-      return std::make_unique<WinogradSlicesWeightGradient>(
-          problem, planWinogradSlices(problem, pass, false).outputs);
+      return std::make_unique<WinogradSlicesWeightGradient>(problem,
+                                                            planWinogradSlices(problem, pass, false).outputs);
     case ConvAlgorithm::winograd2d:
       return std::make_unique<Winograd2dWeightGradient>(problem, planWinograd2d(problem, pass).outputs);
+    case ConvAlgorithm::winogradMaps:
+      return std::make_unique<WinogradMapsWeightGradient>(problem);
     case ConvAlgorithm::winogradStrided:
       return std::make_unique<WinogradStridedWeightGradient>(problem);
     case ConvAlgorithm::amx:

@@ -21,9 +21,8 @@ bool winogradSlicesFits(const Conv3dProblem& p) {
 WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient, int64_t outputs)
     : problem_(p),
       tiles_(p, inputGradient, outputs),
-      filters_(p, inputGradient, outputs),
+      filters_(p, inputGradient, *tiles_.kernels, tiles_.frequencies()),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(outputs)),
       depth_(p, inputGradient),
       outputChannels_(inputGradient ? p.C : p.K),
       sourceStride_(divideUp(tiles_.sourceChannels, lanes()) * lanes()),
@@ -36,7 +35,7 @@ WinogradSlices::WinogradSlices(const Conv3dProblem& p, bool inputGradient, int64
 
 // Long runs of slices repeat few transformations; short ones share their filters with more tiles.
 WinogradBlocks WinogradSlices::tasks() const {
-  const int64_t tiles = std::max(tiles_.along(1), divideUp(kStepTiles, depth_.slices()));
+  const int64_t tiles = std::max(tiles_.along[1], divideUp(kStepTiles, depth_.slices()));
   return WinogradBlocks(problem_.N * depth_.maps(), depth_.slices(), tiles_.inSlice(),
                         std::min(kMostTaskTiles, tiles), kTaskFloats / (frequencies() * sourceStride_),
                         kDepthTaps - 1);
@@ -103,9 +102,9 @@ void WinogradSlices::transform(const WinogradBlock& task, const ConvolutionSourc
     const int64_t place = task.firstSlice + i;
     if (place < map.firstInside || place >= map.endInside) continue;
     const int64_t first = (map.source + place * depth_.step) * tiles_.inSlice() + task.firstTile;
-    tiles_.transformSource(kernels_, first, task.tiles, source, room.zeroRow,
-                           transformed + i * task.tiles * sourceStride_, sourceFrequency(),
-                           kWinogradVectors * lanes(), sourceStride_);
+    tiles_.transformSource(first, task.tiles, source, room.zeroRow,
+                           {transformed + i * task.tiles * sourceStride_, sourceFrequency(),
+                            kWinogradVectors * lanes(), sourceStride_});
   }
 }
 
@@ -159,7 +158,7 @@ void WinogradSlices::store(const WinogradBlock& task, int64_t first, int64_t sli
   const WinogradDepthMap map = depth_.map(task.sample);
   for (int64_t slice = first; slice < first + slices; ++slice) {
     const int64_t place = map.output + (task.firstSlice + slice) * depth_.step;
-    tiles_.storeOutput(kernels_, place * tiles_.inSlice() + task.firstTile, task.tiles,
+    tiles_.storeOutput(place * tiles_.inSlice() + task.firstTile, task.tiles,
                        products + (slice - first) * task.tiles * panelVectors(vector) * lanes(),
                        productFrequency(), panelVectors(vector), room.bias + vector * lanes(),
                        outputChannels_, vector * lanes(), output, sums, streams(output));

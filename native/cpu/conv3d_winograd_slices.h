@@ -5,8 +5,8 @@
 // An output slice is the sum of three 2-D convolutions, one per tap along the depth, each of another source
 // slice. They are added before the tiles are transformed back: to the products that is one 2-D convolution of
 // three times the channels, and a source slice is transformed once for the three outputs that read it. To an
-// output of the larger tiles that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and transforms of 36 values to
-// 16 outputs where that has 64 to 8.
+// output of the larger tiles that makes 3 * 36 / 16 multiplications where F(2x2x2, 3x3x3) needs 8, and
+// transforms of 36 values to 16 outputs where that has 64 to 8.
 //
 // A task transforms the tiles of a run of source slices of a map along the depth (conv3d_winograd_depth.h),
 // as many as stay in the second-level cache, and then computes the output slices among them some at a time.
@@ -70,7 +70,6 @@ class WinogradSlices final : public SummingConvolution {
   const Conv2dTiles tiles_;
   const Winograd2dFilters filters_;
   const WinogradKernels& products_;
-  const Winograd2dKernels& kernels_;
   const WinogradDepth depth_;
   const int64_t outputChannels_;
   const int64_t sourceStride_;  // source channels rounded up to vectors

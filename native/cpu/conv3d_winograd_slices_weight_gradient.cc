@@ -19,7 +19,6 @@ WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& 
       tiles_(p, false, outputs),
       depth_(p, false),
       products_(winogradKernels()),
-      kernels_(winograd2dKernels(outputs)),
       sourceStride_(divideUp(p.C, lanes()) * lanes()),
       gradientStride_(divideUp(p.K, lanes()) * lanes()),
       blocks_(cut()) {
@@ -28,7 +27,7 @@ WinogradSlicesWeightGradient::WinogradSlicesWeightGradient(const Conv3dProblem& 
 }
 
 WinogradBlocks WinogradSlicesWeightGradient::cut() const {
-  const int64_t tiles = std::min(kMostBlockTiles, tiles_.along(1));
+  const int64_t tiles = std::min(kMostBlockTiles, tiles_.along[1]);
   const int64_t floats =
       lanes() == 16 ? kBlockFloats : std::clamp(sumFloats(), kBlockFloats, kMostBlockFloats);
   const int64_t slabTiles = divideUp(tiles_.count(), winogradSlabs(tiles_.count()));
@@ -88,15 +87,15 @@ void WinogradSlicesWeightGradient::transform(const WinogradBlock& block, int64_t
   const WinogradDepthMap map = depth_.map(block.sample);
   const int64_t place = block.firstSlice + i;
   if (place >= map.firstInside && place < map.endInside) {
-    tiles_.transformSource(kernels_, (map.source + place * depth_.step) * tiles_.inSlice() + block.firstTile,
-                           block.tiles, x, room.zeroRow, transformed + i * block.tiles * sourceStride_,
-                           sourceFrequency(), panel, sourceStride_);
+    tiles_.transformSource(
+        (map.source + place * depth_.step) * tiles_.inSlice() + block.firstTile, block.tiles, x, room.zeroRow,
+        {transformed + i * block.tiles * sourceStride_, sourceFrequency(), panel, sourceStride_});
   }
   if (i >= block.slices) return;
   const int64_t output = map.output + place * depth_.step;
-  tiles_.transformGradient(kernels_, output * tiles_.inSlice() + block.firstTile, block.tiles, dy, p.K,
-                           room.zeroRow, transformed + sourceFloats() + i * block.tiles * gradientStride_,
-                           gradientFrequency(), panel, gradientStride_);
+  tiles_.transformGradient(output * tiles_.inSlice() + block.firstTile, block.tiles, dy, p.K, room.zeroRow,
+                           {transformed + sourceFloats() + i * block.tiles * gradientStride_,
+                            gradientFrequency(), panel, gradientStride_});
 }
 
 // What the block adds to the sums of one tap along the depth.
@@ -139,7 +138,7 @@ void WinogradSlicesWeightGradient::transformBack(int64_t k, const Room& room, fl
   for (int64_t tap = 0; tap < kDepthTaps; ++tap) {
     part.sums = room.sums + tap * tapFloats() + k * sourceStride_;
     part.taps = dw + (k * kDepthTaps + tap) * problem_.taps() / kDepthTaps * problem_.C;
-    kernels_.filterGradient(part);
+    tiles_.kernels->filterGradient(part);
   }
 }
 

@@ -58,7 +58,6 @@ class WinogradSlicesWeightGradient final : public NormalizingWeightGradient {
   const Conv2dTiles tiles_;
   const WinogradDepth depth_;
   const WinogradKernels& products_;
-  const Winograd2dKernels& kernels_;
   const int64_t sourceStride_, gradientStride_;  // channels rounded up to vectors
   const WinogradBlocks blocks_;
   int64_t slabs_, workers_;

@@ -31,7 +31,7 @@ WinogradStrided::WinogradStrided(const Conv3dProblem& p, bool inputGradient)
     : problem_(p),
       inputGradient_(inputGradient),
       tiles_(p, inputGradient),
-      filters_(p, inputGradient, WinogradStridedTiles::kOutputs),
+      taps_(p, inputGradient),
       products_(winogradKernels()),
       table_(winograd2dTable()),
       depth_(p, inputGradient),
@@ -214,7 +214,7 @@ void WinogradStrided::pack(const float* w, float* packed) const {
   }
   parallelFor(panels_ * perPanel, [&](int64_t task) {
     Unit unit{0, task / perPanel, task % perPanel / chunks(), task % chunks()};
-    const int64_t floats = chunk_ * Winograd2dFilters::kSliceTaps * lanes();
+    const int64_t floats = chunk_ * Winograd2dTaps::kSliceTaps * lanes();
     float* const taps = threadScratch<float>(static_cast<size_t>(kWinogradVectors * floats));
     for (int64_t i = 0; i < panelVectors(unit.panel); ++i)
       packTaps(w, unit, unit.panel * kWinogradVectors + i, taps + i * floats);
@@ -226,7 +226,7 @@ void WinogradStrided::pack(const float* w, float* packed) const {
 // The taps of a unit for one vector of output channels.
 void WinogradStrided::packTaps(const float* w, const Unit& unit, int64_t vector, float* taps) const {
   const int64_t depthTap = inputGradient_ ? problem_.R - 1 - unit.depthTap : unit.depthTap;
-  filters_.packTaps(w, vector, unit.chunk * chunk_, chunkChannels(unit.chunk), depthTap, taps);
+  taps_.packTaps(w, vector, unit.chunk * chunk_, chunkChannels(unit.chunk), depthTap, taps);
 }
 
 // The filters of a unit, from the taps of its vectors of output channels, vectorFloats apart.
@@ -234,7 +234,7 @@ void WinogradStrided::transformFilters(const Unit& unit, const float* taps, int6
                                        float* filters) const {
   const int64_t width = panelVectors(unit.panel) * lanes();
   WinogradFilter filter;
-  filter.tapReducedStride = Winograd2dFilters::kSliceTaps * lanes();
+  filter.tapReducedStride = Winograd2dTaps::kSliceTaps * lanes();
   filter.tapStride = lanes();
   filter.reduced = chunkChannels(unit.chunk);
   filter.channels = lanes();

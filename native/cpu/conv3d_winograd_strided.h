@@ -75,7 +75,7 @@ class WinogradStrided final : public Convolution {
   int64_t tasksOfBlock() const { return tiles_.outputPhases() * panels_; }
   // Taps of a vector of output channels: [tap along the depth][source channel][9][lanes].
   int64_t tapFloats() const {
-    return problem_.R * tiles_.sourceChannels * Winograd2dFilters::kSliceTaps * lanes();
+    return problem_.R * tiles_.sourceChannels * Winograd2dTaps::kSliceTaps * lanes();
   }
   int64_t numberOf(const Unit& unit) const {
     return ((unit.phase * panels_ + unit.panel) * problem_.R + unit.depthTap) * chunks() + unit.chunk;
@@ -83,7 +83,7 @@ class WinogradStrided final : public Convolution {
   template <typename Float>
   Float* tapsOf(const Unit& unit, int64_t vector, Float* packed) const {
     const int64_t first = unit.depthTap * tiles_.sourceChannels + unit.chunk * chunk_;
-    return packed + vector * tapFloats() + first * Winograd2dFilters::kSliceTaps * lanes();
+    return packed + vector * tapFloats() + first * Winograd2dTaps::kSliceTaps * lanes();
   }
   int64_t chunks() const { return divideUp(tiles_.sourceChannels, chunk_); }
   int64_t chunkChannels(int64_t chunk) const {
@@ -96,7 +96,7 @@ class WinogradStrided final : public Convolution {
   const Conv3dProblem problem_;
   const bool inputGradient_;
   const WinogradStridedTiles tiles_;
-  const Winograd2dFilters filters_;
+  const Winograd2dTaps taps_;
   const WinogradKernels& products_;
   const Winograd2dTable& table_;
   const WinogradStridedDepth depth_;

@@ -3,71 +3,16 @@
 
 #include "simd_norm.h"
 #include "simd_sums.h"
-#include "winograd_phase_transforms.h"
-#include "winograd_transforms.h"
+#include "winograd_axes.h"
 
 namespace voxgrad {
 namespace cpu {
 namespace VOXGRAD_ISA_NAME {
 namespace {
 
-// Taps along one axis that a tile of `Outputs` outputs meets: three, or, of a phase of stride 2, two or one.
-template <int Outputs, int Taps>
-constexpr int kAxis = Outputs + Taps - 1;  // frequencies, and source voxels of a tile
-template <int Outputs, int Taps>
-constexpr int kPitch = Taps == 3 ? Outputs + 2 : Outputs + 1;  // frequencies of all phases
-template <int Taps>
-constexpr int tapOf(int i) {
-  return Taps == 3 ? i : Taps == 2 ? 2 * i : 1;
-}
-
-template <int Taps, int Frequencies>
-VOXGRAD_INLINE void sourceAxis(vfloat (&s)[Frequencies]) {
-  if constexpr (Taps == 3) {
-    transformSource(s);
-  } else {
-    transformPhaseSource(s);
-  }
-}
-
-template <int Taps, int Frequencies, int Outputs>
-VOXGRAD_INLINE void outputAxis(const vfloat (&m)[Frequencies], vfloat (&y)[Outputs]) {
-  if constexpr (Taps == 3) {
-    transformOutput(m, y);
-  } else {
-    transformPhaseOutput(m, y);
-  }
-}
-
-template <int Taps, int Frequencies>
-VOXGRAD_INLINE void filterAxis(const vfloat (&g)[Taps], vfloat (&out)[Frequencies]) {
-  if constexpr (Taps == 3) {
-    transformFilter(g, out);
-  } else {
-    transformPhaseFilter(g, out);
-  }
-}
-
-template <int Taps, int Outputs, int Frequencies>
-VOXGRAD_INLINE void gradientAxis(const vfloat (&y)[Outputs], vfloat (&out)[Frequencies]) {
-  if constexpr (Taps == 3) {
-    transformGradient(y, out);
-  } else {
-    transformPhaseGradient(y, out);
-  }
-}
-
-template <int Taps, int Frequencies>
-VOXGRAD_INLINE void filterGradientAxis(const vfloat (&m)[Frequencies], vfloat (&g)[Taps]) {
-  if constexpr (Taps == 3) {
-    transformFilterGradient(m, g);
-  } else {
-    transformPhaseFilterGradient(m, g);
-  }
-}
-
-template <int Count, bool Tail>
-VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t, int64_t voxel,
+// `Count` voxels into a column that may be longer.
+template <int Count, bool Tail, int Length>
+VOXGRAD_INLINE void loadColumn(vfloat (&column)[Length], const Winograd2dTiles& t, int64_t voxel,
                                int64_t channel) {
   const int64_t w = t.begin + voxel * t.step;
   if (w < 0 || w >= t.width) {
@@ -84,19 +29,18 @@ VOXGRAD_INLINE void loadColumn(vfloat (&column)[Count], const Winograd2dTiles& t
 
 enum class Source { raw, normalized };
 
-template <int Outputs, int TapsH, Source source, bool Tail>
-VOXGRAD_INLINE void sourceColumn(vfloat (&column)[kAxis<Outputs, TapsH>], const Winograd2dTiles& t,
-                                 int64_t voxel, int64_t channel, const NormVectors& norm) {
-  constexpr int rows = kAxis<Outputs, TapsH>;
-  loadColumn<rows, Tail>(column, t, voxel, channel);
+template <class H, Source source, bool Tail>
+VOXGRAD_INLINE void sourceColumn(vfloat (&column)[H::frequencies], const Winograd2dTiles& t, int64_t voxel,
+                                 int64_t channel, const NormVectors& norm) {
+  loadColumn<H::sources, Tail>(column, t, voxel, channel);
   const int64_t w = t.begin + voxel * t.step;
   if (source == Source::normalized && w >= 0 && w < t.width) {
 #pragma GCC unroll 6
-    for (int h = 0; h < rows; ++h) {
+    for (int h = 0; h < H::sources; ++h) {
       column[h] = reinterpret_cast<vfloat>(reinterpret_cast<vint>(normRelu(column[h], norm)) & t.inside[h]);
     }
   }
-  sourceAxis<TapsH>(column);
+  H::source(column);
 }
 
 template <int Frequencies>
@@ -110,56 +54,56 @@ VOXGRAD_INLINE float* transformedAt(const Winograd2dTiles& t, int64_t channel) {
   return t.transformed + channel / panel * t.panelStride + channel % panel;
 }
 
-template <int Outputs, int TapsH, int TapsW, Source source, bool Tail>
+template <class H, class W, Source source, bool Tail>
 void sourceChannels(const Winograd2dTiles& t, int64_t channel) {
-  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
-  constexpr int shared = TapsW - 1;  // columns, of neighbouring tiles
+  constexpr int rows = H::frequencies, width = W::frequencies;
+  constexpr int shared = W::sources - W::outputs;  // columns, of neighbouring tiles
   const NormVectors norm = source == Source::normalized ? loadNorm(t.norm, channel) : NormVectors{};
-  vfloat columns[width][rows];
+  vfloat columns[W::sources][rows];
   const auto loadAt = [&](int w, int64_t voxel) __attribute__((always_inline)) {
-    sourceColumn<Outputs, TapsH, source, Tail>(columns[w], t, voxel, channel, norm);
+    sourceColumn<H, source, Tail>(columns[w], t, voxel, channel, norm);
   };
 #pragma GCC unroll 2
-  for (int w = 0; w < shared; ++w) loadAt(Outputs + w, w);
+  for (int w = 0; w < shared; ++w) loadAt(W::outputs + w, w);
   float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
 #pragma GCC unroll 2
     for (int w = 0; w < shared; ++w) {
 #pragma GCC unroll 6
-      for (int h = 0; h < rows; ++h) columns[w][h] = columns[Outputs + w][h];
+      for (int h = 0; h < rows; ++h) columns[w][h] = columns[W::outputs + w][h];
     }
 #pragma GCC unroll 4
-    for (int w = shared; w < width; ++w) loadAt(w, tile * Outputs + w);
+    for (int w = shared; w < W::sources; ++w) loadAt(w, tile * W::outputs + w);
 #pragma GCC unroll 6
     for (int h = 0; h < rows; ++h) {
       vfloat line[width];
 #pragma GCC unroll 6
-      for (int w = 0; w < width; ++w) line[w] = columns[w][h];
-      sourceAxis<TapsW>(line);
-      storeLine(to + h * kPitch<Outputs, TapsW> * t.frequencyStride, t.frequencyStride, line);
+      for (int w = 0; w < W::sources; ++w) line[w] = columns[w][h];
+      W::source(line);
+      storeLine(to + h * W::pitch * t.frequencyStride, t.frequencyStride, line);
     }
   }
 }
 
-template <int Outputs, int TapsH, int TapsW, bool Tail>
+template <class H, class W, bool Tail>
 void gradientChannels(const Winograd2dTiles& t, int64_t channel) {
-  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
+  constexpr int rows = H::frequencies, width = W::frequencies;
   float* to = transformedAt(t, channel);
   for (int64_t tile = 0; tile < t.tiles; ++tile, to += t.tileStride) {
-    vfloat columns[Outputs][rows];
+    vfloat columns[W::outputs][rows];
 #pragma GCC unroll 4
-    for (int w = 0; w < Outputs; ++w) {
-      vfloat column[Outputs];
-      loadColumn<Outputs, Tail>(column, t, tile * Outputs + w, channel);
-      gradientAxis<TapsH>(column, columns[w]);
+    for (int w = 0; w < W::outputs; ++w) {
+      vfloat column[H::outputs];
+      loadColumn<H::outputs, Tail>(column, t, tile * W::outputs + w, channel);
+      H::gradient(column, columns[w]);
     }
 #pragma GCC unroll 6
     for (int h = 0; h < rows; ++h) {
-      vfloat heights[Outputs], line[width];
+      vfloat widths[W::outputs], line[width];
 #pragma GCC unroll 4
-      for (int w = 0; w < Outputs; ++w) heights[w] = columns[w][h];
-      gradientAxis<TapsW>(heights, line);
-      storeLine(to + h * kPitch<Outputs, TapsW> * t.frequencyStride, t.frequencyStride, line);
+      for (int w = 0; w < W::outputs; ++w) widths[w] = columns[w][h];
+      W::gradient(widths, line);
+      storeLine(to + h * W::pitch * t.frequencyStride, t.frequencyStride, line);
     }
   }
 }
@@ -173,41 +117,41 @@ void forChannels(const Winograd2dTiles& t) {
   if (channel < t.channels) Tail(t, channel);
 }
 
-template <int Outputs, int TapsH, int TapsW, bool Sums, bool Streams>
+template <class H, class W, bool Sums, bool Streams>
 void outputTiles(const Winograd2dOutput& o) {
-  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
+  constexpr int rows = H::frequencies, width = W::frequencies;
   // In float over the tiles of a call, which are few, then in double.
   vfloat sum[kWinogradVectors] = {}, square[kWinogradVectors] = {};
   for (int64_t tile = 0; tile < o.tiles; ++tile) {
-    const int64_t voxels = o.voxels - Outputs * tile, skip = o.skip - Outputs * tile;
+    const int64_t voxels = o.voxels - W::outputs * tile, skip = o.skip - W::outputs * tile;
     for (int64_t vector = 0; vector < o.vectors; ++vector) {
       const float* m = o.products + (tile * o.vectors + vector) * kLanes;
-      vfloat half[rows][Outputs];
+      vfloat half[rows][W::outputs];
 #pragma GCC unroll 6
-      for (int h = 0; h < rows; ++h, m += kPitch<Outputs, TapsW> * o.frequencyStride) {
+      for (int h = 0; h < rows; ++h, m += W::pitch * o.frequencyStride) {
         vfloat line[width];
 #pragma GCC unroll 6
         for (int w = 0; w < width; ++w) line[w] = load(m + w * o.frequencyStride);
-        outputAxis<TapsW>(line, half[h]);
+        W::output(line, half[h]);
       }
       const int64_t count = o.channels - vector * kLanes;
-      const int64_t at = Outputs * tile * o.voxelStride + vector * kLanes;
+      const int64_t at = W::outputs * tile * o.voxelStride + vector * kLanes;
       const vfloat bias = load(o.bias + vector * kLanes);
       vfloat shift = Sums ? load(o.sums->shift + vector * kLanes) : vfloat{};
 #pragma GCC unroll 4
-      for (int w = 0; w < Outputs; ++w) {
+      for (int w = 0; w < W::outputs; ++w) {
         if (w >= voxels) break;
         if (w < skip) continue;
-        vfloat column[rows], heights[Outputs];
+        vfloat column[rows], heights[H::outputs];
 #pragma GCC unroll 6
         for (int h = 0; h < rows; ++h) column[h] = half[h][w];
-        outputAxis<TapsH>(column, heights);
+        H::output(column, heights);
         if (Sums && w == 0 && tile == 0 && o.sums->voxels == 0) {
           shift = heights[0] + bias;
           store(o.sums->shift + vector * kLanes, shift);
         }
 #pragma GCC unroll 4
-        for (int h = 0; h < Outputs; ++h) {
+        for (int h = 0; h < H::outputs; ++h) {
           if (!o.rows[h]) continue;
           float* const to = o.rows[h] + at + w * o.voxelStride;
           vfloat value = heights[h] + bias;
@@ -231,92 +175,99 @@ void outputTiles(const Winograd2dOutput& o) {
   }
 }
 
-template <int Outputs, int TapsH, int TapsW>
+template <class H, class W>
 void output(const Winograd2dOutput& o) {
   // Narrower vectors of a line are too far apart in time to be stored as one.
   if (kLanes * sizeof(float) == 64 && o.streams)
-    o.sums ? outputTiles<Outputs, TapsH, TapsW, true, true>(o)
-           : outputTiles<Outputs, TapsH, TapsW, false, true>(o);
+    o.sums ? outputTiles<H, W, true, true>(o) : outputTiles<H, W, false, true>(o);
   else
-    o.sums ? outputTiles<Outputs, TapsH, TapsW, true, false>(o)
-           : outputTiles<Outputs, TapsH, TapsW, false, false>(o);
+    o.sums ? outputTiles<H, W, true, false>(o) : outputTiles<H, W, false, false>(o);
 }
 
-template <int Outputs, int TapsH, int TapsW>
+template <class H, class W>
 void filter(const WinogradFilter& p) {
-  constexpr int heights = kAxis<Outputs, TapsH>, widths = kAxis<Outputs, TapsW>;
+  constexpr int heights = H::frequencies, widths = W::frequencies;
   for (int64_t c = 0; c < p.reduced; ++c) {
     const float* const taps = p.taps + c * p.tapReducedStride;
     float* const to = p.filters + c * p.filterReducedStride;
-    vfloat rows[TapsH][widths];
-    for (int s = 0; s < TapsH; ++s) {
-      vfloat row[TapsW];
-      for (int t = 0; t < TapsW; ++t) {
-        row[t] = loadFirst(taps + (tapOf<TapsH>(s) * 3 + tapOf<TapsW>(t)) * p.tapStride, p.channels);
-      }
-      filterAxis<TapsW>(row, rows[s]);
+    vfloat rows[H::taps][widths];
+    for (int s = 0; s < H::taps; ++s) {
+      vfloat row[W::taps];
+      for (int t = 0; t < W::taps; ++t)
+        row[t] = loadFirst(taps + (H::tapOf(s) * 3 + W::tapOf(t)) * p.tapStride, p.channels);
+      W::filter(row, rows[s]);
     }
     for (int w = 0; w < widths; ++w) {
-      vfloat column[TapsH], out[heights];
-      for (int s = 0; s < TapsH; ++s) column[s] = rows[s][w];
-      filterAxis<TapsH>(column, out);
-      for (int h = 0; h < heights; ++h)
-        store(to + (h * kPitch<Outputs, TapsW> + w) * p.frequencyStride, out[h]);
+      vfloat column[H::taps], out[heights];
+      for (int s = 0; s < H::taps; ++s) column[s] = rows[s][w];
+      H::filter(column, out);
+      for (int h = 0; h < heights; ++h) store(to + (h * W::pitch + w) * p.frequencyStride, out[h]);
     }
   }
 }
 
-template <int Outputs, int TapsH, int TapsW>
+template <class H, class W>
 void filterGradient(const WinogradFilterGradient& p) {
-  constexpr int rows = kAxis<Outputs, TapsH>, width = kAxis<Outputs, TapsW>;
+  constexpr int rows = H::frequencies, width = W::frequencies;
   for (int64_t channel = 0; channel < p.channels; channel += kLanes) {
-    vfloat widths[rows][TapsW];
+    vfloat widths[rows][W::taps];
     for (int h = 0; h < rows; ++h) {
       vfloat line[width];
       for (int w = 0; w < width; ++w) {
-        const float* from = p.sums + (h * kPitch<Outputs, TapsW> + w) * p.frequencyStride + channel;
+        const float* from = p.sums + (h * W::pitch + w) * p.frequencyStride + channel;
         line[w] = load(from);
         for (int64_t slab = 1; slab < p.slabs; ++slab) line[w] += load(from + slab * p.slabStride);
       }
-      filterGradientAxis<TapsW>(line, widths[h]);
+      W::filterGradient(line, widths[h]);
     }
-    for (int t = 0; t < TapsW; ++t) {
-      vfloat column[rows], heights[TapsH];
+    const int64_t left = p.channels - channel;
+    for (int t = 0; t < W::taps; ++t) {
+      vfloat column[rows], heights[H::taps];
       for (int h = 0; h < rows; ++h) column[h] = widths[h][t];
-      filterGradientAxis<TapsH>(column, heights);
-      for (int s = 0; s < TapsH; ++s) {
-        const int tap = tapOf<TapsH>(s) * 3 + tapOf<TapsW>(t);
-        storeFirst(p.taps + tap * p.tapStride + channel, heights[s], p.channels - channel);
+      H::filterGradient(column, heights);
+      for (int s = 0; s < H::taps; ++s) {
+        float* const to = p.taps + (H::tapOf(s) * 3 + W::tapOf(t)) * p.tapStride + channel;
+        storeFirst(to, p.add ? loadFirst(to, left) + heights[s] : heights[s], left);
       }
     }
   }
 }
 
-template <int Outputs, int TapsH, int TapsW, Source source>
+template <class H, class W, Source source>
 void transformSources(const Winograd2dTiles& t) {
-  forChannels<sourceChannels<Outputs, TapsH, TapsW, source, false>,
-              sourceChannels<Outputs, TapsH, TapsW, source, true>>(t);
+  forChannels<sourceChannels<H, W, source, false>, sourceChannels<H, W, source, true>>(t);
 }
 
-// A gradient meets all taps: its transform is that of the phase with the most frequencies.
-template <int Outputs, int TapsH, int TapsW>
+template <class H, class W>
+void transformGradients(const Winograd2dTiles& t) {
+  forChannels<gradientChannels<H, W, false>, gradientChannels<H, W, true>>(t);
+}
+
+// Those of a gradient may have more frequencies.
+template <class H, class W, class GradientH = H, class GradientW = W>
 constexpr Winograd2dKernels kernelsOf() {
-  constexpr int most = TapsW == 3 ? 3 : 2;
   return {
-      transformSources<Outputs, TapsH, TapsW, Source::raw>,
-      transformSources<Outputs, TapsH, TapsW, Source::normalized>,
-      output<Outputs, TapsH, TapsW>,
-      filter<Outputs, TapsH, TapsW>,
-      forChannels<gradientChannels<Outputs, most, most, false>, gradientChannels<Outputs, most, most, true>>,
-      filterGradient<Outputs, TapsH, TapsW>,
+      transformSources<H, W, Source::raw>,
+      transformSources<H, W, Source::normalized>,
+      output<H, W>,
+      filter<H, W>,
+      transformGradients<GradientH, GradientW>,
+      filterGradient<H, W>,
   };
 }
 
+// A gradient meets all phases: its transform is that of the phase with the most frequencies.
+template <int TapsH, int TapsW>
+constexpr Winograd2dKernels phaseKernels() {
+  return kernelsOf<Phase<TapsH>, Phase<TapsW>, Phase<2>, Phase<2>>();
+}
+
 constexpr Winograd2dTable kTable = {
-    kernelsOf<2, 3, 3>(),
-    kernelsOf<3, 3, 3>(),
-    kernelsOf<4, 3, 3>(),
-    {{kernelsOf<4, 2, 2>(), kernelsOf<4, 2, 1>()}, {kernelsOf<4, 1, 2>(), kernelsOf<4, 1, 1>()}},
+    {kernelsOf<Tile<2>, Tile<2>>(), kernelsOf<Tile<3>, Tile<3>>(), kernelsOf<Tile<4>, Tile<4>>()},
+    {{phaseKernels<2, 2>(), phaseKernels<2, 1>()}, {phaseKernels<1, 2>(), phaseKernels<1, 1>()}},
+    {{kernelsOf<Single, Single>(), kernelsOf<Single, Pair>(), kernelsOf<Single, Tile<3>>()},
+     {kernelsOf<Pair, Single>(), kernelsOf<Pair, Pair>(), kernelsOf<Pair, Tile<3>>()},
+     {kernelsOf<Tile<3>, Single>(), kernelsOf<Tile<3>, Pair>(), kernelsOf<Tile<3>, Tile<3>>()}},
 };
 
 }  // namespace

@@ -1,9 +1,9 @@
 // The table of transforms behind 2-D Winograd convolution, compiled once per instruction set. Structs of
 // plain data only: sources of every instruction set include this file.
 //
-// F(2x2, 3x3), F(3x3, 3x3) and F(4x4, 3x3): a tile of `outputs` x `outputs` outputs reads f x f source voxels,
-// f = outputs + 2, and multiplies at f * f frequencies, numbered [height][width]. Lavin and Gray, "Fast
-// algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
+// F(2x2, 3x3), F(3x3, 3x3) and F(4x4, 3x3): a tile of `outputs` x `outputs` outputs reads f x f source
+// voxels, f = outputs + 2, and multiplies at f * f frequencies, numbered [height][width]. Lavin and Gray,
+// "Fast algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
 // winograd_transforms.h, the products those of winograd_products.h. With stride 2 a tile has four phases, of
 // one or two taps along each axis, and f = outputs + 1; their transforms are those of
 // winograd_phase_transforms.h.
@@ -57,10 +57,13 @@ struct Winograd2dKernels {
 };
 
 struct Winograd2dTable {
-  Winograd2dKernels two, three, four;  // by `outputs`
+  Winograd2dKernels tiles[3];  // of 2, 3 and 4 outputs along both axes
   // F(4x4, 3x3) with stride 2: [H][W], 0 for the phase of two taps and 1 for that of one. Frequencies have
   // the numbers of two taps, 5 to a row, whatever the phase; the gradient is the same for all phases.
   Winograd2dKernels phases[2][2];
+  // For maps of one to three voxels along H and along W, each a tile. With one or two of them neighbouring
+  // maps share no source.
+  Winograd2dKernels maps[3][3];
 };
 
 }  // namespace cpu

@@ -77,6 +77,7 @@ struct WinogradFilterGradient {
   int64_t channels;
   float* taps;
   int64_t tapStride;
+  bool add = false;  // to the taps; with two axes only
 };
 
 struct WinogradKernels {

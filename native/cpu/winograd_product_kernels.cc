@@ -111,9 +111,10 @@ void sumRows(const float* gradients, int64_t gradientStride, const float* source
              int64_t tiles, bool add, float* sums, int64_t rowStride) {
   vfloat block[Rows][Vectors] = {};
   // Added to at the end, when nothing else is left to wait for.
+  const int lines = add ? Vectors : 1;
 #pragma GCC unroll 24
   for (int i = 0; i < Rows; ++i) {
-    for (int j = 0; j < Vectors; ++j) __builtin_prefetch(sums + i * rowStride + j * kLanes, 1);
+    for (int j = 0; j < lines; ++j) __builtin_prefetch(sums + i * rowStride + j * kLanes, 1);
   }
   for (int64_t tile = 0; tile < tiles; ++tile) {
     vfloat x[Vectors];

@@ -102,7 +102,7 @@ void check(const Conv3dProblem& p) {
     });
     const double largest = *std::max_element(scale.begin(), scale.end());
     for (const Way way : {Way::chosen, Way::volume, Way::slicesOfThree, Way::slices, Way::strided, Way::two,
-                          Way::three, Way::four}) {
+                          Way::three, Way::four, Way::maps}) {
       if (!canTake(way, p)) continue;
       const size_t bytes = workspaceOf(way, p, pass);
       Buffer out(count), workspace(static_cast<int64_t>(bytes / 4));
@@ -154,6 +154,14 @@ void checkGrid() {
   check(problem(2, 1, 20, 21, 16, 24, 3, 1, 6, 6));
   check(problem(1, 1, 9, 9, 16, 8, 3, 1, 18, 18));
   check(problem(4, 2, 3, 2, 128, 128, 3, 1, 1));
+  // Sub-maps of three voxels and two, two and one, two alone, and of one along one axis.
+  for (const int64_t c : {3, 17, 40}) {
+    check(problem(2, 1, 7, 8, c, 33, 3, 1, 3, 3));
+    check(problem(1, 1, 5, 8, c, 16, 3, 1, 4, 4));
+    check(problem(3, 1, 2, 2, c, 20, 3, 1, 1));
+    check(problem(2, 1, 15, 9, c, 70, 3, 1, 6, 6));
+    check(problem(1, 1, 9, 12, c, 9, 3, 1, 6, 6));
+  }
   // Many channels: a tap at a time, in chunks of channels, to the last odd vector.
   for (const int64_t w : {1, 5, 6, 19}) {
     check(problem(2, 3, 4, w, 64, 40, 3, 1, 1));

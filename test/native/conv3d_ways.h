@@ -3,8 +3,7 @@
 
 #include <memory>
 
-#include "../../native/cpu/conv2d_winograd.h"
-#include "../../native/cpu/conv2d_winograd_weight_gradient.h"
+#include "../../native/cpu/conv2d_winograd_maps.h"
 #include "../../native/cpu/conv3d.h"
 #include "../../native/cpu/conv3d_algorithm.h"
 #include "../../native/cpu/conv3d_winograd.h"
@@ -20,9 +19,9 @@ using Pass = cpu::ConvPass;
 using Convolution = cpu::Convolution;
 using WeightGradient = cpu::ConvolutionWeightGradient;
 
-// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x3x3, 1x4x4, 2x2, 3x3 or 4x4 outputs,
-// or with stride 2, whatever the choice is.
-enum class Way { chosen, volume, slicesOfThree, slices, strided, two, three, four };
+// How to compute a pass: as chosen, or by Winograd with tiles of 2x2x2, 1x3x3, 1x4x4, 2x2, 3x3 or 4x4
+// outputs, of whole maps, or with stride 2, whatever the choice is.
+enum class Way { chosen, volume, slicesOfThree, slices, strided, two, three, four, maps };
 constexpr const char* kWayNames[] = {"",
                                      " by F(2x2x2,3x3x3)",
                                      " by F(1x3x3,3x3x3)",
@@ -30,7 +29,8 @@ constexpr const char* kWayNames[] = {"",
                                      " by F(4x4,3x3) stride 2",
                                      " by F(2x2,3x3)",
                                      " by F(3x3,3x3)",
-                                     " by F(4x4,3x3)"};
+                                     " by F(4x4,3x3)",
+                                     " of whole maps"};
 
 inline bool inSlices(Way way) { return way == Way::slicesOfThree || way == Way::slices; }
 
@@ -42,6 +42,7 @@ inline bool canTake(Way way, const Conv3dProblem& p) {
   if (way == Way::chosen) return true;
   if (way == Way::strided) return cpu::winogradStridedFits(p);
   if (inSlices(way)) return cpu::winogradSlicesFits(p);
+  if (way == Way::maps) return cpu::winogradMapsFits(p);
   return way == Way::volume ? cpu::winogradFits(p) : cpu::winograd2dFits(p);
 }
 
@@ -50,6 +51,7 @@ inline std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& 
   if (way == Way::volume) return std::make_unique<cpu::Winograd>(p, inputGradient);
   if (inSlices(way)) return std::make_unique<cpu::WinogradSlices>(p, inputGradient, tileOutputs(way));
   if (way == Way::strided) return std::make_unique<cpu::WinogradStrided>(p, inputGradient);
+  if (way == Way::maps) return std::make_unique<cpu::WinogradMaps>(p, inputGradient);
   return std::make_unique<cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
 }
 
@@ -58,6 +60,7 @@ inline std::unique_ptr<WeightGradient> weightGradientBy(Way way, const Conv3dPro
   if (way == Way::volume) return std::make_unique<cpu::WinogradWeightGradient>(p);
   if (inSlices(way)) return std::make_unique<cpu::WinogradSlicesWeightGradient>(p, tileOutputs(way));
   if (way == Way::strided) return std::make_unique<cpu::WinogradStridedWeightGradient>(p);
+  if (way == Way::maps) return std::make_unique<cpu::WinogradMapsWeightGradient>(p);
   return std::make_unique<cpu::Winograd2dWeightGradient>(p, tileOutputs(way));
 }
 

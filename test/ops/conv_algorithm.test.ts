@@ -77,6 +77,7 @@ for (const algorithm of ["direct", "winograd", "amx"] as const)
         "winograd F(4,3) along W",
         "winograd F(4x4,3x3)",
         "winograd F(4x4,3x3) stride 2",
+        "winograd of whole maps",
       ],
     };
     assert.equal([...names].sort(), expected[algorithm]);
@@ -172,14 +173,20 @@ test("slices: larger tiles where they fit the map, dilated kernels on interleave
   assert.equal(await printed(64, [1, 6], { padding: padding(1) }), [three, three, "direct"]);
   assert.equal(await printed(64, [1, 18], { padding: padding(2), dilation: [1, 2, 2] }), thrice(three));
   assert.equal(await printed(4, [1, 32], { padding: padding(1) }), direct);
-  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), direct);
+  const maps = "winograd of whole maps";
+  assert.equal(await printed(64, [1, 32], { padding: padding(18), dilation: [1, 18, 18] }), [
+    maps,
+    maps,
+    "direct",
+  ]);
+  assert.equal(await printed(64, [1, 32], { padding: padding(32), dilation: [1, 32, 32] }), direct);
   assert.equal(
     await printed(64, [1, 64], { padding: padding(1), stride: [1, 2, 2] }),
     thrice(`${four[0]} stride 2`),
   );
   assert.equal(await printed(64, [1, 8], { padding: padding(1), stride: [1, 2, 2] }), tiled);
   const many = await printed(256, [1, 32], { padding: padding(12), dilation: [1, 12, 12] });
-  assert.equal(many, usesAmx ? thrice("amx") : direct);
+  assert.equal(many, [maps, maps, usesAmx ? "amx" : maps]);
 });
 
 test("first layers and stems along W, but for lines of a tile or two; several taps to few channels along H", () => {

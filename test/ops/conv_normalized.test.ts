@@ -109,9 +109,9 @@ const cases: Case[] = [
   },
   {
     name: "3x3x3 of few tiles, whose forward pass does not normalise, moments of groups",
-    x: [1, 4, 4, 3, 34],
-    w: [8, 3, 3, 3, 34],
-    options: { padding: [1, 2, 1] },
+    x: [1, 3, 2, 4, 34],
+    w: [16, 3, 3, 3, 34],
+    options: { padding: 1 },
     normalise: byGroups,
     fused: [backward],
   },
