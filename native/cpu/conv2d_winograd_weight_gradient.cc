@@ -11,7 +11,7 @@ constexpr int64_t kCachedSums = 256 * 1024;
 // Slabs: transformed tiles of a block, which lie in that cache as well.
 constexpr int64_t kSlabBlockFloats = 192 * 1024, kLeastBlockTiles = 16;
 // Tiles that are transformed at a time where tasks share them.
-constexpr int64_t kSharedTiles = 256;
+constexpr int64_t kSharedTiles = 128;
 // Of channels, where there are as many panels of them.
 constexpr int64_t kLeastTasks = 4;
 // Of frequencies, where there are as many panels of channels.
