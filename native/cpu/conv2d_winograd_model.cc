@@ -48,9 +48,20 @@ double costOf(const Conv3dProblem& p, ConvPass pass, int64_t outputs) {
   return costOf(p, pass, tiles, costsOf(outputs), winograd2dFiltersLast(tiles, produced));
 }
 
-// Products and transforms cost what they do above; filters are more, and where they are too many for the
-// second-level cache every task reads them from the third. To the sums of a weight gradient every block of
-// tiles adds, in the second-level cache, the third, or memory.
+// Transforming back the sums of a weight gradient, and adding to them, in the second-level cache or the
+// third. Many sums of few tiles are cut by channels and stay in the second.
+double slicesSumCost(const Conv3dProblem& p, int64_t outputs, double filter) {
+  constexpr int64_t kManySums = 2048 * 1024;
+  const WinogradSlicesWeightGradient own(p, outputs);
+  const double lanes = winogradKernels().lanes;
+  const bool byChannels = own.sharesTiles() && own.additions() == 1 && own.sumFloats() > kManySums;
+  const double line = own.sharesTiles() && !byChannels ? 12 : lanes == 16 ? 2 : 10;
+  return (byChannels ? 60 : 190) * filter +
+         line * static_cast<double>(own.additions() * own.sumFloats()) / lanes;
+}
+
+// Products and transforms cost what they do above. Filters are more, and where they are too many for the
+// second-level cache every task reads them from the third.
 double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, int64_t outputs) {
   constexpr double kProduct = 1.15, kFilterLine = 8, kTaskTiles = 64;
   const Costs& costs = costsOf(outputs);
@@ -61,21 +72,16 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, int64_
   const double lanes = winogradKernels().lanes;
   const double vectors = std::ceil(produced / lanes), sources = std::ceil(reduced / lanes);
   const double frequencies = static_cast<double>(tiles.frequencies());
-  const double filter = frequencies / 36 * (pass == ConvPass::weightGradient ? 150 : packedOnce ? 60 : 370);
   const double count = static_cast<double>(tiles.count());
   const int64_t depthTaps = p.N * axisPairs(p, 0).pairs;
+  const double common =
+      kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
+      count * (costs.source * sources + costs.output * vectors);
+  const double filter = frequencies / 36 * produced * reduced;  // as one of four outputs
+  if (pass == ConvPass::weightGradient) return common + slicesSumCost(p, outputs, filter);
   const double filters = frequencies * 3 * reduced * vectors;
-  const bool streams = pass != ConvPass::weightGradient && filters * lanes > kCachedFilters;
-  double sums = 0;
-  if (pass == ConvPass::weightGradient) {
-    constexpr int64_t kNearSums = 2 * 1024 * 1024;
-    const WinogradSlicesWeightGradient own(p, outputs);
-    const double line = own.cachesSums() ? 2 : own.sumFloats() <= kNearSums ? 10 : 25;
-    sums = line * static_cast<double>(own.blocks() * own.sumFloats()) / lanes;
-  }
-  return sums +
-         kProduct * frequencies * static_cast<double>(depthTaps * tiles.inSlice()) * reduced * vectors +
-         count * (costs.source * sources + costs.output * vectors) + filter * produced * reduced +
+  const bool streams = filters * lanes > kCachedFilters;
+  return common + (packedOnce ? 60 : 370) * filter +
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }
 

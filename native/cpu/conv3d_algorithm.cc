@@ -55,12 +55,7 @@ Choice cheapestOfTiles(const Conv3dProblem& p, ConvPass pass, bool packedOnce, d
   const Choice slices{ConvAlgorithm::winogradSlices, plan.cost};
   if (!winogradFits(p)) return slices;
   const Choice volume{ConvAlgorithm::winograd3d, winogradCost(p, pass, packedOnce, lanes)};
-  // The sums of volumes are fewer. With AVX-512 they win wherever those of slices exceed the second-level
-  // cache; where products take longer, only where it is close.
-  const bool exceeds =
-      pass == ConvPass::weightGradient && !WinogradSlicesWeightGradient(p, plan.outputs).cachesSums();
-  if (exceeds && lanes == 16) return volume;
-  return (exceeds ? 1.05 : 1) * slices.cost < volume.cost ? slices : volume;
+  return slices.cost < volume.cost ? slices : volume;
 }
 
 // The same of all Winograd algorithms.
