@@ -44,7 +44,7 @@ Winograd2dWeightGradient::Winograd2dWeightGradient(const Conv3dProblem& p, const
   } else if (allTiles_ * p.C > kMostSourceFloats) {
     cut_ = Cut::frequencies;
     blockTiles_ = divideUp(allTiles_, divideUp(allTiles_, kSharedTiles));
-    workers_ = workers;
+    workers_ = 1;
   } else {
     cut_ = Cut::channels;
     blockTiles_ = allTiles_;
@@ -64,7 +64,8 @@ Winograd2dWeightGradient::Room Winograd2dWeightGradient::divide(void* workspace)
   Room room;
   room.zeroRow = cursor.floats(std::max(tiles_.sourceRow(), tiles_.outputRow()));
   room.sums = cursor.floats((cut_ == Cut::channels ? workers_ : slabs_) * sumFloats());
-  room.transformed = cursor.floats((cut_ == Cut::slabs ? workers_ : 1) * transformedFloats());
+  room.transformed = cursor.floats(cut_ == Cut::channels ? sourceFloats() + workers_ * gradientFloats()
+                                                         : workers_ * transformedFloats());
   room.bytes = cursor.used();
   return room;
 }
@@ -75,6 +76,7 @@ void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, 
                                    void* workspace) const {
   const Room room = divide(workspace);
   std::fill_n(room.zeroRow, std::max(tiles_.sourceRow(), tiles_.outputRow()), 0.0f);
+  if (cut_ == Cut::channels) return sumChannels(x, dy, add, room, dw);
   if (cut_ == Cut::slabs) {
     forTasks(workers_, slabs_, [&](int64_t worker, int64_t slab) {
       sumSlab(slab, x, dy, room, room.transformed + worker * transformedFloats());
@@ -82,63 +84,75 @@ void Winograd2dWeightGradient::run(const ConvolutionSource& x, const float* dy, 
   } else {
     for (int64_t first = 0; first < allTiles_; first += blockTiles_) sumBlock(first, x, dy, room);
   }
-  if (cut_ != Cut::channels) {
-    parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sumStride_, k, add, dw); });
-    return;
-  }
-  forTasks(workers_, divideUp(problem_.K, taskChannels_), [&](int64_t worker, int64_t task) {
-    float* const sums = room.sums + worker * sumFloats();
-    const int64_t first = task * taskChannels_, count = std::min(taskChannels_, problem_.K - first);
-    sum({room.transformed, allTiles_, 0, frequencies(), first, count}, false, sums);
-    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sumStride_, first + k, add, dw);
-  });
+  parallelFor(problem_.K, [&](int64_t k) { transformBack(room.sums + k * sumStride_, k, add, dw); });
 }
 
-void Winograd2dWeightGradient::transform(int64_t firstTile, int64_t tiles, const ConvolutionSource& x,
-                                         const float* dy, const Room& room, float* sources,
-                                         float* gradients) const {
+void Winograd2dWeightGradient::transformSource(int64_t firstTile, int64_t tiles, const ConvolutionSource& x,
+                                               const Room& room, float* sources) const {
   tiles_.transformSource(firstTile, tiles, x, room.zeroRow,
                          {sources, sourceFrequency(), blockTiles_ * panel(), panel()});
-  tiles_.transformGradient(firstTile, tiles, dy, problem_.K, room.zeroRow,
+}
+
+void Winograd2dWeightGradient::transformGradient(int64_t firstTile, int64_t tiles, const float* dy,
+                                                 int64_t channels, const Room& room, float* gradients) const {
+  tiles_.transformGradient(firstTile, tiles, dy, channels, room.zeroRow,
                            {gradients, gradientFrequency(), blockTiles_ * panel(), panel()});
 }
 
 void Winograd2dWeightGradient::sumSlab(int64_t slab, const ConvolutionSource& x, const float* dy,
                                        const Room& room, float* transformed) const {
-  float* const sums = room.sums + slab * sumFloats();
+  float *const sums = room.sums + slab * sumFloats(), *const gradients = transformed + sourceFloats();
   const int64_t begin = allTiles_ * slab / slabs_, end = allTiles_ * (slab + 1) / slabs_;
   for (int64_t first = begin; first < end; first += blockTiles_) {
     const int64_t tiles = std::min(blockTiles_, end - first);
-    transform(first, tiles, x, dy, room, transformed, transformed + sourceFloats());
-    sum({transformed, tiles, 0, frequencies(), 0, problem_.K}, first > begin, sums);
+    transformSource(first, tiles, x, room, transformed);
+    transformGradient(first, tiles, dy, problem_.K, room, gradients);
+    sum({transformed, gradients, tiles, 0, frequencies(), problem_.K}, first > begin, sums);
   }
 }
 
 void Winograd2dWeightGradient::sumBlock(int64_t first, const ConvolutionSource& x, const float* dy,
                                         const Room& room) const {
   const int64_t tiles = std::min(blockTiles_, allTiles_ - first), run = tiles_.along[1];
+  float *const sources = room.transformed, *const gradients = sources + sourceFloats();
   parallelFor(divideUp(tiles, run), [&](int64_t task) {
-    const int64_t at = task * run;
-    transform(first + at, std::min(run, tiles - at), x, dy, room, room.transformed + at * panel(),
-              room.transformed + sourceFloats() + at * panel());
+    const int64_t at = task * run, count = std::min(run, tiles - at);
+    transformSource(first + at, count, x, room, sources + at * panel());
+    transformGradient(first + at, count, dy, problem_.K, room, gradients + at * panel());
   });
-  if (cut_ == Cut::channels) return;
   const int64_t parts = std::min(gradientPanels_, divideUp(kLeastFrequencyTasks, frequencies()));
   parallelFor(frequencies() * parts, [&](int64_t task) {
     const int64_t f = task / parts, part = task % parts;
     const int64_t begin = gradientPanels_ * part / parts * panel();
     const int64_t end = std::min(problem_.K, gradientPanels_ * (part + 1) / parts * panel());
-    sum({room.transformed, tiles, f, 1, begin, end - begin}, first > 0,
+    sum({sources, gradients + begin * blockTiles_, tiles, f, 1, end - begin}, first > 0,
         room.sums + f * sumFrequency() + begin * sumStride_);
+  });
+}
+
+void Winograd2dWeightGradient::sumChannels(const ConvolutionSource& x, const float* dy, bool add,
+                                           const Room& room, float* dw) const {
+  const int64_t run = tiles_.along[1];
+  float* const sources = room.transformed;
+  parallelFor(divideUp(allTiles_, run), [&](int64_t task) {
+    const int64_t at = task * run;
+    transformSource(at, std::min(run, allTiles_ - at), x, room, sources + at * panel());
+  });
+  forTasks(workers_, divideUp(problem_.K, taskChannels_), [&](int64_t worker, int64_t task) {
+    float* const gradients = sources + sourceFloats() + worker * gradientFloats();
+    float* const sums = room.sums + worker * sumFloats();
+    const int64_t first = task * taskChannels_, count = std::min(taskChannels_, problem_.K - first);
+    transformGradient(0, allTiles_, dy + first, count, room, gradients);
+    sum({sources, gradients, allTiles_, 0, frequencies(), count}, false, sums);
+    for (int64_t k = 0; k < count; ++k) transformBack(sums + k * sumStride_, first + k, add, dw);
   });
 }
 
 void Winograd2dWeightGradient::sum(const Part& part, bool add, float* sums) const {
   WinogradSum sum;
   sum.frequencies = part.frequencies;
-  sum.sources = part.transformed + part.firstFrequency * sourceFrequency();
-  sum.gradients = part.transformed + sourceFloats() + part.firstFrequency * gradientFrequency() +
-                  part.firstChannel * blockTiles_;
+  sum.sources = part.sources + part.firstFrequency * sourceFrequency();
+  sum.gradients = part.gradients + part.firstFrequency * gradientFrequency();
   sum.sourceFrequencyStride = sourceFrequency();
   sum.sourceStride = sum.gradientStride = panel();
   sum.sourcePanelStride = sum.gradientPanelStride = blockTiles_ * panel();

@@ -34,15 +34,18 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
 
   struct Room;
   struct Part {  // of what is to be summed
-    const float* transformed;
-    int64_t tiles, firstFrequency, frequencies, firstChannel, channels;
+    const float *sources, *gradients;
+    int64_t tiles, firstFrequency, frequencies, channels;
   };
   Room divide(void* workspace) const;
-  void transform(int64_t firstTile, int64_t tiles, const ConvolutionSource& x, const float* dy,
-                 const Room& room, float* sources, float* gradients) const;
+  void transformSource(int64_t firstTile, int64_t tiles, const ConvolutionSource& x, const Room& room,
+                       float* sources) const;
+  void transformGradient(int64_t firstTile, int64_t tiles, const float* dy, int64_t channels,
+                         const Room& room, float* gradients) const;
   void sumSlab(int64_t slab, const ConvolutionSource& x, const float* dy, const Room& room,
                float* transformed) const;
   void sumBlock(int64_t firstTile, const ConvolutionSource& x, const float* dy, const Room& room) const;
+  void sumChannels(const ConvolutionSource& x, const float* dy, bool add, const Room& room, float* dw) const;
   void sum(const Part& part, bool add, float* sums) const;
   void transformBack(const float* sums, int64_t k, bool add, float* dw) const;
 
@@ -51,10 +54,13 @@ class Winograd2dWeightGradient final : public NormalizingWeightGradient {
   int64_t frequencies() const { return tiles_.frequencies(); }
   // One line apart from a power of two: the frequencies of a tile must not share a cache set.
   int64_t sourceFrequency() const { return sourcePanels_ * blockTiles_ * panel() + 16; }
-  int64_t gradientFrequency() const { return gradientPanels_ * blockTiles_ * panel() + 16; }
+  int64_t gradientFrequency() const {
+    return (cut_ == Cut::channels ? taskChannels_ : gradientPanels_ * panel()) * blockTiles_ + 16;
+  }
   int64_t sumFrequency() const { return taskChannels_ * sumStride_ + 16; }
   int64_t sourceFloats() const { return frequencies() * sourceFrequency(); }
-  int64_t transformedFloats() const { return sourceFloats() + frequencies() * gradientFrequency(); }
+  int64_t gradientFloats() const { return frequencies() * gradientFrequency(); }
+  int64_t transformedFloats() const { return sourceFloats() + gradientFloats(); }
   int64_t sumFloats() const { return frequencies() * sumFrequency(); }
 
   const Conv3dProblem problem_;

@@ -134,8 +134,7 @@ async function printed(
 }
 
 const thrice = (name: string) => [name, name, name];
-const isa = native().isa();
-const usesAmx = isa === "amx";
+const usesAmx = native().isa() === "amx";
 /** Forward pass and input gradient by the matrix unit, where there is one. */
 const tiled = usesAmx ? ["amx", "amx", "direct"] : thrice("direct");
 
