@@ -83,8 +83,7 @@ Winograd2d::Room Winograd2d::divide(void* workspace) const {
 size_t Winograd2d::workspace() const { return divide(nullptr).bytes; }
 
 size_t Winograd2d::packedFloats() const {
-  const int64_t taps = vectors_ * Winograd2dFilters::kSliceTaps * tiles_.sourceChannels * lanes();
-  return filtersLast_ ? static_cast<size_t>(taps) : filters_.packedFloats();
+  return filtersLast_ ? filters_.allTaps() : filters_.packedFloats();
 }
 
 void Winograd2d::run(const ConvolutionSource& source, const float* packed, const float* bias, float* output,
@@ -115,17 +114,9 @@ void Winograd2d::run(const ConvolutionSource& source, const float* packed, const
   });
 }
 
-// Packed weights are taps, [vector][source channel][tap][lane], where tasks transform the filters; else
-// filters.
+// Packed weights are taps where tasks transform the filters.
 void Winograd2d::pack(const float* w, float* packed) const {
-  if (!filtersLast_) return filters_.pack(w, packed);
-  constexpr int64_t kChunk = 16, kTaps = Winograd2dFilters::kSliceTaps;
-  const int64_t depth = tiles_.sourceChannels, chunks = divideUp(depth, kChunk);
-  parallelFor(vectors_ * chunks, [&](int64_t task) {
-    const int64_t vector = task / chunks, first = task % chunks * kChunk;
-    filters_.packTaps(w, vector, first, std::min(kChunk, depth - first), 0,
-                      packed + (vector * depth + first) * kTaps * lanes());
-  });
+  filtersLast_ ? filters_.packAllTaps(w, packed) : filters_.pack(w, packed);
 }
 
 void Winograd2d::transform(int64_t block, int64_t first, int64_t tiles, const ConvolutionSource& source,
@@ -175,7 +166,8 @@ void Winograd2d::multiplyPanel(int64_t block, int64_t panel, const float* transf
         Winograd2dFilters::frequencyFloats(product.depth, product.vectors * lanes());
     for (int64_t i = 0; i < product.vectors; ++i) {
       filters_.transform(taps + ((vector + i) * depth + first) * Winograd2dFilters::kSliceTaps * lanes(),
-                         product.depth, product.vectors * lanes(), filters + i * lanes());
+                         product.depth, product.vectors * lanes(), product.filterFrequencyStride,
+                         filters + i * lanes());
     }
     product.tiles = transformed + first;
     product.add = first > 0;

@@ -36,7 +36,7 @@ void Winograd2dFilters::pack(const float* w, float* packed) const {
     for (int64_t i = 0; i < vectors; ++i) {
       alignas(64) float taps[kChunk * kSliceTaps * kMostLanes];
       packTaps(w, firstVector + i, first, count, depthTap, taps);
-      transform(taps, count, width, chunk + i * lanes_);
+      transform(taps, count, width, each, chunk + i * lanes_);
     }
     float* const panel = packed + firstVector * frequencies_ * depthTaps * reduced_ * lanes_;
     for (int64_t f = 0; f < frequencies_; ++f) {
@@ -64,7 +64,24 @@ void Winograd2dTaps::packTaps(const float* w, int64_t vector, int64_t first, int
   }
 }
 
-void Winograd2dFilters::transform(const float* taps, int64_t count, int64_t width, float* filters) const {
+size_t Winograd2dTaps::allTaps() const {
+  return static_cast<size_t>(vectors_ * problem_.R * reduced_ * kSliceTaps * lanes_);
+}
+
+void Winograd2dTaps::packAllTaps(const float* w, float* packed) const {
+  constexpr int64_t kChunk = 16;
+  const int64_t depthTaps = problem_.R, chunks = divideUp(reduced_, kChunk);
+  parallelFor(vectors_ * chunks, [&](int64_t task) {
+    const int64_t vector = task / chunks, first = task % chunks * kChunk;
+    for (int64_t tap = 0; tap < depthTaps; ++tap) {
+      packTaps(w, vector, first, std::min(kChunk, reduced_ - first), tap,
+               packed + ((vector * depthTaps + tap) * reduced_ + first) * kSliceTaps * lanes_);
+    }
+  });
+}
+
+void Winograd2dFilters::transform(const float* taps, int64_t count, int64_t width, int64_t frequencyStride,
+                                  float* filters) const {
   WinogradFilter filter;
   filter.taps = taps;
   filter.tapReducedStride = kSliceTaps * lanes_;
@@ -73,7 +90,7 @@ void Winograd2dFilters::transform(const float* taps, int64_t count, int64_t widt
   filter.channels = lanes_;
   filter.filters = filters;
   filter.planeStride = 0;
-  filter.frequencyStride = frequencyFloats(count, width);
+  filter.frequencyStride = frequencyStride;
   filter.filterReducedStride = width;
   kernels_.filter(filter);
 }

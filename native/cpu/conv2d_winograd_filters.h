@@ -18,6 +18,10 @@ class Winograd2dTaps {
   void packTaps(const float* w, int64_t vector, int64_t first, int64_t count, int64_t depthTap,
                 float* taps) const;
 
+  // All of them, [vector][depth tap][reduced channel][9][lanes].
+  size_t allTaps() const;
+  void packAllTaps(const float* w, float* packed) const;
+
  protected:
   const Conv3dProblem problem_;
   const bool inputGradient_;
@@ -36,8 +40,9 @@ class Winograd2dFilters : public Winograd2dTaps {
   // Filters as [panel of kWinogradVectors][frequency][depth tap][reduced channel][vector in panel][lane].
   void pack(const float* w, float* packed) const;
 
-  // Filters [frequency][count][width] of what packTaps packs, frequencies frequencyFloats apart.
-  void transform(const float* taps, int64_t count, int64_t width, float* filters) const;
+  // Filters [frequency][count][width] of what packTaps packs.
+  void transform(const float* taps, int64_t count, int64_t width, int64_t frequencyStride,
+                 float* filters) const;
 
   // One line apart from a power of two: the frequencies of a filter must not share a cache set.
   static int64_t frequencyFloats(int64_t count, int64_t width) { return count * width + 16; }

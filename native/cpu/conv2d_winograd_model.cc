@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "conv2d_winograd_maps.h"
+#include "conv3d_winograd_slices.h"
 #include "conv3d_winograd_slices_weight_gradient.h"
 
 namespace voxgrad::cpu {
@@ -63,7 +64,7 @@ double slicesSumCost(const Conv3dProblem& p, int64_t outputs, double filter) {
 // Products and transforms cost what they do above. Filters are more, and where they are too many for the
 // second-level cache every task reads them from the third.
 double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, int64_t outputs) {
-  constexpr double kProduct = 1.15, kFilterLine = 8, kTaskTiles = 64;
+  constexpr double kProduct = 1.15, kFilterLine = 8, kTaskTiles = 64, kFiltersLast = 80;
   const Costs& costs = costsOf(outputs);
   const bool gradient = pass == ConvPass::inputGradient;
   const double produced = static_cast<double>(gradient ? p.C : p.K);
@@ -81,6 +82,7 @@ double slicesCost(const Conv3dProblem& p, ConvPass pass, bool packedOnce, int64_
   if (pass == ConvPass::weightGradient) return common + slicesSumCost(p, outputs, filter);
   const double filters = frequencies * 3 * reduced * vectors;
   const bool streams = filters * lanes > kCachedFilters;
+  if (WinogradSlices(p, gradient, outputs, packedOnce).filtersLast()) return common + kFiltersLast * filter;
   return common + (packedOnce ? 60 : 370) * filter +
          (streams ? kFilterLine * filters * std::ceil(count / kTaskTiles) : 0);
 }

@@ -49,8 +49,8 @@ std::unique_ptr<Convolution> makeConvolution(const Conv3dProblem& problem, bool 
     case ConvAlgorithm::winograd3d:
       return std::make_unique<Winograd>(problem, inputGradient);
     case ConvAlgorithm::winogradSlices:
-      return std::make_unique<WinogradSlices>(problem, inputGradient,
-                                              planWinogradSlices(problem, pass, packedOnce).outputs);
+      return std::make_unique<WinogradSlices>(
+          problem, inputGradient, planWinogradSlices(problem, pass, packedOnce).outputs, packedOnce);
     case ConvAlgorithm::winogradStrided:
       return std::make_unique<WinogradStrided>(problem, inputGradient);
     case ConvAlgorithm::winograd2d:

@@ -49,7 +49,7 @@ inline bool canTake(Way way, const Conv3dProblem& p) {
 inline std::unique_ptr<Convolution> convolutionBy(Way way, const Conv3dProblem& p, bool inputGradient) {
   if (way == Way::chosen) return cpu::makeConvolution(p, inputGradient);
   if (way == Way::volume) return std::make_unique<cpu::Winograd>(p, inputGradient);
-  if (inSlices(way)) return std::make_unique<cpu::WinogradSlices>(p, inputGradient, tileOutputs(way));
+  if (inSlices(way)) return std::make_unique<cpu::WinogradSlices>(p, inputGradient, tileOutputs(way), false);
   if (way == Way::strided) return std::make_unique<cpu::WinogradStrided>(p, inputGradient);
   if (way == Way::maps) return std::make_unique<cpu::WinogradMaps>(p, inputGradient);
   return std::make_unique<cpu::Winograd2d>(p, inputGradient, tileOutputs(way));
