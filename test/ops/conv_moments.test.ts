@@ -38,6 +38,7 @@ const cases: Case[] = [
     normalised: true,
   },
   // The second of the interleaved maps has a slice less, and so a task without any.
+  { name: "filters that tasks transform", x: [2, 6, 7, 5, 100], w: [104, 3, 3, 3, 100], padding: 1, mean: 2 },
   {
     name: "dilated, in tasks of which some have no slices",
     x: [1, 13, 32, 32, 192],

@@ -132,6 +132,20 @@ const cases: Case[] = [
     fused: [forward, backward],
   },
   {
+    name: "3x3x3 of many channels and few tiles, filters that tasks transform",
+    x: [2, 5, 7, 6, 98],
+    w: [106, 3, 3, 3, 98],
+    options: { padding: 1 },
+    fused: [forward, backward],
+  },
+  {
+    name: "1x3x3 of maps of two voxels and of three",
+    x: [2, 3, 14, 13, 34],
+    w: [40, 1, 3, 3, 34],
+    options: { padding: [0, 5, 6], dilation: [1, 5, 6] },
+    fused: [forward, backward],
+  },
+  {
     name: "1x3x3, dilated",
     x: [2, 3, 17, 15, 18],
     w: [7, 1, 3, 3, 18],
