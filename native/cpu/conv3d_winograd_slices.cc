@@ -118,7 +118,7 @@ void WinogradSlices::runTasks(const ConvolutionSource& source, const float* filt
   });
 }
 
-// All tasks have the same voxels in each panel, so one of them may say how many.
+// A task has the same voxels in every panel, so the first one says how many.
 void WinogradSlices::runPanels(const ConvolutionSource& source, const float* taps, const Room& room,
                                float* output, bool sums) const {
   const int64_t places = tasks_.blockSlices + kDepthTaps - 1;

@@ -12,7 +12,7 @@
 // as many as stay in the second-level cache, and then computes the output slices among them some at a time.
 // The value of a tile does not depend on its task.
 //
-// Where tiles are few and channels many, transformed filters, twelve times the weights, would be the larger
+// Where tiles are few and channels many, transformed filters, four times the weights, would be the larger
 // part by far. Then all tiles are transformed first, and a task multiplies them by some output channels,
 // whose filters it transforms in the second-level cache.
 #pragma once
