@@ -6,7 +6,7 @@
 // "Fast algorithms for convolutional neural networks", CVPR 2016; the transforms along one axis are those of
 // winograd_transforms.h, the products those of winograd_products.h. With stride 2 a tile has four phases, of
 // one or two taps along each axis, and f = outputs + 1; their transforms are those of
-// winograd_phase_transforms.h.
+// winograd_phase_transforms.h. Tiles of whole maps have f = 2 * outputs - 1: winograd_axes.h.
 #pragma once
 
 #include "channel_sums.h"
