@@ -160,6 +160,7 @@ void checkGrid() {
     check(problem(1, 1, 5, 8, c, 16, 3, 1, 4, 4));
     check(problem(3, 1, 2, 2, c, 20, 3, 1, 1));
     check(problem(2, 1, 15, 9, c, 70, 3, 1, 6, 6));
+    check(problem(1, 1, 9, 15, c, 33, 3, 1, 6, 6));
     check(problem(1, 1, 9, 12, c, 9, 3, 1, 6, 6));
   }
   // Many channels: a tap at a time, in chunks of channels, to the last odd vector.
